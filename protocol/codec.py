@@ -14,7 +14,7 @@ import msgpack
 from protocol.errors import LocalProtocolError, Malformed, Oversized
 from protocol.limits import CONTAINER_ITEMS, NESTING_DEPTH, TEXT_BYTES
 
-Value: TypeAlias = "None | bool | int | bytes | str | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | bytes | str | list[Value] | dict[str, Value] | None"
 
 
 def pack(value: object) -> bytes:

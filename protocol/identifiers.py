@@ -67,10 +67,10 @@ def is_uid(text: str) -> bool:
 
 
 def is_ae_title(text: str) -> bool:
-    r"""Return whether `text` is an AE title: 1-16 characters, no backslash or control characters."""
+    r"""Return whether `text` is an AE title: 1-16 characters, no backslash, no control."""
     stripped = text.strip(" ")
     return (
-        0 < len(stripped)
+        len(stripped) > 0
         and len(text) <= AE_TITLE_CHARACTERS
         and all(" " <= character <= "~" and character != "\\" for character in text)
     )

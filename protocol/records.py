@@ -82,7 +82,7 @@ def to_value(record: object) -> Value:
 
 def from_value(kind: type[Record], value: Value) -> Record:
     """Return the record of class `kind` that the nested lists `value` describe; or Malformed."""
-    return _record_reader(kind)(value)  # type: ignore[no-any-return]
+    return _record_reader(kind)(value)  # type: ignore[no-any-return, arg-type]
 
 
 @cache
@@ -119,7 +119,7 @@ def _reader(hint: Any) -> _Reader:  # noqa: ANN401 - a type hint
     if origin is tuple:
         return _tuple_reader(_reader(get_args(hint)[0]))
     if is_dataclass(hint) and isinstance(hint, type):
-        return lambda value: _record_reader(hint)(value)
+        return _record_reader(hint)
     return _leaf_reader(hint)
 
 
