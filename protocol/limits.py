@@ -34,3 +34,60 @@ CLOCK_SKEW_S: Final = 600
 
 CLOCK_WARNING_S: Final = 120
 """From here on the operator is told that a clock is wrong."""
+
+# -- journal and exchange -------------------------------------------------------------------
+ENTRY_BODY_BYTES: Final = 16 * 1024
+"""Largest body of an entry: a digest is cut at 8 KiB, a patient's slots come on top of its card."""
+
+LIVE_BATCH_ENTRIES: Final = 256
+"""Most entries an origin puts into a batch while it follows the clinic's day: a reader is never
+more than one small transaction behind, and one signature is shared by enough entries."""
+
+BATCH_ENTRIES: Final = 16_384
+"""Most entries of any batch.  First publication of an archive signs large batches, because the
+reader's database is three times as fast with them."""
+
+BATCH_BYTES: Final = 2 * 1024 * 1024
+"""Largest signed batch as it travels.  Bounds what must be held in memory before one signature can
+be judged."""
+
+BATCH_ANSWER_BYTES: Final = 3 * 1024 * 1024
+"""Batches put into one answer: at least one, and no more than fit into this beside it."""
+
+ANSWER_BATCHES: Final = 4096
+"""Most batches of one answer: lease renewals of two years at four a day."""
+
+HEADER_BYTES: Final = 512
+"""Largest signed header; one has about 270 bytes."""
+
+HAVE_ORIGINS: Final = 1024
+"""Most origins that one HAVE speaks of: the largest federation that this version is built for."""
+
+HAVE_BYTES: Final = HAVE_ORIGINS * 96 + 512
+"""Largest HAVE: one head of an origin has at most 96 bytes."""
+
+LEASE_S: Final = 72 * 3600
+"""How long a head vouches for its journal.  Long enough for a weekend without a connection, short
+enough that a withheld withdrawal is noticed."""
+
+RENEW_S: Final = 6 * 3600
+"""How often an idle origin signs a fresh head: eleven may be lost before a lease ends."""
+
+LEASE_MOST_S: Final = 30 * 24 * 3600
+"""No head may vouch for longer: past this everything of the origin is erased anyway."""
+
+EXCHANGE_S: Final = 60
+"""How often two connected partners tell each other what they hold, whether or not it changed."""
+
+# -- search and retrieval over a link -------------------------------------------------------
+EVALUATION_POINTS: Final = 8
+"""Blinded elements of one tier in one search, always this many: the count tells nothing."""
+
+EVALUATION_BYTES: Final = EVALUATION_POINTS * 32
+"""One tier's elements: ristretto255 (RFC 9496) has 32 bytes an element."""
+
+STATEMENT_BYTES: Final = 64 * 1024
+"""Largest payload of a signed statement other than a HAVE: a grant request, receipt or notice."""
+
+GRANT_ANSWER_BYTES: Final = 4 * 1024 * 1024 - 1024
+"""Largest answer to a grant request: it carries the manifest, some 50 bytes a chunk of 256 KiB."""

@@ -1,0 +1,305 @@
+"""Every message of a link: one frozen record each, under a registered name and its own bound.
+
+A frame is the record `[kind, id, name, body]`; `body` is the bytes of the message's record, so that
+its size is judged by the bound of its name before it is parsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+from protocol.errors import LocalProtocolError, Malformed, Oversized, UnknownMessage
+from protocol.journal import SignedBatch
+from protocol.limits import (
+    ANSWER_BATCHES,
+    EVALUATION_BYTES,
+    GRANT_ANSWER_BYTES,
+    HAVE_BYTES,
+    HAVE_ORIGINS,
+    MESSAGE_BYTES,
+    STATEMENT_BYTES,
+)
+from protocol.records import (
+    Hash,
+    Id16,
+    Instant,
+    Key,
+    Name,
+    Natural,
+    Range,
+    Sentence,
+    Size,
+    from_bytes,
+    to_bytes,
+)
+from protocol.statements import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Message = TypeVar("Message")
+
+
+class Kind(IntEnum):
+    """What a frame is to the conversation."""
+
+    REQUEST = 0
+    """Expects one ANSWER or REFUSAL with the same id."""
+    ANSWER = 1
+    REFUSAL = 2
+    """The answer "no": the message is `Refused`."""
+    TELL = 3
+    """Expects nothing; its id is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message on a link.  `id` is the asker's number for a request, 0 for a TELL."""
+
+    kind: Annotated[int, Range(0, 3)]
+    id: Natural
+    name: Annotated[str, Size(1, 64)]
+    body: bytes
+
+
+_CLASSES: Final[dict[str, tuple[type, int]]] = {}
+_NAMES: Final[dict[type, str]] = {}
+
+FRAME_OVERHEAD: Final = 128
+"""Bytes of a frame beside its body, generously: name, id and MessagePack's own."""
+
+DEFAULT_MESSAGE_BYTES: Final = 4096
+"""Bound of a message whose class names no other."""
+
+
+def message(
+    name: str, limit: int = DEFAULT_MESSAGE_BYTES
+) -> Callable[[type[Message]], type[Message]]:
+    """Register a record class as the message `name` whose body has at most `limit` bytes."""
+
+    def register(kind: type[Message]) -> type[Message]:
+        if name in _CLASSES or limit > MESSAGE_BYTES - FRAME_OVERHEAD:
+            msg = f"the message {name} is registered twice, or its bound exceeds a frame's"
+            raise LocalProtocolError(msg)
+        _CLASSES[name] = (kind, limit)
+        _NAMES[kind] = name
+        return kind
+
+    return register
+
+
+def name_of(kind: type) -> str:
+    """Return the name under which a message class travels."""
+    try:
+        return _NAMES[kind]
+    except KeyError:
+        msg = f"{kind.__name__} is not registered as a message"
+        raise LocalProtocolError(msg) from None
+
+
+def encode(content: object, kind: Kind, number: int = 0) -> bytes:
+    """Return the frame of a message; `number` pairs a request with its answer."""
+    name = name_of(type(content))
+    if (kind is Kind.REFUSAL) != isinstance(content, Refused):
+        msg = f"{name} cannot travel as {kind.name}"
+        raise LocalProtocolError(msg)
+    body = to_bytes(content)
+    if len(body) > _CLASSES[name][1]:
+        msg = f"{name} has {len(body)} bytes, more than its bound of {_CLASSES[name][1]}"
+        raise LocalProtocolError(msg)
+    return to_bytes(Frame(int(kind), number, name, body))
+
+
+def read_frame(data: bytes) -> Frame:
+    """Return the frame in `data`, its message still unread; raise Oversized or Malformed."""
+    return from_bytes(Frame, data, MESSAGE_BYTES)
+
+
+def read_message(frame: Frame) -> object:
+    """Return the message in a frame; raise UnknownMessage, Oversized or Malformed."""
+    if frame.name not in _CLASSES:
+        msg = "a message of a kind that this version does not speak"
+        raise UnknownMessage(msg)
+    kind, limit = _CLASSES[frame.name]
+    if len(frame.body) > limit:
+        msg = f"{frame.name} has {len(frame.body)} bytes where at most {limit} are allowed"
+        raise Oversized(msg)
+    if (frame.kind == Kind.REFUSAL) != (kind is Refused):
+        msg = f"{frame.name} does not travel in a frame of this kind"
+        raise Malformed(msg)
+    return from_bytes(kind, frame.body, limit)
+
+
+def decode(data: bytes) -> tuple[Frame, object]:
+    """Return the frame in `data` and its message; raise what `read_frame`, `read_message` raise."""
+    frame = read_frame(data)
+    return frame, read_message(frame)
+
+
+# -- the link itself --------------------------------------------------------------------------
+
+
+@message("hello")
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of each side.  `now`: its clock; `key_record_version`: its newest record."""
+
+    version: Natural
+    peer_id: Key
+    key_record_version: Natural
+    now: Instant
+
+
+@message("refused", limit=8192)
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The answer "no": a code for programs, a reason and a remedy for people."""
+
+    code: Annotated[str, Size(1, 64)]
+    reason: Sentence
+    remedy: Sentence
+
+
+@message("gone")
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The sender closes the link on purpose."""
+
+    reason: Sentence
+
+
+# -- exchange -----------------------------------------------------------------------------------
+
+HAVE_DOMAIN: Final = "have"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginHead:
+    """How far the author holds one origin's journal."""
+
+    origin: Key
+    epoch: Natural
+    batch: Natural
+    header_hash: Hash
+    last_seq: Natural
+
+
+@dataclass(frozen=True, slots=True)
+class HaveBody:
+    """What `author` holds, durably, of the journals that it and `addressee` both list."""
+
+    author: Key
+    addressee: Key
+    issued_at: Instant
+    heads: Annotated[tuple[OriginHead, ...], Size(0, HAVE_ORIGINS)]
+
+
+@message("have", limit=HAVE_BYTES + 128)
+@dataclass(frozen=True, slots=True)
+class Have:
+    """A signed `HaveBody` (domain "have"): witness, and acknowledgement of withdrawals."""
+
+    statement: Statement
+
+
+@message("want")
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Asks for the batches of one journal from `from_batch` on."""
+
+    origin: Key
+    epoch: Natural
+    from_batch: Natural
+
+
+@message("batches", limit=MESSAGE_BYTES - FRAME_OVERHEAD)
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Consecutive batches of one journal; `more`: the sender holds further ones."""
+
+    origin: Key
+    batches: Annotated[tuple[SignedBatch, ...], Size(1, ANSWER_BATCHES)]
+    more: bool
+
+
+# -- search -------------------------------------------------------------------------------------
+
+_Points = Annotated[bytes, Size(EVALUATION_BYTES, EVALUATION_BYTES)]
+
+
+@message("evaluate")
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """One search: eight blinded elements of each tier, 32 B each; the answer is `Evaluated`."""
+
+    search_id: Id16
+    clinician: Name
+    purpose: Name
+    strong: _Points
+    weak: _Points
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceAnswer:
+    """The elements of `Evaluate`, each multiplied by one audience's key of its tier."""
+
+    key_epoch: Natural
+    strong: _Points
+    weak: _Points
+
+
+@message("evaluated")
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Always two answers: the audience of all partners, and the one of this partner alone."""
+
+    answers: Annotated[tuple[AudienceAnswer, ...], Size(2, 2)]
+
+
+# -- retrieval ----------------------------------------------------------------------------------
+
+
+@message("grant-request", limit=STATEMENT_BYTES)
+@dataclass(frozen=True, slots=True)
+class GrantRequest:
+    """Asks for leave to retrieve one study; the body is `grant.GrantRequestBody`."""
+
+    statement: Statement
+
+
+@message("grant-answer", limit=GRANT_ANSWER_BYTES)
+@dataclass(frozen=True, slots=True)
+class GrantAnswer:
+    """A grant, sealed to the asker, and the signed manifest of the study (`manifest`)."""
+
+    grant: Annotated[bytes, Size(1, GRANT_ANSWER_BYTES)]
+    manifest: Annotated[bytes, Size(1, GRANT_ANSWER_BYTES)]
+
+
+@message("receipt", limit=STATEMENT_BYTES)
+@dataclass(frozen=True, slots=True)
+class ReceiptMessage:
+    """The recipient's signed receipt; the body is `grant.ReceiptBody`."""
+
+    statement: Statement
+
+
+# -- notices ------------------------------------------------------------------------------------
+
+
+@message("notice", limit=STATEMENT_BYTES)
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A signed notice: images of your patient are available."""
+
+    statement: Statement
+
+
+@message("notice-acknowledged", limit=STATEMENT_BYTES)
+@dataclass(frozen=True, slots=True)
+class NoticeAcknowledged:
+    """A person at the addressee has seen the notice."""
+
+    statement: Statement
