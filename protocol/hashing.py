@@ -22,6 +22,7 @@ WITHDRAWAL: Final = b"\x03"
 HEADER: Final = b"\x04"
 CHUNK: Final = b"\x05"
 INSTANCE: Final = b"\x06"
+MANIFEST: Final = b"\x07"
 
 EMPTY_ROOT: Final = blake3(b"").digest()
 """Root of a tree without leaves (RFC 6962 section 2.1)."""

@@ -91,3 +91,23 @@ STATEMENT_BYTES: Final = 64 * 1024
 
 GRANT_ANSWER_BYTES: Final = 4 * 1024 * 1024 - 1024
 """Largest answer to a grant request: it carries the manifest, some 50 bytes a chunk of 256 KiB."""
+
+# -- manifests ------------------------------------------------------------------------------
+MANIFEST_BYTES: Final = 32 * 1024 * 1024
+"""Largest manifest: CONTAINER_ITEMS instances of about 250 bytes.  One above MESSAGE_BYTES does not
+fit into a message; it travels as a range of the study."""
+
+MANIFEST_PACKS: Final = 4_096
+"""Most packs of one study.  A pack ends when the study settles, at a restart and after an error, so
+that a study that grows every hour for half a year still fits."""
+
+CHUNK_PLAIN_BYTES: Final = 262_128
+"""Plain bytes of a full chunk: with its 16-byte tag exactly 256 KiB, the piece in which AES-GCM and
+aligned reads are both fast."""
+
+CHUNK_TAG_BYTES: Final = 16
+"""Tag of AES-256-GCM (NIST SP 800-38D)."""
+
+INSTANCE_BYTES: Final = 2**36
+"""Longest instance that a manifest may claim: what one array of CONTAINER_ITEMS chunk hashes can
+describe, rounded up.  What a facility accepts is its own, smaller setting."""
