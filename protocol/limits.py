@@ -111,3 +111,57 @@ CHUNK_TAG_BYTES: Final = 16
 INSTANCE_BYTES: Final = 2**36
 """Longest instance that a manifest may claim: what one array of CONTAINER_ITEMS chunk hashes can
 describe, rounded up.  What a facility accepts is its own, smaller setting."""
+
+# -- grants, receipts, notices --------------------------------------------------------------
+GRANT_S: Final = 15 * 60
+"""How long a grant lives unless the origin's operator says otherwise: a large study over a slow
+line renews it a few times; a leaked one is soon worthless."""
+
+GRANT_MOST_S: Final = 3600
+"""No grant may live longer, whatever the origin's operator says."""
+
+GRANT_PACKS: Final = 1024
+"""Most packs of one manifest version; their sealed keys fit into one statement."""
+
+RECEIPT_MISSING: Final = 512
+"""Most missing instances that one receipt names; what lies beyond them is counted."""
+
+RANGE_BYTES: Final = 8 * 1024 * 1024
+"""Longest range of ciphertext in one answer: bounds what both sides hold in memory for it."""
+
+NOTICE_STUDIES: Final = 64
+"""Most studies of one notice: a notice is about one patient's recent visit, not an archive."""
+
+# -- digests --------------------------------------------------------------------------------
+DIGEST_SIZES: Final = (240, 368, 496, 1008)
+"""Sizes to which the body of an entry is padded, so that its length tells little."""
+
+DIGEST_BLOCK: Final = 1008
+"""Beyond the largest of DIGEST_SIZES a body is a multiple of this."""
+
+DIGEST_BYTES: Final = 8 * 1024
+"""No body is larger; texts are cut, visibly, long before."""
+
+SLOT_BLOCK: Final = 16
+"""A patient has this many slots or a multiple of it: most have fewer match keys than one block."""
+
+SLOTS_MOST: Final = 64
+"""Most slots of one patient: twice what strong match keys need, so that weak ones have room."""
+
+CARD_NAMES: Final = 8
+CARD_IDENTIFIERS: Final = 16
+DIGEST_LIST: Final = 16
+"""Names and identifiers of a patient, modalities and body parts of a study: the first of them.
+More belong to merged records and whole-body protocols, and are told by the study itself."""
+
+NAME_TEXT_BYTES: Final = 256
+"""One PN value as UTF-8: three groups of 64 characters (PS3.5 section 6.2) in the scripts in use."""
+
+LONG_TEXT_BYTES: Final = 512
+"""A study's description: LO allows 64 characters, real archives hold more."""
+
+SHORT_TEXT_BYTES: Final = 128
+"""Every other text: issuers, identifiers, accession numbers, code strings."""
+
+CHAIN_MISSES: Final = 8
+"""A searcher gives up a chain after this many empty positions in a row."""
