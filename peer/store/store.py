@@ -1,0 +1,136 @@
+"""The folder of packs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from peer.errors import Damaged
+from peer.store.packs import (
+    PackReceiver,
+    PackWriter,
+    decrypt_chunk,
+    disk_errors,
+    sync_directory,
+)
+from peer.store.wrapping import new_key
+from protocol.limits import CHUNK_TAG_BYTES
+from protocol.manifest import Chunk
+
+PACK_ID_BYTES: Final = 16
+
+_PACK_NAME_CHARACTERS: Final = 2 * PACK_ID_BYTES
+
+
+class Store:
+    """Packs by their id.  Every method blocks on the disk: call it in a worker thread."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the store at `root`, made if absent."""
+        self._packs = root / "packs"
+        self._incoming = root / "incoming"
+        with disk_errors():
+            for folder in (self._packs, self._incoming):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync_directory(root)
+
+    def new_pack(self) -> PackWriter:
+        """Return a writer of a new pack with a random id and key."""
+        pack_id = secrets.token_bytes(PACK_ID_BYTES)
+        return PackWriter(self._path(pack_id), pack_id, new_key())
+
+    def pieces(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> Iterator[bytes]:
+        """Yield the plain bytes of `chunks`, one piece for each; raise Damaged if any is wrong."""
+        cipher = AESGCM(key)
+        with disk_errors(), self._path(pack_id).open("rb", buffering=0) as file:
+            for chunk in chunks:
+                ciphertext = _read_exactly(file.fileno(), chunk.offset, chunk.length)
+                plain = bytearray(chunk.length - CHUNK_TAG_BYTES)
+                decrypt_chunk(cipher, pack_id, chunk, ciphertext, memoryview(plain))
+                yield bytes(plain)
+
+    def read(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> bytes:
+        """Return the plain bytes of `chunks` together; raise Damaged if any is wrong."""
+        cipher = AESGCM(key)
+        plain = bytearray(sum(chunk.length - CHUNK_TAG_BYTES for chunk in chunks))
+        view = memoryview(plain)
+        with disk_errors(), self._path(pack_id).open("rb", buffering=0) as file:
+            for chunk in chunks:
+                ciphertext = _read_exactly(file.fileno(), chunk.offset, chunk.length)
+                length = chunk.length - CHUNK_TAG_BYTES
+                decrypt_chunk(cipher, pack_id, chunk, ciphertext, view[:length])
+                view = view[length:]
+        return bytes(plain)
+
+    def read_range(self, pack_id: bytes, offset: int, length: int) -> bytes:
+        """Return `length` bytes of ciphertext from `offset`; fewer only where the pack ends."""
+        with disk_errors(), self._path(pack_id).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
+
+    def receive(self, pack_id: bytes, size: int) -> PackReceiver:
+        """Return a receiver of the pack `pack_id` of `size` bytes; go on with one under way.
+
+        Raises Conflict if the store holds a pack of this id, StorageFull if it has no room.
+        """
+        return PackReceiver(self._path(pack_id, arriving=True), self._path(pack_id), size)
+
+    def incoming(self) -> Mapping[bytes, int]:
+        """Return id and size of each pack that is still arriving."""
+        return _sizes(self._incoming)
+
+    def sizes(self) -> Mapping[bytes, int]:
+        """Return id and bytes of each whole pack."""
+        return _sizes(self._packs)
+
+    def cut(self, pack_id: bytes, length: int) -> None:
+        """Cut a torn tail: everything from `length` on; raise Damaged if the pack is shorter."""
+        path = self._path(pack_id)
+        with disk_errors():
+            size = path.stat().st_size
+            if size < length:
+                raise Damaged(
+                    f"A pack has {size} bytes where the index names {length}. Restore the store "
+                    "from a backup."
+                )
+            if size > length:
+                with path.open("r+b", buffering=0) as file:
+                    file.truncate(length)
+                    os.fsync(file.fileno())
+
+    def destroy(self, pack_id: bytes) -> None:
+        """Remove a pack, whole or arriving, if it is there.  Destroy its key first."""
+        with disk_errors():
+            for arriving in (False, True):
+                path = self._path(pack_id, arriving=arriving)
+                if path.exists():
+                    path.unlink()
+                    sync_directory(path.parent)
+
+    def _path(self, pack_id: bytes, *, arriving: bool = False) -> Path:
+        if len(pack_id) != PACK_ID_BYTES:
+            raise ValueError(f"a pack id has {PACK_ID_BYTES} bytes")
+        return (self._incoming if arriving else self._packs) / pack_id.hex()
+
+
+def _sizes(folder: Path) -> dict[bytes, int]:
+    with disk_errors(), os.scandir(folder) as entries:
+        return {
+            bytes.fromhex(entry.name): entry.stat().st_size
+            for entry in entries
+            if len(entry.name) == _PACK_NAME_CHARACTERS
+        }
+
+
+def _read_exactly(file: int, offset: int, length: int) -> bytes:
+    data = os.pread(file, length, offset)
+    if len(data) != length:
+        raise Damaged(
+            "A pack ends before a chunk that the index names. Restore the store from a backup, or "
+            "fetch the study again from a partner that holds it."
+        )
+    return data
