@@ -165,3 +165,35 @@ SHORT_TEXT_BYTES: Final = 128
 
 CHAIN_MISSES: Final = 8
 """A searcher gives up a chain after this many empty positions in a row."""
+
+# -- key records and pairing ----------------------------------------------------------------
+CERTIFICATE_BYTES: Final = 2048
+"""Largest TLS certificate (DER); a self-signed Ed25519 certificate has about 450 bytes."""
+
+KEY_RECORD_BYTES: Final = 4096
+"""Largest key record: certificate, two URLs, a name and three keys."""
+
+URL_CHARACTERS: Final = 255
+"""Longest address of a listener: a host name (RFC 1035 allows 253 characters) is nearly all."""
+
+FACILITY_NAME_CHARACTERS: Final = 128
+"""Longest name of a facility; longer ones do not fit into any list on a screen."""
+
+INVITATION_URLS: Final = 4
+"""Most addresses in one invitation; it must stay readable as a QR code."""
+
+INVITATION_CHARACTERS: Final = 4096
+"""Longest text that is looked at as an invitation, wrapped lines and blanks included."""
+
+INVITATION_MOST_S: Final = 7 * 24 * 3600
+"""No invitation may be valid for longer: its secret lies in somebody's mailbox."""
+
+INVITATION_ATTEMPTS: Final = 16
+"""How often a join may begin with one invitation: dropped connections are retried, and each new
+attempt gives one more chance in 2^66 that the words of a man in the middle agree."""
+
+PAIRING_BYTES: Final = 16 * 1024
+"""Largest message of a pairing: it carries one key record and one side's terms."""
+
+TERMS_ITEMS: Final = 64
+"""Most modalities or purposes that one side's terms can name; DICOM defines about fifty."""
