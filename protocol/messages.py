@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
+from protocol.entries import SignedBatch
 from protocol.errors import LocalProtocolError, Malformed, Oversized, UnknownMessage
-from protocol.journal import SignedBatch
 from protocol.limits import (
     ANSWER_BATCHES,
     EVALUATION_BYTES,

@@ -1,0 +1,42 @@
+"""Forks: an origin that tells two histories convicts itself with its own signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocol.entries import SignedHeader, header_hash, read_header
+from protocol.errors import Forked, Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class ForkProof:
+    """Two validly signed headers that no honest origin signs both (`verify_fork`)."""
+
+    first: SignedHeader
+    second: SignedHeader
+
+
+class ForkFound(Forked):
+    """A fork, with its proof."""
+
+    def __init__(self, proof: ForkProof) -> None:
+        super().__init__("the origin signed two histories; the proof is kept, ask the facility")
+        self.proof = proof
+
+
+def verify_fork(proof: ForkProof, origin: bytes, node_key: bytes) -> tuple[int, int]:
+    """Return (epoch, batch) of the fork that a proof shows, or raise Malformed or BadSignature.
+
+    Two headers of one epoch prove a fork if they are different bytes for one batch number, or if
+    the second has the next number and does not name the first as the one before it.
+    """
+    first = read_header(proof.first, origin, node_key)
+    second = read_header(proof.second, origin, node_key)
+    same = first.batch == second.batch and proof.first.header != proof.second.header
+    unlinked = second.batch == first.batch + 1 and second.previous != header_hash(
+        proof.first.header
+    )
+    if first.epoch != second.epoch or not (same or unlinked):
+        msg = "two headers that one history can contain prove no fork"
+        raise Malformed(msg)
+    return first.epoch, first.batch
