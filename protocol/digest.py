@@ -35,8 +35,8 @@ LABEL_BYTES: Final = 16
 SLOT_BYTES: Final = LABEL_BYTES + 1 + PATIENT_KEY_BYTES + sealing.TAG_BYTES
 FILLER_CARD_BODY: Final = 1008
 """Body size of an entry that only holds filler slots: the one of most patients."""
-FILLER_STUDY_BODY: Final = 368
-"""Body size of a filler in a chain of studies: the one of most studies."""
+FILLER_STUDY_BODY: Final = 240
+"""Body size of a filler in a chain of studies: the one of a study with few and short texts."""
 
 _SLOT_LABEL: Final = "openpriors 1 slot label"
 _SLOT_BOX: Final = "openpriors 1 slot box"
