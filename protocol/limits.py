@@ -79,6 +79,14 @@ LEASE_MOST_S: Final = 30 * 24 * 3600
 EXCHANGE_S: Final = 60
 """How often two connected partners tell each other what they hold, whether or not it changed."""
 
+WANT_S: Final = 60
+"""How long an answer to a WANT is waited for before it is asked again: 4 MiB take 32 s at 1 Mbit/s.
+"""
+
+BACK_OFF_MOST_S: Final = 3600
+"""Longest pause after a partner's answers failed to verify again and again: an hour after it was
+mended, it is followed again without anyone's doing."""
+
 # -- search and retrieval over a link -------------------------------------------------------
 EVALUATION_POINTS: Final = 8
 """Blinded elements of one tier in one search, always this many: the count tells nothing."""
@@ -120,8 +128,8 @@ line renews it a few times; a leaked one is soon worthless."""
 GRANT_MOST_S: Final = 3600
 """No grant may live longer, whatever the origin's operator says."""
 
-GRANT_PACKS: Final = 1024
-"""Most packs of one manifest version; their sealed keys fit into one statement."""
+GRANT_BOX_BYTES: Final = MANIFEST_PACKS * 56 + 64
+"""Largest box of pack keys: 53 bytes for each pack, and the overhead of sealing."""
 
 RECEIPT_MISSING: Final = 512
 """Most missing instances that one receipt names; what lies beyond them is counted."""

@@ -1,0 +1,377 @@
+"""One link's exchange: how two facilities bring each other's view of their journals up to date.
+
+A state machine without I/O: `handle(event, now)` returns effects, which the caller performs in
+order, and whose outcomes it feeds back as events.  The receiver asks from its own cursor and the
+sender remembers nothing beyond the link.  What is stored is durable before anything is said about
+it: a HAVE follows `Stored`, never precedes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from protocol.entries import Header, SignedBatch, SignedHeader, header_hash, read_header
+from protocol.errors import (
+    Gap,
+    Incomplete,
+    RemoteProtocolError,
+    Replayed,
+    UnknownMessage,
+    WrongAddressee,
+)
+from protocol.forks import ForkFound, ForkProof
+from protocol.frontier import claimed, have_body, is_ahead, next_batch
+from protocol.identifiers import PeerId
+from protocol.journal import Head
+from protocol.limits import BACK_OFF_MOST_S, EXCHANGE_S, HAVE_BYTES, WANT_S
+from protocol.messages import HAVE_DOMAIN, Batches, Have, HaveBody, OriginHead, Refused, Want
+from protocol.records import to_bytes
+from protocol.statements import Statement, open_addressed
+
+# -- events: what happened --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The link is up.  `jitter_s` delays the next HAVE: a hundred links must not beat as one."""
+
+    jitter_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The partner's message arrived."""
+
+    message: object
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A `Load` was performed; `through` is the number of the last batch, `more` lie beyond it."""
+
+    origin: PeerId
+    batches: tuple[SignedBatch, ...]
+    through: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A `Store` was performed, durably.
+
+    `through` is the last batch number judged, `incomplete_from` the first batch held with a hole
+    that nothing justifies, and `error` what ended the run before its last batch.
+    """
+
+    origin: PeerId
+    head: Head | None
+    through: int
+    more: bool
+    incomplete_from: int | None = None
+    error: RemoteProtocolError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Our own journal has a new head, durably."""
+
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: due at `Exchange.wake_at` at the latest."""
+
+    jitter_s: int = 0
+
+
+Event: TypeAlias = Connected | Received | Loaded | Stored | Appended | Tick
+
+# -- effects: what to do ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Tell the partner."""
+
+    message: Have | Want | Batches
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Follow these batches in one transaction, then feed back `Stored`."""
+
+    origin: PeerId
+    batches: tuple[SignedBatch, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Read batches from `from_batch` on, as many as one answer may hold; feed back `Loaded`."""
+
+    origin: PeerId
+    from_batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Keep the partner's signed word about what it holds."""
+
+    body: HaveBody
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Keep the proof of a fork, follow the origin no further, and alert the operator."""
+
+    origin: PeerId
+    proof: ForkProof
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Sign nothing more: a partner holds a header that we signed and do not hold ourselves.
+
+    Our database is older than our word: it was restored from a backup, or copied.
+    """
+
+    signed: SignedHeader
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the partner what it did wrong, and keep an audit record."""
+
+    error: RemoteProtocolError
+
+
+Effect: TypeAlias = Send | Store | Load | Witness | Freeze | Halt | Refuse
+
+# -- the machine --------------------------------------------------------------------------------
+
+_FIRST_BACK_OFF_S: Final = EXCHANGE_S
+
+
+class Exchange:
+    """The exchange over one link between `me` and `partner`.
+
+    `own` and `theirs` are the heads held of the two journals; the keys are the node keys pinned for
+    the two facilities; `sign` signs the bytes of a HAVE in the domain "have".
+    """
+
+    def __init__(
+        self,
+        me: PeerId,
+        partner: PeerId,
+        *,
+        own: Head | None,
+        theirs: Head | None,
+        own_key: bytes,
+        partner_key: bytes,
+        sign: Callable[[bytes], bytes],
+    ) -> None:
+        self.me = me
+        self.partner = partner
+        self.own = own
+        self.theirs = theirs
+        self.wake_at = 0
+        self._own_key = own_key
+        self._partner_key = partner_key
+        self._sign = sign
+        self._jitter_s = 0
+        self._announced: int | None = None
+        self._in_step_at: int | None = None
+        self._claim: OriginHead | None = None
+        self._incomplete_from: int | None = None
+        self._asked_until = 0
+        self._back_off_until = 0
+        self._failures = 0
+        self._last_have_at = 0
+        self._frozen = False
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        """Return what is to be done about `event`, in order.  `now`: Unix seconds."""
+        try:
+            match event:
+                case Connected(jitter_s):
+                    self._jitter_s = jitter_s
+                    return [self._have(now)]
+                case Received(message):
+                    return self._received(message, now)
+                case Loaded():
+                    return self._loaded(event)
+                case Stored():
+                    return self._stored(event, now)
+                case Appended(head):
+                    return self._appended(head, now)
+                case Tick(jitter_s):
+                    self._jitter_s = jitter_s
+                    return self._tick(now)
+        except RemoteProtocolError as error:
+            return [Refuse(error)]
+
+    # -- what the partner says
+
+    def _received(self, message: object, now: int) -> list[Effect]:
+        match message:
+            case Have(statement):
+                return self._heard(statement, now)
+            case Want():
+                return self._wanted(message)
+            case Batches(origin, batches, more):
+                if origin == self.me:
+                    return self._given_back(batches)
+                if origin != self.partner:
+                    msg = "batches of a journal that this link does not carry"
+                    raise WrongAddressee(msg)
+                self._asked_until = 0
+                return [] if self._frozen else [Store(self.partner, batches, more)]
+            case Refused():
+                if now < self._asked_until:
+                    self._back_off(now)
+                return []
+            case _:
+                msg = "a message that is no part of an exchange"
+                raise UnknownMessage(msg)
+
+    def _heard(self, statement: Statement, now: int) -> list[Effect]:
+        body = open_addressed(
+            statement,
+            HAVE_DOMAIN,
+            HaveBody,
+            key=self._partner_key,
+            author=self.partner,
+            me=self.me,
+            now=now,
+            limit=HAVE_BYTES,
+        )
+        if body.issued_at < self._last_have_at:
+            msg = "a HAVE that is older than one heard before"
+            raise Replayed(msg)
+        self._last_have_at = body.issued_at
+        effects: list[Effect] = [Witness(body, statement)]
+        ours = claimed(body, self.me)
+        if ours is not None and is_ahead(ours, self.own):
+            # Only our own signature proves that we are behind ourselves, so ask for it.
+            effects.append(Send(Want(self.me, ours.epoch, next_batch(ours, self.own))))
+        elif ours is not None and self.own is not None and ours.batch == self.own.batch:
+            self._in_step_at = ours.batch
+        elif self.own is not None and self._announced != self.own.batch:
+            effects.append(self._have(now))
+        self._claim = claimed(body, self.partner)
+        return effects + self._ask(now)
+
+    def _wanted(self, want: Want) -> list[Effect]:
+        heads = {self.me: self.own, self.partner: self.theirs}
+        origin = PeerId(want.origin)
+        if origin not in heads:
+            msg = "asks for a journal that this link does not carry"
+            raise WrongAddressee(msg)
+        head = heads[origin]
+        if head is None or want.from_batch > head.batch:
+            return []
+        if want.epoch != head.epoch:
+            msg = "asks for an epoch that is not held"
+            raise Gap(msg)
+        return [Load(origin, want.from_batch)]
+
+    def _given_back(self, batches: tuple[SignedBatch, ...]) -> list[Effect]:
+        """Judge batches of our own journal, asked for because a HAVE claimed more of it."""
+        for batch in batches:
+            header = read_header(batch.signed_header, self.me, self._own_key)
+            claim = OriginHead(
+                origin=self.me,
+                epoch=header.epoch,
+                batch=header.batch,
+                header_hash=header_hash(batch.header),
+                last_seq=header.last_seq,
+            )
+            if is_ahead(claim, self.own):
+                return [Halt(batch.signed_header, header)]
+        return []
+
+    # -- what was done
+
+    def _loaded(self, event: Loaded) -> list[Effect]:
+        if not event.batches:
+            return []
+        if event.origin == self.me:
+            self._in_step_at = None if event.more else event.through
+        return [Send(Batches(event.origin, event.batches, event.more))]
+
+    def _stored(self, event: Stored, now: int) -> list[Effect]:
+        advanced = event.head != self.theirs
+        self.theirs = event.head
+        self._incomplete_from = event.incomplete_from
+        effects: list[Effect] = []
+        if event.error is None and event.more and event.head is not None:
+            self._asked_until = now + WANT_S
+            return [Send(Want(self.partner, event.head.epoch, event.through + 1))]
+        if advanced:
+            effects.append(self._have(now))
+        if event.error is not None:
+            return effects + self._failed(event.error, now)
+        if self._incomplete_from is not None:
+            msg = "a batch has a hole that no signed entry justifies; send it again"
+            self._back_off(now)
+            return [*effects, Refuse(Incomplete(msg))]
+        self._failures = 0
+        return effects
+
+    def _failed(self, error: RemoteProtocolError, now: int) -> list[Effect]:
+        match error:
+            case ForkFound():
+                self._frozen = True
+                return [Freeze(self.partner, error.proof), Refuse(error)]
+            case Gap():
+                return self._ask(now, known_gap=True)
+            case Replayed():
+                return [Refuse(error)]
+            case _:
+                self._back_off(now)
+                return [Refuse(error)]
+
+    def _appended(self, head: Head, now: int) -> list[Effect]:
+        self.own = head
+        if self._in_step_at is not None and self._in_step_at < head.batch:
+            return [Load(self.me, self._in_step_at + 1)]
+        return [] if self._announced in {None, head.batch} else [self._have(now)]
+
+    def _tick(self, now: int) -> list[Effect]:
+        due: list[Effect] = [self._have(now)] if now >= self.wake_at else []
+        return due + self._ask(now)
+
+    # -- what we say
+
+    def _have(self, now: int) -> Send:
+        held = {self.me: self.own, self.partner: self.theirs}
+        payload = to_bytes(have_body(self.me, self.partner, held, now))
+        self._announced = -1 if self.own is None else self.own.batch
+        self.wake_at = now + EXCHANGE_S + self._jitter_s
+        return Send(Have(Statement(payload, self._sign(payload))))
+
+    def _ask(self, now: int, *, known_gap: bool = False) -> list[Effect]:
+        """Ask for what the partner's journal has beyond ours, unless asked or failed just now."""
+        if self._frozen or now < self._asked_until or now < self._back_off_until:
+            return []
+        epoch = 0 if self.theirs is None else self.theirs.epoch
+        if self._incomplete_from is not None:
+            start = self._incomplete_from
+        elif self._claim is not None and is_ahead(self._claim, self.theirs):
+            start = next_batch(self._claim, self.theirs)
+        elif known_gap:
+            start = 0 if self.theirs is None else self.theirs.batch + 1
+        else:
+            return []
+        self._asked_until = now + WANT_S
+        return [Send(Want(self.partner, epoch, start))]
+
+    def _back_off(self, now: int) -> None:
+        delay = min(_FIRST_BACK_OFF_S << min(self._failures, 16), BACK_OFF_MOST_S)
+        self._failures += 1
+        self._back_off_until = now + delay
