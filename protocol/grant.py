@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from protocol.errors import Expired, Malformed, UnknownMessage, WrongAddressee, WrongContent
+from protocol.hashing import plain_hash
 from protocol.identifiers import is_uid
 from protocol.limits import (
     CLOCK_SKEW_S,
+    GRANT_BOX_BYTES,
     GRANT_MOST_S,
-    GRANT_PACKS,
+    MANIFEST_PACKS,
     PROTOCOL_VERSION,
     RECEIPT_MISSING,
-    STATEMENT_BYTES,
 )
 from protocol.records import (
     Hash,
@@ -81,15 +82,15 @@ class PackKey:
 class PackKeys:
     """The content of the box in a grant."""
 
-    keys: Annotated[tuple[PackKey, ...], Size(0, GRANT_PACKS)]
+    keys: Annotated[tuple[PackKey, ...], Size(0, MANIFEST_PACKS)]
 
 
 @dataclass(frozen=True, slots=True)
 class GrantBody:
     """What an origin signs: leave for one partner to fetch one manifest version until an instant.
 
-    `box` is PackKeys sealed to the addressee; its associated data are the grant id and the root,
-    so a box cut out of one grant does not open in another.
+    `box_hash` is BLAKE3 of the box that travels beside it, `manifest_bytes` the length of the
+    encoded manifest.
     """
 
     version: Natural
@@ -102,7 +103,20 @@ class GrantBody:
     retrieve_handle: Id16
     manifest_version: Natural
     manifest_root: Hash
-    box: Annotated[bytes, Size(0, STATEMENT_BYTES)]
+    manifest_bytes: Natural
+    box_hash: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class SignedGrant:
+    """A grant as it travels: the statement, and PackKeys in a box sealed to the addressee.
+
+    The box's associated data are the grant id and the root: cut out of one grant it does not open
+    in another.
+    """
+
+    statement: Statement
+    box: Annotated[bytes, Size(0, GRANT_BOX_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +166,7 @@ def open_request(
 
 
 def open_grant(
-    statement: Statement, *, key: bytes, request: GrantRequestBody, now: int
+    signed: SignedGrant, *, key: bytes, request: GrantRequestBody, now: int
 ) -> GrantBody:
     """Return the grant with which the origin, whose node key is `key`, answers `request`.
 
@@ -160,7 +174,7 @@ def open_grant(
     Expired if its end is out of bounds.
     """
     body = open_addressed(
-        statement,
+        signed.statement,
         GRANT_DOMAIN,
         GrantBody,
         key=key,
@@ -171,6 +185,9 @@ def open_grant(
     _check_version(body.version)
     if (body.nonce, body.retrieve_handle) != (request.nonce, request.retrieve_handle):
         msg = "a grant answers another request"
+        raise WrongContent(msg)
+    if plain_hash(signed.box) != body.box_hash:
+        msg = "the keys beside a grant are not those that were signed with it"
         raise WrongContent(msg)
     if not body.issued_at < body.expires_at <= body.issued_at + GRANT_MOST_S:
         msg = f"a grant lives for 1 to {GRANT_MOST_S} s"
@@ -242,10 +259,12 @@ def seal_keys(
     return seal(recipient, ephemeral_secret, to_bytes(content), _KEYS + grant_id + manifest_root)
 
 
-def open_keys(secret: bytes, grant: GrantBody, packs: Sequence[bytes]) -> dict[bytes, bytes]:
+def open_keys(
+    secret: bytes, signed: SignedGrant, grant: GrantBody, packs: Sequence[bytes]
+) -> dict[bytes, bytes]:
     """Return pack id -> key from a grant's box; raise WrongContent if not exactly for `packs`."""
-    content = unseal(secret, grant.box, _KEYS + grant.grant_id + grant.manifest_root)
-    keys = {each.pack_id: each.key for each in from_bytes(PackKeys, content, STATEMENT_BYTES).keys}
+    content = unseal(secret, signed.box, _KEYS + grant.grant_id + grant.manifest_root)
+    keys = {each.pack_id: each.key for each in from_bytes(PackKeys, content, GRANT_BOX_BYTES).keys}
     if keys.keys() != set(packs):
         msg = "a grant's keys are not those of the packs in its manifest"
         raise WrongContent(msg)

@@ -17,7 +17,8 @@ from protocol.errors import (
     WrongAddressee,
     WrongContent,
 )
-from protocol.grant import GrantBody, GrantRequestBody, ReceiptBody
+from protocol.grant import GrantBody, GrantRequestBody, ReceiptBody, SignedGrant
+from protocol.hashing import plain_hash
 from protocol.limits import CLOCK_SKEW_S, GRANT_MOST_S, RECEIPT_MISSING
 from protocol.sealing import exchange_public_key
 from protocol.signing import public_key
@@ -40,7 +41,8 @@ GRANT = GrantBody(
     REQUEST.retrieve_handle,
     1,
     b"r" * 32,
-    b"",
+    1234,
+    plain_hash(b"box"),
 )
 RECEIPT = ReceiptBody(
     1,
@@ -66,9 +68,9 @@ def open_request(statement, *, seed=ALICE, now=NOW, me=BOB):
     )
 
 
-def open_grant(body, *, seed=BOB, now=NOW):
-    statement = sign_statement(seed, rules.GRANT_DOMAIN, body)
-    return rules.open_grant(statement, key=public_key(BOB), request=REQUEST, now=now)
+def open_grant(body, *, seed=BOB, box=b"box"):
+    signed = SignedGrant(sign_statement(seed, rules.GRANT_DOMAIN, body), box)
+    return rules.open_grant(signed, key=public_key(BOB), request=REQUEST, now=NOW)
 
 
 def open_receipt(body):
@@ -92,12 +94,11 @@ def test_the_golden_vectors_read_and_write_back():
         me=public_key(bob),
         now=now,
     )
-    grant = rules.open_grant(
-        vector(VECTORS["grant"]), key=public_key(bob), request=request, now=now
-    )
+    signed = SignedGrant(vector(VECTORS["grant"]), bytes.fromhex(VECTORS["box"]))
+    grant = rules.open_grant(signed, key=public_key(bob), request=request, now=now)
     expected = {bytes.fromhex(k): bytes.fromhex(v) for k, v in VECTORS["pack_keys"].items()}
     secret = bytes.fromhex(VECTORS["recipient_seal_secret"])
-    assert rules.open_keys(secret, grant, list(expected)) == expected
+    assert rules.open_keys(secret, signed, grant, list(expected)) == expected
     ephemeral = bytes.fromhex(VECTORS["ephemeral_secret"])
     box = rules.seal_keys(
         exchange_public_key(secret),
@@ -106,7 +107,7 @@ def test_the_golden_vectors_read_and_write_back():
         grant_id=grant.grant_id,
         manifest_root=grant.manifest_root,
     )
-    assert box == grant.box, "the sealed keys are not written as they were"
+    assert box == signed.box, "the sealed keys are not written as they were"
     for entry in VECTORS["receipts"]:
         body = rules.open_receipt(
             vector(entry),
@@ -164,6 +165,8 @@ def test_a_grant_that_is_not_the_answer_is_refused(change, error):
 def test_a_grant_signed_by_another_is_refused():
     with pytest.raises(BadSignature):
         open_grant(GRANT, seed=EVE)
+    with pytest.raises(WrongContent):
+        open_grant(GRANT, box=b"another box")
 
 
 @given(st.dictionaries(st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)))
@@ -175,16 +178,17 @@ def test_keys_open_for_the_recipient_and_in_their_grant_alone(keys):
         grant_id=GRANT.grant_id,
         manifest_root=GRANT.manifest_root,
     )
-    grant = replace(GRANT, box=box)
-    assert rules.open_keys(ALICE, grant, list(keys)) == keys
-    with pytest.raises(BadSignature):
-        rules.open_keys(EVE, grant, list(keys))
-    with pytest.raises(BadSignature):
-        rules.open_keys(ALICE, replace(grant, grant_id=b"x" * 16), list(keys))
-    with pytest.raises(BadSignature):
-        rules.open_keys(ALICE, replace(grant, manifest_root=b"x" * 32), list(keys))
+    signed = SignedGrant(sign_statement(BOB, rules.GRANT_DOMAIN, GRANT), box)
+    assert rules.open_keys(ALICE, signed, GRANT, list(keys)) == keys
+    for secret, grant in [
+        (EVE, GRANT),
+        (ALICE, replace(GRANT, grant_id=b"x" * 16)),
+        (ALICE, replace(GRANT, manifest_root=b"x" * 32)),
+    ]:
+        with pytest.raises(BadSignature):
+            rules.open_keys(secret, signed, grant, list(keys))
     with pytest.raises(WrongContent):
-        rules.open_keys(ALICE, grant, [*keys, b"another pack id!"])
+        rules.open_keys(ALICE, signed, GRANT, [*keys, b"another pack id!"])
 
 
 @pytest.mark.parametrize(
