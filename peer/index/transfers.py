@@ -1,0 +1,374 @@
+"""Grants we gave, retrievals we run or ran: the SQL of `peer.access` and `peer.retrieve`.
+
+Instants are Unix seconds, sizes bytes of ciphertext, identities 32 bytes, ids 16 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from sqlite3 import Row
+from typing import Final
+
+from peer.index.migrate import Tx
+from protocol.identifiers import PeerId
+from protocol.manifest import SignedManifest
+from protocol.statements import Statement
+
+
+class State:
+    """Where a retrieval stands."""
+
+    ASKING: Final = "asking"
+    """The origin has not answered yet."""
+    FETCHING: Final = "fetching"
+    WAITING: Final = "waiting"
+    """The origin cannot be reached; it goes on by itself when it can."""
+    COMPLETE: Final = "complete"
+    INCOMPLETE: Final = "incomplete"
+    """Over, with instances missing; nothing of it is shown."""
+    REFUSED: Final = "refused"
+    REVOKED: Final = "revoked"
+    """Consent ended under way; what had arrived is destroyed."""
+    FAILED: Final = "failed"
+
+
+UNFINISHED: Final = (State.ASKING, State.FETCHING, State.WAITING)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """Leave that we gave a partner for one manifest version of one study."""
+
+    grant_id: bytes
+    partner: PeerId
+    nonce: bytes
+    study_instance_uid: str
+    retrieve_handle: bytes
+    manifest_version: int
+    manifest_root: bytes
+    instances: int
+    person: str
+    role: str
+    purpose: str
+    issued_at: int
+    expires_at: int
+    revoked_at: int | None = None
+    receipt: Statement | None = None
+    receipt_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalRow:
+    """One study on its way from a partner, or arrived; `actor` is JSON."""
+
+    retrieval_id: bytes
+    origin: PeerId
+    study_instance_uid: str
+    actor: str
+    state: str
+    manifest: SignedManifest | None
+    manifest_root: bytes | None
+    manifest_version: int
+    grant_id: bytes | None
+    wrapped_keys: bytes | None
+    instances: int
+    verified: int
+    bytes: int
+    bytes_verified: int
+    code: str
+    reason: str
+    remedy: str
+    started_at: int
+    changed_at: int
+    receipt: Statement | None
+    receipt_delivered_at: int | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state not in UNFINISHED
+
+
+# -- the origin's side ------------------------------------------------------------------------
+def add_grant(tx: Tx, grant: GrantRow) -> None:
+    """Put a grant on record; Conflict if the partner's nonce was answered before."""
+    tx.execute(
+        "INSERT INTO grants (grant_id, partner, nonce, study_instance_uid, retrieve_handle,"
+        " manifest_version, manifest_root, instances, person, role, purpose, issued_at, expires_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            grant.grant_id,
+            grant.partner,
+            grant.nonce,
+            grant.study_instance_uid,
+            grant.retrieve_handle,
+            grant.manifest_version,
+            grant.manifest_root,
+            grant.instances,
+            grant.person,
+            grant.role,
+            grant.purpose,
+            grant.issued_at,
+            grant.expires_at,
+        ),
+    )
+
+
+def grant(tx: Tx, grant_id: bytes) -> GrantRow | None:
+    """Return the grant of this id, or None."""
+    row = tx.execute("SELECT * FROM grants WHERE grant_id = ?", (grant_id,)).fetchone()
+    return None if row is None else _grant(row)
+
+
+def was_answered(tx: Tx, partner: PeerId, nonce: bytes) -> bool:
+    """Return whether a request of this partner with this nonce has had a grant."""
+    query = "SELECT 1 FROM grants WHERE partner = ? AND nonce = ?"
+    return tx.execute(query, (partner, nonce)).fetchone() is not None
+
+
+def grants_of(tx: Tx, study_instance_uid: str) -> tuple[GrantRow, ...]:
+    """Return every grant ever given for a study, oldest first."""
+    query = "SELECT * FROM grants WHERE study_instance_uid = ? ORDER BY issued_at, grant_id"
+    return tuple(_grant(row) for row in tx.execute(query, (study_instance_uid,)))
+
+
+def revoke_grant(tx: Tx, grant_id: bytes, now: int) -> bool:
+    """Note that a grant was ended by a decision; return whether this is the first note of it."""
+    query = "UPDATE grants SET revoked_at = ? WHERE grant_id = ? AND revoked_at IS NULL"
+    return tx.execute(query, (now, grant_id)).rowcount == 1
+
+
+def put_receipt(tx: Tx, grant_id: bytes, receipt: Statement, now: int) -> None:
+    """Put a partner's receipt beside its grant, in place of an earlier one."""
+    tx.execute(
+        "UPDATE grants SET receipt_payload = ?, receipt_signature = ?, receipt_at = ?"
+        " WHERE grant_id = ?",
+        (receipt.payload, receipt.signature, now, grant_id),
+    )
+
+
+# -- the recipient's side ---------------------------------------------------------------------
+def add_retrieval(
+    tx: Tx, retrieval_id: bytes, origin: PeerId, study_instance_uid: str, actor: str, now: int
+) -> RetrievalRow:
+    """Begin a retrieval."""
+    row = tx.execute(
+        "INSERT INTO retrievals (retrieval_id, origin, study_instance_uid, actor, state,"
+        " started_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *",
+        (retrieval_id, origin, study_instance_uid, actor, State.ASKING, now, now),
+    ).fetchone()
+    return _retrieval(row)
+
+
+def retrieval(tx: Tx, retrieval_id: bytes) -> RetrievalRow | None:
+    """Return the retrieval of this id, or None."""
+    row = tx.execute("SELECT * FROM retrievals WHERE retrieval_id = ?", (retrieval_id,)).fetchone()
+    return None if row is None else _retrieval(row)
+
+
+def retrievals(tx: Tx, limit: int) -> tuple[RetrievalRow, ...]:
+    """Return the latest `limit` retrievals, newest first."""
+    query = "SELECT * FROM retrievals ORDER BY started_at DESC, retrieval_id LIMIT ?"
+    return tuple(_retrieval(row) for row in tx.execute(query, (limit,)))
+
+
+def unfinished(tx: Tx) -> tuple[RetrievalRow, ...]:
+    """Return the retrievals to go on with, oldest first."""
+    query = "SELECT * FROM retrievals WHERE state IN (?, ?, ?) ORDER BY started_at, retrieval_id"
+    return tuple(_retrieval(row) for row in tx.execute(query, UNFINISHED))
+
+
+def under_way(tx: Tx, origin: PeerId, study_instance_uid: str) -> RetrievalRow | None:
+    """Return the unfinished retrieval of a study from an origin, or None."""
+    row = tx.execute(
+        "SELECT * FROM retrievals WHERE study_instance_uid = ? AND origin = ?"
+        " AND state IN (?, ?, ?)",
+        (study_instance_uid, origin, *UNFINISHED),
+    ).fetchone()
+    return None if row is None else _retrieval(row)
+
+
+def owed_receipts(tx: Tx, origin: PeerId) -> tuple[RetrievalRow, ...]:
+    """Return the retrievals from an origin whose receipt has not reached it."""
+    query = (
+        "SELECT * FROM retrievals WHERE origin = ? AND receipt_payload IS NOT NULL"
+        " AND receipt_delivered_at IS NULL ORDER BY started_at"
+    )
+    return tuple(_retrieval(row) for row in tx.execute(query, (origin,)))
+
+
+def set_state(
+    tx: Tx,
+    retrieval_id: bytes,
+    state: str,
+    now: int,
+    code: str = "",
+    reason: str = "",
+    remedy: str = "",
+) -> None:
+    """Note where a retrieval stands, and why if it is not simply going on."""
+    tx.execute(
+        "UPDATE retrievals SET state = ?, changed_at = ?, code = ?, reason = ?, remedy = ?"
+        " WHERE retrieval_id = ?",
+        (state, now, code, reason, remedy, retrieval_id),
+    )
+
+
+def put_grant(  # noqa: PLR0913 - the columns of one row
+    tx: Tx,
+    retrieval_id: bytes,
+    *,
+    grant_id: bytes,
+    manifest: SignedManifest,
+    root: bytes,
+    version: int,
+    wrapped_keys: bytes,
+    instances: int,
+    size: int,
+    now: int,
+) -> None:
+    """Note the grant that a retrieval runs under, and what it promises."""
+    tx.execute(
+        "UPDATE retrievals SET state = ?, grant_id = ?, manifest = ?, manifest_signature = ?,"
+        " manifest_root = ?, manifest_version = ?, wrapped_keys = ?, instances = ?, bytes = ?,"
+        " changed_at = ?, code = '', reason = '', remedy = '' WHERE retrieval_id = ?",
+        (
+            State.FETCHING,
+            grant_id,
+            manifest.manifest,
+            manifest.signature,
+            root,
+            version,
+            wrapped_keys,
+            instances,
+            size,
+            now,
+            retrieval_id,
+        ),
+    )
+
+
+def bitmaps(tx: Tx, retrieval_id: bytes) -> dict[bytes, bytes]:
+    """Return, for each pack of a retrieval, the bitmap of verified chunks."""
+    query = "SELECT pack_id, bitmap FROM retrieval_packs WHERE retrieval_id = ?"
+    return {
+        bytes(row["pack_id"]): bytes(row["bitmap"]) for row in tx.execute(query, (retrieval_id,))
+    }
+
+
+def put_progress(
+    tx: Tx, retrieval_id: bytes, maps: Mapping[bytes, bytes], bytes_verified: int, now: int
+) -> None:
+    """Note which chunks are verified and durable."""
+    tx.executemany(
+        "INSERT INTO retrieval_packs VALUES (?, ?, ?)"
+        " ON CONFLICT (retrieval_id, pack_id) DO UPDATE SET bitmap = excluded.bitmap",
+        [(retrieval_id, pack_id, bitmap) for pack_id, bitmap in maps.items()],
+    )
+    tx.execute(
+        "UPDATE retrievals SET bytes_verified = ?, changed_at = ? WHERE retrieval_id = ?",
+        (bytes_verified, now, retrieval_id),
+    )
+
+
+def finish(  # noqa: PLR0913 - the columns of one row
+    tx: Tx,
+    retrieval_id: bytes,
+    *,
+    state: str,
+    verified: int,
+    receipt: Statement,
+    now: int,
+    code: str = "",
+    reason: str = "",
+    remedy: str = "",
+) -> None:
+    """End a retrieval with its receipt, and forget its keys, manifest and bitmaps."""
+    tx.execute(
+        "UPDATE retrievals SET state = ?, verified = ?, receipt_payload = ?,"
+        " receipt_signature = ?, receipt_delivered_at = NULL, wrapped_keys = NULL,"
+        " manifest = NULL, manifest_signature = NULL, changed_at = ?, code = ?, reason = ?,"
+        " remedy = ? WHERE retrieval_id = ?",
+        (
+            state,
+            verified,
+            receipt.payload,
+            receipt.signature,
+            now,
+            code,
+            reason,
+            remedy,
+            retrieval_id,
+        ),
+    )
+    forget_packs(tx, retrieval_id)
+
+
+def forget_packs(tx: Tx, retrieval_id: bytes) -> None:
+    """Forget which chunks a retrieval holds."""
+    tx.execute("DELETE FROM retrieval_packs WHERE retrieval_id = ?", (retrieval_id,))
+
+
+def receipt_delivered(tx: Tx, retrieval_ids: Iterable[bytes], now: int) -> None:
+    """Note that the origin has these receipts."""
+    tx.executemany(
+        "UPDATE retrievals SET receipt_delivered_at = ? WHERE retrieval_id = ?",
+        [(now, retrieval_id) for retrieval_id in retrieval_ids],
+    )
+
+
+def _statement(payload: bytes | None, signature: bytes | None) -> Statement | None:
+    return None if payload is None or signature is None else Statement(payload, signature)
+
+
+def _grant(row: Row) -> GrantRow:
+    return GrantRow(
+        grant_id=row["grant_id"],
+        partner=PeerId(row["partner"]),
+        nonce=row["nonce"],
+        study_instance_uid=row["study_instance_uid"],
+        retrieve_handle=row["retrieve_handle"],
+        manifest_version=row["manifest_version"],
+        manifest_root=row["manifest_root"],
+        instances=row["instances"],
+        person=row["person"],
+        role=row["role"],
+        purpose=row["purpose"],
+        issued_at=row["issued_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        receipt=_statement(row["receipt_payload"], row["receipt_signature"]),
+        receipt_at=row["receipt_at"],
+    )
+
+
+def _retrieval(row: Row) -> RetrievalRow:
+    manifest = (
+        None
+        if row["manifest"] is None
+        else SignedManifest(row["manifest"], row["manifest_signature"])
+    )
+    return RetrievalRow(
+        retrieval_id=row["retrieval_id"],
+        origin=PeerId(row["origin"]),
+        study_instance_uid=row["study_instance_uid"],
+        actor=row["actor"],
+        state=row["state"],
+        manifest=manifest,
+        manifest_root=row["manifest_root"],
+        manifest_version=row["manifest_version"],
+        grant_id=row["grant_id"],
+        wrapped_keys=row["wrapped_keys"],
+        instances=row["instances"],
+        verified=row["verified"],
+        bytes=row["bytes"],
+        bytes_verified=row["bytes_verified"],
+        code=row["code"],
+        reason=row["reason"],
+        remedy=row["remedy"],
+        started_at=row["started_at"],
+        changed_at=row["changed_at"],
+        receipt=_statement(row["receipt_payload"], row["receipt_signature"]),
+        receipt_delivered_at=row["receipt_delivered_at"],
+    )
