@@ -1,0 +1,345 @@
+"""Journals as rows: signed batches, their entries, and how each entry id stands.
+
+The same tables keep our own journal (in the encrypted index) and those of the partners (in a plain
+database: they are ciphertext).  What `protocol.journal` verified is stored as one transaction, and
+what it says is to be erased is erased in the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from peer.index.migrate import Tx
+from protocol.entries import Entry, EntryKind, Header, SignedBatch, SignedHeader, hole
+from protocol.errors import RemoteProtocolError, Replayed
+from protocol.exchange import Loaded
+from protocol.identifiers import EntryId, PeerId
+from protocol.journal import Advance, Head, Standing, follow, head_of, refill
+from protocol.limits import ANSWER_BATCHES, BATCH_ANSWER_BYTES, HEADER_BYTES
+from protocol.records import from_bytes
+
+Labels: TypeAlias = Callable[[bytes], Sequence[bytes]]
+"""Reads the search labels that stand open in a body."""
+
+ENTRY_OVERHEAD_BYTES: Final = 56
+"""What an entry adds to its payload on the wire, at most."""
+
+
+class Held:
+    """What this database holds of one origin's journal: the `Holding` of `protocol.journal`."""
+
+    def __init__(self, tx: Tx, origin: PeerId) -> None:
+        self.tx = tx
+        self.origin = origin
+        row = tx.execute("SELECT journal FROM journals WHERE origin = ?", (origin,)).fetchone()
+        self.journal: int | None = None if row is None else row["journal"]
+
+    def begin(self) -> int:
+        """Return the number under which the journal is kept; the first call gives it one."""
+        if self.journal is None:
+            row = self.tx.execute(
+                "INSERT INTO journals (origin) VALUES (?) RETURNING journal", (self.origin,)
+            ).fetchone()
+            self.journal = int(row["journal"])
+        return self.journal
+
+    def head(self) -> Head | None:
+        """Return where the journal ends, as held."""
+        row = self.tx.execute(
+            "SELECT header FROM journal_batches WHERE journal = ?"
+            " ORDER BY epoch DESC, batch DESC LIMIT 1",
+            (self.journal,),
+        ).fetchone()
+        if row is None:
+            return None
+        signed = bytes(row["header"])
+        return head_of(signed, from_bytes(Header, signed, HEADER_BYTES))
+
+    def find(self, entry_id: EntryId) -> Standing | None:
+        """Return how an entry id stands."""
+        row = self.tx.execute(
+            "SELECT seq, leaf FROM journal_standings WHERE journal = ? AND entry_id = ?",
+            (self.journal, entry_id),
+        ).fetchone()
+        return None if row is None else Standing(row["seq"], row["leaf"])
+
+    def live_below(self, seq: int) -> int:
+        """Return how many live entries stand below `seq`."""
+        row = self.tx.execute(
+            "SELECT count(*) FROM journal_standings"
+            " WHERE journal = ? AND seq < ? AND leaf IS NOT NULL",
+            (self.journal, seq),
+        ).fetchone()
+        return int(row[0])
+
+    def header(self, batch: int) -> SignedHeader | None:
+        """Return the signed header of a batch number in the newest epoch."""
+        row = self.tx.execute(
+            "SELECT header, signature FROM journal_batches WHERE journal = ? AND batch = ?"
+            " ORDER BY epoch DESC LIMIT 1",
+            (self.journal, batch),
+        ).fetchone()
+        return None if row is None else SignedHeader(row["header"], row["signature"])
+
+    def incomplete_from(self) -> int | None:
+        """Return the first batch with a live entry whose body never came, None if all came."""
+        row = self.tx.execute(
+            "SELECT min(batch) FROM journal_missing WHERE journal = ?", (self.journal,)
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def entries(self, first_seq: int, last_seq: int) -> list[Entry]:
+        """Return the entries from `first_seq` to `last_seq`, as they stand now."""
+        rows = self.tx.execute(
+            "SELECT seq, entry_id, kind, salt, payload FROM journal_entries"
+            " WHERE journal = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+            (self.journal, first_seq, last_seq),
+        )
+        return [Entry(*row) for row in rows]
+
+    def live_entries(self) -> list[Entry]:
+        """Return all live entries whose body is held, in the order of seq."""
+        rows = self.tx.execute(
+            "SELECT e.seq, e.entry_id, e.kind, e.salt, e.payload FROM journal_standings s"
+            " JOIN journal_entries e ON e.journal = s.journal AND e.seq = s.seq"
+            " WHERE s.journal = ? AND s.leaf IS NOT NULL AND e.kind = ? ORDER BY e.seq",
+            (self.journal, EntryKind.PUBLISHED),
+        )
+        return [Entry(*row) for row in rows]
+
+    def live_entry(self, entry_id: EntryId) -> Entry | None:
+        """Return the entry of a live id whose body is held."""
+        stands = self.find(entry_id)
+        if stands is None or stands.leaf is None:
+            return None
+        found = self.entries(stands.seq, stands.seq)
+        return found[0] if found and found[0].kind == EntryKind.PUBLISHED else None
+
+
+def load(tx: Tx, origin: PeerId, from_batch: int, max_bytes: int = BATCH_ANSWER_BYTES) -> Loaded:
+    """Return batches of a journal from `from_batch` on, as many as `max_bytes` on the wire hold.
+
+    There is at least one in the answer if there is one at all.
+    """
+    held = Held(tx, origin)
+    rows = tx.execute(
+        "SELECT batch, first_seq, last_seq, header, signature FROM journal_batches"
+        " WHERE journal = ? AND batch >= ? ORDER BY batch, epoch LIMIT ?",
+        (held.journal, from_batch, ANSWER_BATCHES + 1),
+    ).fetchall()
+    batches: list[SignedBatch] = []
+    through, size = from_batch - 1, 0
+    for row in rows[:ANSWER_BATCHES]:
+        entries = held.entries(row["first_seq"], row["last_seq"])
+        size += HEADER_BYTES + sum(ENTRY_OVERHEAD_BYTES + len(each.payload) for each in entries)
+        if batches and size > max_bytes:
+            break
+        batches.append(SignedBatch(row["header"], row["signature"], tuple(entries)))
+        through = row["batch"]
+    return Loaded(origin, tuple(batches), through, more=len(batches) < len(rows))
+
+
+# -- storing ------------------------------------------------------------------------------------
+
+
+def save(held: Held, advance: Advance, labels: Labels | None = None) -> None:
+    """Store one verified or newly signed batch with all that it changes.
+
+    Bodies and salts of entries that are no longer live go in the same transaction; the caller
+    empties the write-ahead log after its commit.
+    """
+    tx, journal, header = held.tx, held.begin(), advance.header
+    for seq in sorted(advance.erased):
+        if seq < header.first_seq:
+            _erase(held, seq, labels)
+    tx.execute(
+        "INSERT INTO journal_batches VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            journal,
+            header.epoch,
+            header.batch,
+            header.first_seq,
+            header.last_seq,
+            advance.batch.header,
+            advance.batch.signature,
+        ),
+    )
+    kept = (hole(e) if e.seq in advance.erased else e for e in advance.batch.entries)
+    tx.executemany(
+        "INSERT INTO journal_entries VALUES (?, ?, ?, ?, ?, ?)",
+        ((journal, e.seq, e.entry_id, e.kind, e.salt, e.payload) for e in kept),
+    )
+    tx.executemany(
+        "INSERT INTO journal_standings VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET seq = excluded.seq, leaf = excluded.leaf",
+        ((journal, key, stands.seq, stands.leaf) for key, stands in advance.standings.items()),
+    )
+    tx.executemany(
+        "INSERT INTO journal_missing VALUES (?, ?, ?, ?)",
+        ((journal, e.seq, header.epoch, header.batch) for e in advance.holes),
+    )
+    if labels is not None:
+        _label(held, advance.published, labels)
+    _drop_below_floor(held, header.floor)
+
+
+def _erase(held: Held, seq: int, labels: Labels | None) -> None:
+    for entry in held.entries(seq, seq):
+        if labels is not None and entry.kind == EntryKind.PUBLISHED:
+            held.tx.executemany(
+                "DELETE FROM journal_labels WHERE label = ? AND journal = ? AND seq = ?",
+                ((label, held.journal, seq) for label in read_labels(labels, entry)),
+            )
+        left = hole(entry)
+        held.tx.execute(
+            "UPDATE journal_entries SET kind = ?, salt = ?, payload = ?"
+            " WHERE journal = ? AND seq = ?",
+            (left.kind, left.salt, left.payload, held.journal, seq),
+        )
+    held.tx.execute(
+        "DELETE FROM journal_missing WHERE journal = ? AND seq = ?", (held.journal, seq)
+    )
+
+
+def _label(held: Held, entries: Sequence[Entry], labels: Labels) -> None:
+    held.tx.executemany(
+        "INSERT OR IGNORE INTO journal_labels VALUES (?, ?, ?)",
+        sorted((label, held.journal, e.seq) for e in entries for label in read_labels(labels, e)),
+    )
+
+
+def read_labels(labels: Labels, entry: Entry) -> Sequence[bytes]:
+    """Return the labels of a published entry; a body that cannot be read is found by none.
+
+    The journal carries bodies without looking into them, so a bad one must not stop it.
+    """
+    try:
+        return labels(entry.payload)
+    except RemoteProtocolError:
+        return ()
+
+
+def _drop_below_floor(held: Held, floor: int) -> None:
+    if floor <= 1:
+        return
+    held.tx.execute(
+        "DELETE FROM journal_entries WHERE journal = ? AND seq <"
+        " (SELECT coalesce(min(first_seq), ?) FROM journal_batches"
+        "  WHERE journal = ? AND last_seq >= ? AND last_seq >= first_seq)",
+        (held.journal, floor, held.journal, floor),
+    )
+    held.tx.execute(
+        "DELETE FROM journal_standings WHERE journal = ? AND seq < ? AND leaf IS NULL",
+        (held.journal, floor),
+    )
+
+
+# -- following a partner ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of a run of batches.  `error` ended it; what came before it is stored."""
+
+    head: Head | None
+    through: int
+    incomplete_from: int | None
+    published: tuple[Entry, ...]
+    withdrawn: tuple[EntryId, ...]
+    erased: bool
+    error: RemoteProtocolError | None
+
+
+def store(
+    tx: Tx, origin: PeerId, node_key: bytes, batches: Sequence[SignedBatch], labels: Labels
+) -> Run:
+    """Follow `batches` in order, storing each that verifies; never raises for the origin's faults.
+
+    Batches that are held already are used to fill holes.  If a run brings nothing new at all, the
+    error is Replayed.
+    """
+    held = Held(tx, origin)
+    published: dict[EntryId, Entry] = {}
+    withdrawn: list[EntryId] = []
+    head, through, erased = held.head(), -1, False
+    error: RemoteProtocolError | None = None
+    useful = False
+    for batch in batches:
+        try:
+            advance = follow(head, batch, origin, node_key, held)
+        except Replayed as replayed:
+            error, filled = _fill(held, batch, labels, replayed)
+            published.update((EntryId(entry.entry_id), entry) for entry in filled)
+            useful = useful or bool(filled)
+            if not isinstance(error, Replayed):
+                break
+            through = max(through, from_bytes(Header, batch.header, HEADER_BYTES).batch)
+            continue
+        except RemoteProtocolError as fault:
+            error = fault
+            break
+        save(held, advance, labels)
+        head, through, useful, error = advance.head, advance.head.batch, True, None
+        erased = erased or bool(advance.erased)
+        published.update((EntryId(entry.entry_id), entry) for entry in advance.published)
+        withdrawn.extend(advance.withdrawn)
+        for entry_id in advance.withdrawn:
+            published.pop(entry_id, None)
+    if useful and isinstance(error, Replayed):
+        error = None
+    return Run(
+        head=head,
+        through=through,
+        incomplete_from=held.incomplete_from(),
+        published=tuple(published.values()),
+        withdrawn=tuple(withdrawn),
+        erased=erased,
+        error=error,
+    )
+
+
+def _fill(
+    held: Held, batch: SignedBatch, labels: Labels, replayed: Replayed
+) -> tuple[RemoteProtocolError, list[Entry]]:
+    """Fill what is missing from a batch that is held; return the error and the entries filled."""
+    header = held.header(from_bytes(Header, batch.header, HEADER_BYTES).batch)
+    if header is None or held.incomplete_from() is None:
+        return replayed, []
+    try:
+        entries = refill(header, batch)
+    except RemoteProtocolError as fault:
+        return fault, []
+    missing = {
+        int(row["seq"])
+        for row in held.tx.execute(
+            "SELECT seq FROM journal_missing WHERE journal = ?", (held.journal,)
+        )
+    }
+    filled = [e for e in entries if e.seq in missing and e.kind == EntryKind.PUBLISHED]
+    for entry in filled:
+        held.tx.execute(
+            "UPDATE journal_entries SET kind = ?, salt = ?, payload = ?"
+            " WHERE journal = ? AND seq = ?",
+            (entry.kind, entry.salt, entry.payload, held.journal, entry.seq),
+        )
+        held.tx.execute(
+            "DELETE FROM journal_missing WHERE journal = ? AND seq = ?", (held.journal, entry.seq)
+        )
+    _label(held, filled, labels)
+    return replayed, filled
+
+
+def purge(tx: Tx, origin: PeerId) -> bool:
+    """Forget all that is held of a removed partner's journal; return whether there was any.
+
+    Proofs of a fork stay.  The caller empties the write-ahead log after its commit.
+    """
+    held = Held(tx, origin)
+    for table in ("labels", "missing", "standings", "entries", "batches"):
+        tx.execute(f"DELETE FROM journal_{table} WHERE journal = ?", (held.journal,))  # noqa: S608 - names from above
+    tx.execute("DELETE FROM journals WHERE journal = ?", (held.journal,))
+    tx.execute("DELETE FROM witnesses WHERE partner = ?", (origin,))
+    tx.execute("DELETE FROM acknowledgements WHERE partner = ?", (origin,))
+    return held.journal is not None

@@ -1,0 +1,97 @@
+"""Our own journal, in the encrypted index.  Only `publish` appends to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from peer.index import meta
+from peer.index.batches import Held, save
+from peer.index.migrate import Tx
+from protocol.entries import HEADER_DOMAIN, SignedHeader
+from protocol.errors import Refusal
+from protocol.identifiers import PeerId
+from protocol.journal import Head, NewEntry, append, portions
+from protocol.records import to_bytes
+from protocol.signing import sign
+
+_HALTED: Final = "journal.halted"
+
+
+class JournalKeys(Protocol):
+    """What it takes to write a journal."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who we are."""
+
+    @property
+    def node_seed(self) -> bytes:
+        """Ed25519 seed of the node key."""
+
+
+def append_entries(
+    tx: Tx, keys: JournalKeys, entries: Sequence[NewEntry], now: int, lease_s: int
+) -> Head:
+    """Sign and store the next batch (more than one only if one is too small); return the new head.
+
+    No entries renew the lease.  Bodies that are no longer live are erased in this transaction: call
+    `Database.checkpoint_truncate` after its commit if any entry is a withdrawal.  Raise Refusal
+    while the journal is halted.
+    """
+    if meta.get(tx, _HALTED) is not None:
+        code = "journal-halted"
+        reason = (
+            "A partner holds a part of this facility's own journal that this database lacks: it was"
+            " restored from a backup or copied, and signing on would tell two histories."
+        )
+        raise Refusal(code, reason, "Recover the journal from the partners before publishing.")
+    held = Held(tx, keys.peer_id)
+    first, *rest = portions(entries) or [()]
+    newest = _append(held, held.head(), keys, first, now, lease_s)
+    for portion in rest:
+        newest = _append(held, newest, keys, portion, now, lease_s)
+    return newest
+
+
+def _append(
+    held: Held,
+    newest: Head | None,
+    keys: JournalKeys,
+    entries: Sequence[NewEntry],
+    now: int,
+    lease_s: int,
+) -> Head:
+    advance = append(
+        newest,
+        keys.peer_id,
+        entries,
+        held,
+        now=now,
+        lease_s=lease_s,
+        sign=lambda header: sign(keys.node_seed, HEADER_DOMAIN, header),
+    )
+    save(held, advance)
+    return advance.head
+
+
+def head(tx: Tx, me: PeerId) -> Head | None:
+    """Return where our journal ends; None before its batch 0."""
+    return Held(tx, me).head()
+
+
+def halt(tx: Tx, me: PeerId, signed: SignedHeader, batch: int) -> bool:
+    """Sign nothing more, because `signed` is ours and not held here; return whether that is so.
+
+    The exchange judged by a head that may be older than this transaction.
+    """
+    held = Held(tx, me).header(batch)
+    if held is not None and held.header == signed.header:
+        return False
+    meta.put(tx, _HALTED, to_bytes(signed))
+    return True
+
+
+def halted(tx: Tx) -> bool:
+    """Return whether our journal is halted."""
+    return meta.get(tx, _HALTED) is not None

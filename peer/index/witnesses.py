@@ -1,0 +1,86 @@
+"""What partners have signed about what they hold, and proofs against those who signed too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peer.index.migrate import Tx
+from protocol.entries import SignedHeader
+from protocol.forks import ForkProof
+from protocol.identifiers import PeerId
+from protocol.statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When a partner's last HAVE came, and when one last left nothing to ask for.  Unix seconds."""
+
+    heard_at: int
+    in_step_at: int | None
+
+
+def record(
+    tx: Tx,
+    partner: PeerId,
+    statement: Statement,
+    *,
+    last_seq: int | None,
+    in_step: bool,
+    now: int,
+) -> None:
+    """Keep a HAVE.  `last_seq`: how far it says our journal is applied; None: not at all."""
+    tx.execute(
+        "INSERT INTO witnesses VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " payload = excluded.payload, signature = excluded.signature, heard_at = excluded.heard_at,"
+        " in_step_at = coalesce(excluded.in_step_at, in_step_at)",
+        (partner, statement.payload, statement.signature, now, now if in_step else None),
+    )
+    if last_seq is None:
+        return
+    known = tx.execute(
+        "SELECT max(last_seq) FROM acknowledgements WHERE partner = ?", (partner,)
+    ).fetchone()[0]
+    if known is None or last_seq > known:
+        tx.execute("INSERT INTO acknowledgements VALUES (?, ?, ?)", (partner, last_seq, now))
+
+
+def heard(tx: Tx) -> dict[PeerId, Heard]:
+    """Return what is known of each partner that ever sent a HAVE."""
+    rows = tx.execute("SELECT partner, heard_at, in_step_at FROM witnesses")
+    return {PeerId(row["partner"]): Heard(int(row["heard_at"]), row["in_step_at"]) for row in rows}
+
+
+def acknowledged(tx: Tx, seq: int) -> dict[PeerId, int]:
+    """Return since when each partner has applied our journal up to `seq`; the others are absent."""
+    rows = tx.execute(
+        "SELECT partner, min(at) AS at FROM acknowledgements WHERE last_seq >= ? GROUP BY partner",
+        (seq,),
+    )
+    return {PeerId(row["partner"]): int(row["at"]) for row in rows}
+
+
+def record_fork(tx: Tx, origin: PeerId, proof: ForkProof, now: int) -> bool:
+    """Keep the proof of a fork; return whether it is the first against this origin."""
+    cursor = tx.execute(
+        "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            origin,
+            proof.first.header,
+            proof.first.signature,
+            proof.second.header,
+            proof.second.signature,
+            now,
+        ),
+    )
+    return cursor.rowcount == 1
+
+
+def forks(tx: Tx) -> dict[PeerId, ForkProof]:
+    """Return the proofs held, by origin."""
+    return {
+        PeerId(row["origin"]): ForkProof(
+            SignedHeader(row["first_header"], row["first_signature"]),
+            SignedHeader(row["second_header"], row["second_signature"]),
+        )
+        for row in tx.execute("SELECT * FROM forks")
+    }
