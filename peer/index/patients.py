@@ -1,0 +1,162 @@
+"""Patients as their identifiers name them; inside the node each is a small integer."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from peer.dicom.header import PatientAttributes
+from peer.index.migrate import Tx
+from protocol.identifiers import PatientIdentifier
+
+NAMES: Final = 16
+"""Most names that are kept of one patient, the newest first."""
+
+OTHER_IDS: Final = 32
+"""Most further identifiers that are kept of one patient."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientRow:
+    """A patient of this facility or of one that a study was retrieved from."""
+
+    patient: int
+    issuer: str
+    patient_id: str
+    names: tuple[str, ...]
+    """PN strings ("Family^Given=ideographic=phonetic"), the newest first."""
+    birth_date: str
+    sex: str
+    other_ids: tuple[PatientIdentifier, ...]
+
+    @property
+    def identifiers(self) -> tuple[PatientIdentifier, ...]:
+        """Every identifier, the Patient ID first."""
+        own = (PatientIdentifier(self.issuer, self.patient_id),) if self.patient_id else ()
+        return own + self.other_ids
+
+
+def folded(text: str) -> str:
+    """Return a name or pattern as names are compared: compatibility forms and case folded."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def get(tx: Tx, patient: int) -> PatientRow | None:
+    """Return the patient, or None."""
+    row = tx.execute("SELECT * FROM patients WHERE patient = ?", (patient,)).fetchone()
+    if row is None:
+        return None
+    return PatientRow(
+        patient=row["patient"],
+        issuer=row["issuer"],
+        patient_id=row["patient_id"],
+        names=tuple(json.loads(row["names"])),
+        birth_date=row["birth_date"],
+        sex=row["sex"],
+        other_ids=tuple(PatientIdentifier(*each) for each in json.loads(row["other_ids"])),
+    )
+
+
+def find(tx: Tx, issuer: str, patient_id: str) -> PatientRow | None:
+    """Return the patient with this Patient ID of this issuer, or None."""
+    row = tx.execute(
+        "SELECT patient FROM patients WHERE patient_id = ? AND issuer = ? AND patient_id <> ''",
+        (patient_id, issuer),
+    ).fetchone()
+    return None if row is None else get(tx, row["patient"])
+
+
+def with_birth_date(tx: Tx, birth_date: str) -> list[PatientRow]:
+    """Return the patients born on this day (YYYYMMDD)."""
+    rows = tx.execute("SELECT patient FROM patients WHERE birth_date = ?", (birth_date,)).fetchall()
+    return [found for row in rows if (found := get(tx, row["patient"]))]
+
+
+def everyone(tx: Tx) -> list[PatientRow]:
+    """Return all patients, in no particular order."""
+    rows = tx.execute("SELECT patient FROM patients").fetchall()
+    return [found for row in rows if (found := get(tx, row["patient"]))]
+
+
+def put(tx: Tx, attributes: PatientAttributes, issuer: str) -> tuple[int, bool]:
+    """Record what an instance says of its patient; return the patient, and whether it agrees.
+
+    `issuer` stands for an Issuer of Patient ID that the instance does not name.  Without a Patient
+    ID there is nothing to recognise anyone by, and a new patient is made.  A birth date that
+    contradicts the one on record is not taken over, and is the disagreement meant.
+    """
+    issuer = attributes.issuer or issuer
+    known = find(tx, issuer, attributes.patient_id)
+    if known is None:
+        return _insert(tx, attributes, issuer), True
+    agrees = not (
+        known.birth_date and attributes.birth_date and known.birth_date != attributes.birth_date
+    )
+    if agrees:
+        _update(tx, known, attributes)
+    return known.patient, agrees
+
+
+def delete_unused(tx: Tx, patient: int) -> None:
+    """Forget a patient of whom no study is left."""
+    tx.execute(
+        "DELETE FROM patients WHERE patient = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM studies WHERE patient = ?1)",
+        (patient,),
+    )
+
+
+def _insert(tx: Tx, attributes: PatientAttributes, issuer: str) -> int:
+    cursor = tx.execute(
+        "INSERT INTO patients (issuer, patient_id, names, birth_date, sex, other_ids)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            issuer,
+            attributes.patient_id,
+            _json_names(attributes.names[:NAMES]),
+            attributes.birth_date,
+            attributes.sex,
+            _json_ids(attributes.other_ids[:OTHER_IDS]),
+        ),
+    )
+    patient = int(cursor.lastrowid or 0)
+    _index_names(tx, patient, attributes.names)
+    return patient
+
+
+def _update(tx: Tx, known: PatientRow, attributes: PatientAttributes) -> None:
+    names = tuple(dict.fromkeys((*attributes.names, *known.names)))[:NAMES]
+    other_ids = tuple(dict.fromkeys((*known.other_ids, *attributes.other_ids)))[:OTHER_IDS]
+    birth_date = known.birth_date or attributes.birth_date
+    sex = known.sex or attributes.sex
+    if (names, other_ids, birth_date, sex) == (
+        known.names,
+        known.other_ids,
+        known.birth_date,
+        known.sex,
+    ):
+        return
+    tx.execute(
+        "UPDATE patients SET names = ?, birth_date = ?, sex = ?, other_ids = ? WHERE patient = ?",
+        (_json_names(names), birth_date, sex, _json_ids(other_ids), known.patient),
+    )
+    tx.execute("DELETE FROM patient_names WHERE patient = ?", (known.patient,))
+    _index_names(tx, known.patient, names)
+
+
+def _index_names(tx: Tx, patient: int, names: tuple[str, ...]) -> None:
+    groups = {folded(group) for name in names[:NAMES] for group in name.split("=")}
+    tx.executemany(
+        "INSERT INTO patient_names (name, patient) VALUES (?, ?)",
+        [(group, patient) for group in sorted(groups) if group],
+    )
+
+
+def _json_names(names: tuple[str, ...]) -> str:
+    return json.dumps(names, ensure_ascii=False)
+
+
+def _json_ids(identifiers: tuple[PatientIdentifier, ...]) -> str:
+    return json.dumps([(each.issuer, each.value) for each in identifiers], ensure_ascii=False)
