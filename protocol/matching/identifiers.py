@@ -48,7 +48,7 @@ def _issuer(text: str) -> str:
     if _OID.fullmatch(text):
         return f"urn:oid:{text}"
     match = _URI.fullmatch(text)
-    if match is None:
+    if match is None or not (text.isascii() and text.isprintable()):
         return ""
     scheme, authority, path = (part or "" for part in match.groups())
     if not authority and not path:

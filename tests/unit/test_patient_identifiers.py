@@ -31,7 +31,8 @@ def test_spellings_of_one_issuer_are_one(issuer, expected):
 
 
 @pytest.mark.parametrize(
-    "issuer", ["", "HOSPITAL", "1", "3.5.7", "urn:", "1.02", "no spaces: here"]
+    "issuer",
+    ["", "HOSPITAL", "1", "3.5.7", "urn:", "1.02", "no spaces: here", "urn:x:\ud800", "x:\x00"],
 )
 def test_a_local_issuer_is_none(issuer):
     assert normalise(PatientIdentifier(issuer, "AB123456")) is None
