@@ -1,0 +1,290 @@
+"""What our journal says at present of whom, and the counters that must never run backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from peer.index.migrate import Tx
+from protocol.chains import Chain, Change
+
+FIRST_KEY_EPOCH: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPatient:
+    """A patient as published to one audience (b"": every partner; else the PeerId of the one)."""
+
+    published: int
+    patient: int
+    audience: bytes
+    key_epoch: int
+    patient_key: bytes
+    entry_id: bytes
+    content_hash: bytes
+    next_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedStudy:
+    """A study in the chain of a published patient; without a UID it is a filler."""
+
+    entry_id: bytes
+    position: int
+    study_instance_uid: str | None
+    retrieve_handle: bytes | None
+    content_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a retrieve handle stands for."""
+
+    study_instance_uid: str
+    patient: int
+    audience: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SlotChain:
+    """The chain of one match key, by the key's output (64 B)."""
+
+    chain: int
+    output: bytes
+    audience: bytes
+    key_epoch: int
+    state: Chain
+
+
+def key_epoch(tx: Tx, audience: bytes) -> int:
+    """Return the key epoch under which `audience` is published to now."""
+    row = tx.execute("SELECT key_epoch FROM key_epochs WHERE audience = ?", (audience,)).fetchone()
+    return FIRST_KEY_EPOCH if row is None else int(row["key_epoch"])
+
+
+def begin_key_epoch(tx: Tx, audience: bytes) -> int:
+    """Begin the next key epoch of `audience` and return it; what is published is not touched."""
+    epoch = key_epoch(tx, audience) + 1
+    tx.execute(
+        "INSERT INTO key_epochs VALUES (?, ?)"
+        " ON CONFLICT (audience) DO UPDATE SET key_epoch = excluded.key_epoch",
+        (audience, epoch),
+    )
+    return epoch
+
+
+# -- patients ---------------------------------------------------------------------------------
+
+
+def of_patient(tx: Tx, patient: int) -> dict[bytes, PublishedPatient]:
+    """Return how a patient is published, by audience."""
+    rows = tx.execute("SELECT * FROM published_patients WHERE patient = ?", (patient,)).fetchall()
+    found = (PublishedPatient(**dict(row)) for row in rows)
+    return {each.audience: each for each in found}
+
+
+def patients(tx: Tx) -> list[int]:
+    """Return every patient of whom anything is published."""
+    rows = tx.execute("SELECT DISTINCT patient FROM published_patients ORDER BY patient").fetchall()
+    return [row["patient"] for row in rows]
+
+
+def add_patient(tx: Tx, row: PublishedPatient) -> int:
+    """Record a patient's publication and return its number; `row.published` is not read."""
+    cursor = tx.execute(
+        "INSERT INTO published_patients (patient, audience, key_epoch, patient_key, entry_id,"
+        " content_hash, next_position) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.patient,
+            row.audience,
+            row.key_epoch,
+            row.patient_key,
+            row.entry_id,
+            row.content_hash,
+            row.next_position,
+        ),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def remove_patient(tx: Tx, published: int) -> None:
+    """Forget a patient's publication with its studies; its slots are released one by one before."""
+    tx.execute("DELETE FROM published_patients WHERE published = ?", (published,))
+
+
+# -- studies ----------------------------------------------------------------------------------
+
+
+def studies_of(tx: Tx, published: int) -> list[PublishedStudy]:
+    """Return the chain of studies of a published patient, fillers too, by position."""
+    rows = tx.execute(
+        "SELECT entry_id, position, study_instance_uid, retrieve_handle, content_hash"
+        " FROM published_studies WHERE published = ? ORDER BY position",
+        (published,),
+    ).fetchall()
+    return [PublishedStudy(**dict(row)) for row in rows]
+
+
+def add_study(tx: Tx, published: int, row: PublishedStudy) -> None:
+    """Record that a study, or a filler, stands in the chain of a published patient."""
+    tx.execute(
+        "INSERT INTO published_studies VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            row.entry_id,
+            published,
+            row.position,
+            row.study_instance_uid,
+            row.retrieve_handle,
+            row.content_hash,
+        ),
+    )
+
+
+def remove_study(tx: Tx, entry_id: bytes) -> None:
+    """Forget a withdrawn study."""
+    tx.execute("DELETE FROM published_studies WHERE entry_id = ?", (entry_id,))
+
+
+def move_on(tx: Tx, published: int, next_position: int) -> None:
+    """Record the next position of a patient's chain of studies."""
+    tx.execute(
+        "UPDATE published_patients SET next_position = ? WHERE published = ?",
+        (next_position, published),
+    )
+
+
+def by_handle(tx: Tx, retrieve_handle: bytes) -> Publication | None:
+    """Return what a retrieve handle stands for, or None if that is not published (any more)."""
+    row = tx.execute(
+        "SELECT s.study_instance_uid, p.patient, p.audience FROM published_studies s"
+        " JOIN published_patients p ON p.published = s.published WHERE s.retrieve_handle = ?",
+        (retrieve_handle,),
+    ).fetchone()
+    return None if row is None else Publication(**dict(row))
+
+
+def audiences_of(tx: Tx, study_instance_uid: str) -> list[bytes]:
+    """Return to which audiences a study is published."""
+    rows = tx.execute(
+        "SELECT p.audience FROM published_studies s"
+        " JOIN published_patients p ON p.published = s.published"
+        " WHERE s.study_instance_uid = ? ORDER BY p.audience",
+        (study_instance_uid,),
+    ).fetchall()
+    return [row["audience"] for row in rows]
+
+
+def count_studies(tx: Tx) -> int:
+    """Return how many studies are published to anyone."""
+    row = tx.execute(
+        "SELECT count(DISTINCT study_instance_uid) AS number FROM published_studies"
+    ).fetchone()
+    return int(row["number"])
+
+
+# -- chains of match keys ---------------------------------------------------------------------
+
+
+def slot_chain(tx: Tx, output: bytes, audience: bytes, epoch: int) -> SlotChain:
+    """Return the chain of a match key, begun if this is its first record."""
+    tx.execute(
+        "INSERT INTO slot_chains (output, audience, key_epoch, next_position)"
+        " VALUES (?, ?, ?, 0) ON CONFLICT (output) DO NOTHING",
+        (output, audience, epoch),
+    )
+    row = tx.execute("SELECT * FROM slot_chains WHERE output = ?", (output,)).fetchone()
+    slots = tx.execute(
+        "SELECT position, published FROM slots WHERE chain = ?", (row["chain"],)
+    ).fetchall()
+    return SlotChain(
+        chain=row["chain"],
+        output=row["output"],
+        audience=row["audience"],
+        key_epoch=row["key_epoch"],
+        state=Chain(
+            next_position=row["next_position"],
+            live=frozenset(s["position"] for s in slots if s["published"] is not None),
+            fillers=frozenset(s["position"] for s in slots if s["published"] is None),
+        ),
+    )
+
+
+def slots_of(tx: Tx, published: int) -> list[tuple[SlotChain, int]]:
+    """Return the chains, each with the position, in which a published patient has a slot."""
+    rows = tx.execute(
+        "SELECT c.output, c.audience, c.key_epoch, s.position FROM slots s"
+        " JOIN slot_chains c ON c.chain = s.chain WHERE s.published = ? ORDER BY c.chain",
+        (published,),
+    ).fetchall()
+    return [
+        (slot_chain(tx, row["output"], row["audience"], row["key_epoch"]), row["position"])
+        for row in rows
+    ]
+
+
+def change_chain(
+    tx: Tx, chain: int, change: Change, withdrawn: Iterable[int] = (), published: int | None = None
+) -> None:
+    """Record a change of a match key's chain; `published` is the patient at the new positions."""
+    tx.executemany(
+        "DELETE FROM slots WHERE chain = ? AND position = ?",
+        [(chain, position) for position in withdrawn],
+    )
+    tx.executemany(
+        "INSERT INTO slots VALUES (?, ?, ?)",
+        [(chain, position, None) for position in change.fillers]
+        + [(chain, position, published) for position in change.positions],
+    )
+    tx.execute(
+        "UPDATE slot_chains SET next_position = ? WHERE chain = ?",
+        (change.after.next_position, chain),
+    )
+
+
+def add_filler_entry(tx: Tx, entry_id: bytes, audience: bytes, epoch: int) -> None:
+    """Record an entry that holds filler slots only."""
+    tx.execute("INSERT INTO slot_filler_entries VALUES (?, ?, ?)", (entry_id, audience, epoch))
+
+
+def end_key_epochs(tx: Tx, audience: bytes) -> list[bytes]:
+    """Forget the chains of all but the current key epoch and return their filler entries.
+
+    For the end of a re-key, when no patient is published under an older epoch.
+    """
+    epoch = key_epoch(tx, audience)
+    rows = tx.execute(
+        "DELETE FROM slot_filler_entries WHERE audience = ? AND key_epoch <> ? RETURNING entry_id",
+        (audience, epoch),
+    ).fetchall()
+    tx.execute("DELETE FROM slot_chains WHERE audience = ? AND key_epoch <> ?", (audience, epoch))
+    return [row["entry_id"] for row in rows]
+
+
+# -- what time will change --------------------------------------------------------------------
+
+
+def schedule(tx: Tx, patient: int, due_at: int | None) -> None:
+    """Say when a patient must be looked at again; None: not before something happens."""
+    if due_at is None:
+        tx.execute("DELETE FROM publication_reviews WHERE patient = ?", (patient,))
+    else:
+        tx.execute(
+            "INSERT INTO publication_reviews VALUES (?, ?)"
+            " ON CONFLICT (patient) DO UPDATE SET due_at = excluded.due_at",
+            (patient, due_at),
+        )
+
+
+def due(tx: Tx, now: int) -> list[int]:
+    """Return the patients who must be looked at by now."""
+    rows = tx.execute(
+        "SELECT patient FROM publication_reviews WHERE due_at <= ? ORDER BY due_at", (now,)
+    ).fetchall()
+    return [row["patient"] for row in rows]
+
+
+def next_due(tx: Tx) -> int | None:
+    """Return when the next patient must be looked at."""
+    row = tx.execute("SELECT min(due_at) AS at FROM publication_reviews").fetchone()
+    return None if row["at"] is None else int(row["at"])
