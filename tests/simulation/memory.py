@@ -1,0 +1,92 @@
+"""A facility's journals in memory: the node's own tables and statements, without its files."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+
+from peer.index.batches import Held, load, store
+from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS
+from peer.index.journal import append_entries
+from peer.index.migrate import known, migrate
+from protocol.entries import EntryKind
+from protocol.identifiers import EntryId, PeerId
+from protocol.journal import Publish, Withdraw
+from protocol.signing import public_key
+
+LEASE_S = 72 * 3600
+
+
+def labels_of(body: bytes) -> list[bytes]:
+    """Stand in for the sealed digest: the label is what the body starts with."""
+    return [body[:16]]
+
+
+def database(migrations, names):
+    tx = sqlite3.connect(":memory:", isolation_level=None)
+    tx.row_factory = sqlite3.Row
+    tx.execute("PRAGMA secure_delete = ON")
+    migrate(tx, tuple(each for each in known(migrations) if each.name in names), "memory")
+    return tx
+
+
+@dataclass
+class Facility:
+    """Keys and both databases of one facility."""
+
+    name: str
+    peer_id: PeerId = field(init=False)
+    node_seed: bytes = field(init=False)
+    node_key: bytes = field(init=False)
+    index: sqlite3.Connection = field(init=False)
+    partners: sqlite3.Connection = field(init=False)
+
+    def __post_init__(self):
+        seed = self.name.encode().ljust(32, b".")
+        self.peer_id = PeerId(public_key(b"root" + seed[4:]))
+        self.node_seed = seed
+        self.node_key = public_key(seed)
+        self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal"})
+        self.partners = database(PARTNERS_MIGRATIONS, {"batches"})
+
+    def append(self, *entries, now=1_000, lease_s=LEASE_S):
+        return append_entries(self.index, self, entries, now, lease_s)
+
+    def head(self):
+        return Held(self.index, self.peer_id).head()
+
+    def batches(self, from_batch=0):
+        return load(self.index, self.peer_id, from_batch).batches
+
+    def follow(self, origin, batches):
+        return store(self.partners, origin.peer_id, origin.node_key, batches, labels_of)
+
+    def held(self, origin):
+        tx = self.index if origin.peer_id == self.peer_id else self.partners
+        return Held(tx, origin.peer_id)
+
+    def live(self, origin):
+        """The live map: what of `origin` can be found here."""
+        held = self.held(origin)
+        return {EntryId(e.entry_id): (e.seq, e.salt, e.payload) for e in held.live_entries()}
+
+    def images(self):
+        """The bytes of both databases as a thief of the disk would see them."""
+        return self.index.serialize() + self.partners.serialize()
+
+
+def publish(number, body=None):
+    """An entry with an id, salt and body that can be told from all others."""
+    return Publish(
+        EntryId(b"id%014d" % number),
+        b"salt%012d" % number,
+        body or b"label%011d-body-of-%08d" % (number, number) + b"." * 24,
+    )
+
+
+def withdraw(number):
+    return Withdraw(EntryId(b"id%014d" % number))
+
+
+def kinds(batch):
+    return [EntryKind(entry.kind) for entry in batch.entries]
