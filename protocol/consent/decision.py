@@ -16,11 +16,12 @@ class Request:
     """Who asks and what for: a partner's id in hex, EVERYONE, or None while publishing.
 
     `purpose` is None where it cannot be known: at publication and at a blind evaluation.
+    `at` is the instant that is decided for.
     """
 
     recipient: str | None
     purpose: str | None
-    now: int
+    at: int
 
 
 Code = Literal[
@@ -140,10 +141,10 @@ def _verdict(directive: Directive, study: StudyFacts, request: Request) -> Code:
     """Return "permitted" or the first thing that stands against it, in the order of _REASONS."""
     if directive.status != "active":
         return "revoked"
-    if request.now < directive.effective_from:
+    if request.at < directive.effective_from:
         return "not-yet-effective"
     end = effective_end(directive, study)
-    if end is not None and request.now >= end:
+    if end is not None and request.at >= end:
         return "expired"
     if not directive.scope.covers(study):
         return "scope"

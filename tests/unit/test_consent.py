@@ -48,7 +48,7 @@ CONSENT = Directive(
     expires_at=MARCH_2026 + 1000 * DAY,
     recorded_at=MARCH_2026 - 100 * DAY,
 )
-RELEASE = Request(recipient=BOB, purpose="TREAT", now=MARCH_2026)
+RELEASE = Request(recipient=BOB, purpose="TREAT", at=MARCH_2026)
 
 
 def instant(*ymdhms):
@@ -160,15 +160,15 @@ def test_an_end_before_twelve_months_after_the_study_is_put_off():
     early = replace(CONSENT, expires_at=MARCH_2026)
     end = instant(2026, 6, 16, 12)
     assert effective_end(early, STUDY) == end
-    assert code(early, request=replace(RELEASE, now=end - 1)) == "permitted"
-    assert code(early, request=replace(RELEASE, now=end)) == "expired"
+    assert code(early, request=replace(RELEASE, at=end - 1)) == "permitted"
+    assert code(early, request=replace(RELEASE, at=end)) == "expired"
     assert decide([early], STUDY, RELEASE).expires_at == end
 
 
 def test_the_patient_may_ask_for_a_shorter_period():
     early = replace(CONSENT, expires_at=MARCH_2026, shorter_period_requested=True)
     assert code(early) == "expired"
-    assert code(early, request=replace(RELEASE, now=MARCH_2026 - 1)) == "permitted"
+    assert code(early, request=replace(RELEASE, at=MARCH_2026 - 1)) == "permitted"
 
 
 @pytest.mark.parametrize("study_date", ["", "2025", "20259999", "99991231", "00000000", "٢٠٢٥٠١٠١"])
@@ -323,7 +323,7 @@ def test_a_decision_is_always_made_and_explained(directives, study, request):
     assert study.study_instance_uid not in decision.reason
     assert not (study.held_back and decision.permitted)
     if decision.expires_at is not None:
-        assert decision.expires_at > request.now
+        assert decision.expires_at > request.at
 
 
 @given(several, studies, requests)
@@ -354,12 +354,12 @@ def test_what_may_be_released_was_published_to_that_partner(
 
 @given(several, studies, requests, st.data())
 def test_nothing_changes_before_the_earliest_change(directives, study, request, data):
-    change = earliest_change(directives, request.now, [study])
-    assert change is None or change > request.now
+    change = earliest_change(directives, request.at, [study])
+    assert change is None or change > request.at
     latest = MARCH_2026 + 2000 * DAY if change is None else change - 1
-    later = data.draw(st.integers(request.now, max(latest, request.now)))
+    later = data.draw(st.integers(request.at, max(latest, request.at)))
     before, after = (
-        decide(directives, study, replace(request, now=now)) for now in (request.now, later)
+        decide(directives, study, replace(request, at=now)) for now in (request.at, later)
     )
     assert before == after
 
