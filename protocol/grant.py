@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from protocol.errors import Expired, Malformed, UnknownMessage, WrongAddressee, WrongContent
+from protocol.errors import Expired, Malformed, UnknownMessage, WrongContent
 from protocol.hashing import plain_hash
 from protocol.identifiers import is_uid
 from protocol.limits import (
@@ -229,16 +229,9 @@ def check_receipt(body: ReceiptBody) -> None:
         raise Malformed(msg)
 
 
-def match_receipt(body: ReceiptBody, grant: GrantBody, instances: int) -> None:
-    """Return if a receipt is for `grant` of `instances` instances; raise WrongContent if not."""
-    if (body.author, body.addressee) != (grant.addressee, grant.author):
-        msg = "a receipt comes from another facility than the grant went to"
-        raise WrongAddressee(msg)
-    if (body.grant_id, body.manifest_root, body.instances) != (
-        grant.grant_id,
-        grant.manifest_root,
-        instances,
-    ):
+def match_receipt(body: ReceiptBody, *, manifest_root: bytes, instances: int) -> None:
+    """Return if a receipt is for the content that its grant was for; raise WrongContent if not."""
+    if (body.manifest_root, body.instances) != (manifest_root, instances):
         msg = "a receipt is for other content than was granted"
         raise WrongContent(msg)
 

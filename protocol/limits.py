@@ -131,6 +131,9 @@ GRANT_MOST_S: Final = 3600
 GRANT_BOX_BYTES: Final = MANIFEST_PACKS * 56 + 64
 """Largest box of pack keys: 53 bytes for each pack, and the overhead of sealing."""
 
+MANIFEST_INLINE_BYTES: Final = 3 * 1024 * 1024
+"""Longest manifest that comes with its grant; a longer one is fetched in ranges like a pack."""
+
 RECEIPT_MISSING: Final = 512
 """Most missing instances that one receipt names; what lies beyond them is counted."""
 

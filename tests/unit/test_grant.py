@@ -236,16 +236,10 @@ def test_a_receipt_that_contradicts_itself_is_refused(change):
         open_receipt(replace(RECEIPT, **change))
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"author": public_key(EVE)}, WrongAddressee),
-        ({"grant_id": b"x" * 16}, WrongContent),
-        ({"manifest_root": b"x" * 32}, WrongContent),
-        ({"instances": 2, "verified": 2}, WrongContent),
-    ],
-)
-def test_a_receipt_counts_for_its_own_grant_alone(change, error):
-    rules.match_receipt(RECEIPT, GRANT, 3)
-    with pytest.raises(error):
-        rules.match_receipt(replace(RECEIPT, **change), GRANT, 3)
+@pytest.mark.parametrize("change", [{"manifest_root": b"x" * 32}, {"instances": 2, "verified": 2}])
+def test_a_receipt_counts_for_the_content_of_its_grant_alone(change):
+    rules.match_receipt(RECEIPT, manifest_root=GRANT.manifest_root, instances=3)
+    with pytest.raises(WrongContent):
+        rules.match_receipt(
+            replace(RECEIPT, **change), manifest_root=GRANT.manifest_root, instances=3
+        )
