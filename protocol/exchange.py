@@ -161,7 +161,8 @@ class Exchange:
     """The exchange over one link between `me` and `partner`.
 
     `own` and `theirs` are the heads held of the two journals; the keys are the node keys pinned for
-    the two facilities; `sign` signs the bytes of a HAVE in the domain "have".
+    the two facilities; `sign` signs the bytes of a HAVE in the domain "have".  `frozen`: a fork of
+    the partner's journal is on record, so it is followed no further.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class Exchange:
         own_key: bytes,
         partner_key: bytes,
         sign: Callable[[bytes], bytes],
+        frozen: bool = False,
     ) -> None:
         self.me = me
         self.partner = partner
@@ -192,7 +194,7 @@ class Exchange:
         self._back_off_until = 0
         self._failures = 0
         self._last_have_at = 0
-        self._frozen = False
+        self._frozen = frozen
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Return what is to be done about `event`, in order.  `now`: Unix seconds."""
@@ -337,6 +339,8 @@ class Exchange:
                 return [Refuse(error)]
 
     def _appended(self, head: Head, now: int) -> list[Effect]:
+        if self.own is not None and (head.epoch, head.batch) <= (self.own.epoch, self.own.batch):
+            return []  # Heads may be reported out of order; the newest is the one to speak of.
         self.own = head
         if self._in_step_at is not None and self._in_step_at < head.batch:
             return [Load(self.me, self._in_step_at + 1)]

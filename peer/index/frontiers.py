@@ -1,0 +1,40 @@
+"""How far each partner's journal is held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peer.index import witnesses
+from peer.index.batches import Held
+from peer.index.migrate import Tx
+from protocol.identifiers import PeerId
+from protocol.journal import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Where one partner's journal ends here.
+
+    `incomplete`: a live entry came without its body.  `in_step_at`: Unix seconds at which the
+    partner last named this head as its newest, None if never.  `forked`: it signed two histories.
+    """
+
+    head: Head | None = None
+    incomplete: bool = False
+    in_step_at: int | None = None
+    forked: bool = False
+
+
+def read(tx: Tx) -> dict[PeerId, Frontier]:
+    """Return the frontier of every partner of which anything is held or was heard."""
+    heard, forks = witnesses.heard(tx), witnesses.forks(tx)
+    origins = {PeerId(row["origin"]) for row in tx.execute("SELECT origin FROM journals")}
+    return {
+        origin: Frontier(
+            head=Held(tx, origin).head(),
+            incomplete=Held(tx, origin).incomplete_from() is not None,
+            in_step_at=heard[origin].in_step_at if origin in heard else None,
+            forked=origin in forks,
+        )
+        for origin in origins | set(heard) | set(forks)
+    }
