@@ -51,7 +51,7 @@ class Kind(IntEnum):
     REFUSAL = 2
     """The answer "no": the message is `Refused`."""
     TELL = 3
-    """Expects nothing; its id is 0."""
+    """Expects nothing; its id is 0.  A `Refused` that is told answers something told before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def name_of(kind: type) -> str:
 def encode(content: object, kind: Kind, number: int = 0) -> bytes:
     """Return the frame of a message; `number` pairs a request with its answer."""
     name = name_of(type(content))
-    if (kind is Kind.REFUSAL) != isinstance(content, Refused):
+    if kind is Kind.REFUSAL and not isinstance(content, Refused):
         msg = f"{name} cannot travel as {kind.name}"
         raise LocalProtocolError(msg)
     body = to_bytes(content)
@@ -126,7 +126,7 @@ def read_message(frame: Frame) -> object:
     if len(frame.body) > limit:
         msg = f"{frame.name} has {len(frame.body)} bytes where at most {limit} are allowed"
         raise Oversized(msg)
-    if (frame.kind == Kind.REFUSAL) != (kind is Refused):
+    if frame.kind == Kind.REFUSAL and kind is not Refused:
         msg = f"{frame.name} does not travel in a frame of this kind"
         raise Malformed(msg)
     return from_bytes(kind, frame.body, limit)

@@ -1,0 +1,340 @@
+"""Gossip over real databases, with the links replaced by queues between nodes of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from peer.clock import ManualClock
+from peer.errors import NodeError
+from peer.gossip import Gossip
+from peer.index import journal
+from peer.index.batches import Held
+from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
+from peer.index.journal import append_entries
+from protocol.entries import HEADER_DOMAIN
+from protocol.errors import Refusal
+from protocol.identifiers import PeerId
+from protocol.journal import append
+from protocol.messages import Kind, decode, encode
+from protocol.signing import public_key, sign
+from tests.simulation.memory import LEASE_S, labels_of, publish, withdraw
+
+NOW = 1_800_000_000
+KEY = bytes(32)
+
+
+class FakeLinks:
+    """Delivers what one node tells to the other's handlers, through the real encoding."""
+
+    def __init__(self, node):
+        self.node = node
+        self.handlers = {}
+        self.up = {}
+        self.callbacks = {"connected": [], "disconnected": []}
+        self.told = []
+
+    def handle(self, kind, handler):
+        self.handlers[kind] = handler
+
+    def on_connected(self, callback):
+        self.callbacks["connected"].append(callback)
+
+    def on_disconnected(self, callback):
+        self.callbacks["disconnected"].append(callback)
+
+    def connected(self):
+        return self.up.keys()
+
+    async def tell(self, peer_id, message):
+        if peer_id not in self.up:
+            raise NodeError("There is no link to this partner.")
+        _, received = decode(encode(message, Kind.TELL))
+        self.told.append(received)
+        other = self.up[peer_id]
+        await other.links.handlers[type(received)](received, other.book[self.node.peer_id])
+
+    def connect(self, other):
+        for one, two in ((self.node, other), (other, self.node)):
+            one.links.up[two.peer_id] = two
+        for one, two in ((self.node, other), (other, self.node)):
+            for callback in one.links.callbacks["connected"]:
+                callback(two.peer_id)
+
+    def cut(self, other):
+        for one, two in ((self.node, other), (other, self.node)):
+            one.links.up.pop(two.peer_id, None)
+            for callback in one.links.callbacks["disconnected"]:
+                callback(two.peer_id)
+
+
+@dataclass
+class Node:
+    name: str
+    clock: ManualClock
+    db: Database = None
+    partners_db: Database = None
+    book: dict = field(default_factory=dict)
+    seen: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.node_seed = self.name.encode().ljust(32, b".")
+        self.peer_id = PeerId(public_key(b"root" + self.node_seed[4:]))
+        self.links = FakeLinks(self)
+
+    # The trust table.
+    def get(self, peer_id):
+        return self.book.get(peer_id)
+
+    def active(self):
+        return self.book.values()
+
+    def know(self, other):
+        record = SimpleNamespace(node_public=public_key(other.node_seed))
+        self.book[other.peer_id] = SimpleNamespace(peer_id=other.peer_id, record=record)
+
+    def start(self):
+        self.gossip = Gossip(
+            self.db,
+            self.partners_db,
+            self.links,
+            self,
+            self.clock,
+            partners=self,
+            labels=labels_of,
+        )
+
+        async def published(origin, entries):
+            self.seen.append(("published", origin, [entry.payload for entry in entries]))
+
+        async def withdrawn(origin, entry_ids):
+            self.seen.append(("withdrawn", origin, list(entry_ids)))
+
+        async def fault(partner, error):
+            self.seen.append(("fault", partner, error.code))
+
+        self.gossip.on_published(published)
+        self.gossip.on_withdrawn(withdrawn)
+        self.gossip.on_fault(fault)
+
+    async def publish(self, *entries):
+        head = await self.db.write(
+            lambda tx: append_entries(tx, self, entries, self.clock.now(), LEASE_S)
+        )
+        await self.gossip.appended()
+        return head
+
+    async def bodies(self, origin):
+        entries = await self.partners_db.read(lambda tx: Held(tx, origin.peer_id).live_entries())
+        return [entry.payload for entry in entries]
+
+
+async def until(condition):
+    """Wait until `condition()` (or what it returns, awaited) holds."""
+    async with asyncio.timeout(5):
+        while True:
+            answer = condition()
+            if await answer if asyncio.iscoroutine(answer) else answer:
+                return
+            await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(*nodes):
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(node.gossip.run()) for node in nodes]
+        await asyncio.sleep(0)
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+@pytest.fixture
+async def pair(tmp_path):
+    """Alice and Bob: two nodes that know each other, not yet connected."""
+    clock = ManualClock(NOW)
+    nodes = [Node("alice", clock), Node("bob", clock)]
+    for node in nodes:
+        node.db = await Database.open(tmp_path / f"{node.name}.db", KEY, INDEX_MIGRATIONS)
+        node.partners_db = await Database.open(
+            tmp_path / f"{node.name}-partners.db", None, PARTNERS_MIGRATIONS
+        )
+        for other in nodes:
+            if other is not node:
+                node.know(other)
+        node.start()
+    yield nodes
+    for node in nodes:
+        await node.db.close()
+        await node.partners_db.close()
+
+
+async def holds(node, origin, head):
+    return await node.partners_db.read(lambda tx: Held(tx, origin.peer_id).head()) == head
+
+
+async def test_what_was_published_before_the_link_arrives_on_connect(pair):
+    alice, bob = pair
+    head = await alice.publish(publish(1), publish(2))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: holds(bob, alice, head))
+    assert await bob.bodies(alice) == [publish(1).body, publish(2).body]
+
+
+async def test_a_commit_is_pushed_at_once_and_acknowledged(pair):
+    alice, bob = pair
+    await alice.publish()
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+        head = await alice.publish(publish(1))
+        await until(lambda: holds(bob, alice, head))
+
+        async def acknowledged():
+            return (await alice.gossip.acknowledged(head.last_seq))[bob.peer_id] == NOW
+
+        await until(acknowledged)
+    published = [each for each in bob.seen if each[0] == "published"]
+    assert published == [("published", alice.peer_id, [publish(1).body])]
+
+
+async def test_a_withdrawal_erases_the_bytes_from_the_partners_disk(pair, tmp_path):
+    alice, bob = pair
+    await alice.publish(publish(1), publish(2))
+
+    def on_disk(data):
+        return any(data in file.read_bytes() for file in tmp_path.glob("bob-partners.db*"))
+
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+        assert on_disk(publish(1).body), "the search below would prove nothing"
+        head = await alice.publish(withdraw(1))
+
+        async def acknowledged():
+            return (await alice.gossip.acknowledged(head.last_seq))[bob.peer_id] is not None
+
+        await until(acknowledged)
+        assert not on_disk(publish(1).body), "the withdrawn body is still on the partner's disk"
+        assert not on_disk(publish(1).salt), "the withdrawn salt is still on the partner's disk"
+        assert on_disk(publish(2).body)
+    assert ("withdrawn", alice.peer_id, [withdraw(1).entry_id]) in bob.seen
+
+
+async def test_a_partner_that_was_away_catches_up(pair):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+        alice.links.cut(bob)
+        assert not bob.gossip.coverage()[alice.peer_id].connected
+        await alice.publish(publish(2))
+        head = await alice.publish(withdraw(1))
+        alice.links.connect(bob)
+        await until(lambda: holds(bob, alice, head))
+    assert await bob.bodies(alice) == [publish(2).body]
+
+
+async def test_coverage_says_when_a_lease_is_over(pair):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice, bob):
+        before = bob.gossip.coverage()[alice.peer_id]
+        assert (before.head, before.last_confirmed_at, before.lease_over) == (None, None, True)
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+        alice.links.cut(bob)
+    covered = bob.gossip.coverage()[alice.peer_id]
+    assert not covered.lease_over
+    assert covered.last_confirmed_at == NOW
+    bob.clock.advance(LEASE_S)
+    assert bob.gossip.coverage()[alice.peer_id].lease_over
+
+
+async def test_coverage_survives_a_restart(pair):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+    before = bob.gossip.coverage()[alice.peer_id]
+    bob.links.up.clear()
+    bob.start()
+    await bob.gossip.load()
+    after = bob.gossip.coverage()[alice.peer_id]
+    assert after.head == before.head
+    assert after.last_confirmed_at == before.last_confirmed_at
+
+
+async def test_a_removed_partner_leaves_nothing_behind(pair, tmp_path):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+        alice.links.cut(bob)
+        await bob.gossip.forget(alice.peer_id)
+    assert await bob.bodies(alice) == []
+    for file in tmp_path.glob("bob-partners.db*"):
+        assert publish(1).body not in file.read_bytes()
+
+
+async def test_a_node_that_finds_its_own_journal_ahead_elsewhere_signs_nothing_more(pair):
+    """A database restored from a backup: Bob holds batches of Alice's that she has lost."""
+    alice, bob = pair
+    await alice.publish(publish(1))
+    lost = await alice.db.read(
+        lambda tx: (
+            append(
+                journal.head(tx, alice.peer_id),
+                alice.peer_id,
+                [publish(2)],
+                Held(tx, alice.peer_id),
+                now=NOW,
+                lease_s=LEASE_S,
+                sign=lambda header: sign(alice.node_seed, HEADER_DOMAIN, header),
+            ).batch
+        )
+    )
+    from peer.index.batches import load, store
+
+    first = (await alice.db.read(lambda tx: load(tx, alice.peer_id, 0))).batches
+    await bob.partners_db.write(
+        lambda tx: store(tx, alice.peer_id, public_key(alice.node_seed), (*first, lost), labels_of)
+    )
+    async with running(alice, bob):
+        alice.links.connect(bob)
+
+        async def halted():
+            return await alice.db.read(journal.halted)
+
+        await until(halted)
+    with pytest.raises(Refusal, match="two histories"):
+        await alice.publish(publish(3))
+
+
+async def test_a_fork_is_kept_reported_and_followed_no_further(pair):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+        alice.links.cut(bob)
+
+        # Alice's database goes back to nothing, and she signs another history.
+        def rewrite(tx):
+            tx.execute("DELETE FROM journals WHERE origin = ?", (alice.peer_id,))
+            append_entries(tx, alice, [publish(2)], NOW, LEASE_S)
+            return append_entries(tx, alice, [publish(3)], NOW, LEASE_S)
+
+        await alice.db.write(rewrite)
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].forked)
+    assert ("fault", alice.peer_id, "forked") in bob.seen
+    assert await bob.bodies(alice) == [publish(1).body], "what is common stays"
