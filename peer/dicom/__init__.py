@@ -21,9 +21,21 @@ import warnings
 import pydicom.config
 
 from peer.dicom.header import Header, read_header
-from peer.dicom.part10 import Instance, open_instance, with_file_meta
+from peer.dicom.part10 import (
+    IMPLEMENTATION_CLASS_UID,
+    Instance,
+    open_instance,
+    with_file_meta,
+)
 
-__all__ = ["Header", "Instance", "open_instance", "read_header", "with_file_meta"]
+__all__ = [
+    "IMPLEMENTATION_CLASS_UID",
+    "Header",
+    "Instance",
+    "open_instance",
+    "read_header",
+    "with_file_meta",
+]
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 _logger = logging.getLogger("pydicom")

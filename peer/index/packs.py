@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,7 +51,7 @@ def of_study(tx: Tx, study_instance_uid: str) -> list[PackRow]:
     ]
 
 
-def sizes(tx: Tx) -> Mapping[bytes, int]:
+def sizes(tx: Tx) -> dict[bytes, int]:
     """Return how many bytes of each pack are on record."""
     rows = tx.execute("SELECT pack_id, bytes FROM packs").fetchall()
     return {row["pack_id"]: row["bytes"] for row in rows}

@@ -242,6 +242,13 @@ def settle(tx: Tx, study_instance_uid: str, now: int) -> bool:
     return cursor.rowcount > 0
 
 
+def unsettle(tx: Tx, study_instance_uid: str) -> None:
+    """Have a study settle once more, after what follows from settling failed."""
+    tx.execute(
+        "UPDATE studies SET settled_at = NULL WHERE study_instance_uid = ?", (study_instance_uid,)
+    )
+
+
 class _Conditions:
     """The conditions of a WHERE clause: clauses are constants of this module, values are bound."""
 

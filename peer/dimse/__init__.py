@@ -1,0 +1,10 @@
+"""The DICOM network: instances come in from modalities and archives (PS3.7, PS3.8).
+
+pynetdicom works in threads; everything that matters is handed to the node's event loop.
+"""
+
+from __future__ import annotations
+
+from peer.dimse.listener import DicomListener
+
+__all__ = ["DicomListener"]

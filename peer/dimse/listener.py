@@ -1,0 +1,169 @@
+"""The SCP: verification and storage."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import socket
+from typing import Final
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import AE, _config, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import ThreadedAssociationServer
+
+from peer.audit import Actor
+from peer.config import Settings
+from peer.dicom import IMPLEMENTATION_CLASS_UID, with_file_meta
+from peer.dimse.callers import Callers
+from peer.errors import ConfigError
+from peer.ingest import Ingest, Outcome
+
+MAXIMUM_PDU_BYTES: Final = 256 * 1024
+"""Large enough that the price of a PDU does not show, small enough to be held a hundred times."""
+
+ASSOCIATIONS: Final = 64
+"""Most at once; a large hospital's modalities and archives have some dozens open."""
+
+IDLE_S: Final = 120
+"""An association on which nothing happens is ended; archives pause for seconds between series."""
+
+STORE_TIMEOUT_S: Final = 300
+"""Longest that a sender waits for one instance to be durable, below the limits of most senders."""
+
+ERROR_COMMENT_CHARACTERS: Final = 64
+"""PS3.7 section C.4.3, VR LO."""
+
+SUCCESS: Final = 0x0000
+DUPLICATE: Final = 0x0111
+NOT_AUTHORISED: Final = 0x0124
+OUT_OF_RESOURCES: Final = 0xA700
+DATA_SET_MISMATCH: Final = 0xA900
+CANNOT_UNDERSTAND: Final = 0xC000
+
+STATUSES: Final = {
+    "conflict": DUPLICATE,
+    "no-space": OUT_OF_RESOURCES,
+    "disk-error": OUT_OF_RESOURCES,
+    "oversized": OUT_OF_RESOURCES,
+    "missing-uid": DATA_SET_MISMATCH,
+    "invalid-uid": DATA_SET_MISMATCH,
+    "uid-mismatch": DATA_SET_MISMATCH,
+}
+"""Status of C-STORE for a refusal (PS3.4 table B.2-1, PS3.7 annex C); for any other CANNOT_UNDERSTAND.
+"""
+
+_log = structlog.get_logger(__name__)
+
+# Any storage SOP class, private ones too, in whatever transfer syntax is proposed first. The
+# switch is the library's and holds for the process; all our listeners are of this kind.
+_config.UNRESTRICTED_STORAGE_SERVICE = True
+# Its log lines and its tracebacks show identifiers and values.
+_logger = logging.getLogger("pynetdicom")
+_logger.handlers = [logging.NullHandler()]
+_logger.propagate = False
+
+
+class DicomListener:
+    """Listens for associations and answers C-ECHO and C-STORE."""
+
+    def __init__(self, settings: Settings, ingest: Ingest, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings.dicom
+        self._ingest = ingest
+        self._loop = loop
+        self._callers = Callers(settings.dicom)
+        self._ae = AE(ae_title=settings.dicom.ae_title)
+        self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self._ae.implementation_version_name = "OPENPRIORS"
+        self._ae.maximum_pdu_size = MAXIMUM_PDU_BYTES
+        self._ae.maximum_associations = ASSOCIATIONS
+        self._ae.network_timeout = IDLE_S
+        self._ae.require_called_aet = True
+        self._ae.require_calling_aet = self._callers.titles()
+        self._ae.add_supported_context(Verification)
+        self._server: ThreadedAssociationServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; 0 before start()."""
+        return 0 if self._server is None else int(self._server.server_address[1])
+
+    async def start(self) -> None:
+        """Listen; raise ConfigError if the address cannot be bound."""
+        handlers = [
+            (evt.EVT_CONN_OPEN, _send_at_once),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_STORE, self._store),
+        ]
+        address = (self._settings.host, self._settings.port)
+        try:
+            self._server = await asyncio.to_thread(
+                self._ae.start_server, address, block=False, evt_handlers=handlers
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen for DICOM on {address[0]} port {address[1]}: {error.strerror}. "
+                "Change dicom.host or dicom.port, or stop the program that has the port."
+            ) from error
+
+    async def stop(self) -> None:
+        """End all associations and stop listening."""
+        await asyncio.to_thread(self._ae.shutdown)
+        self._server = None
+
+    def _echo(self, event: evt.Event) -> int:
+        return SUCCESS if self._is_allowed(event, "echo") else NOT_AUTHORISED
+
+    def _store(self, event: evt.Event) -> Dataset:
+        if not self._is_allowed(event, "store"):
+            return _answer(NOT_AUTHORISED, "This AE title may not store here from this address.")
+        request = event.request
+        named = str(request.AffectedSOPInstanceUID)
+        data = with_file_meta(
+            event.encoded_dataset(include_meta=False),
+            str(request.AffectedSOPClassUID),
+            named,
+            str(event.context.transfer_syntax),
+        )
+        actor = Actor(name=_calling(event), kind="ae", roles=frozenset())
+        storing = asyncio.run_coroutine_threadsafe(
+            self._ingest.store_instance(data, actor, "dimse", named=named), self._loop
+        )
+        try:
+            outcome = storing.result(STORE_TIMEOUT_S)
+        except (concurrent.futures.CancelledError, TimeoutError):
+            return _answer(OUT_OF_RESOURCES, "Not stored in time. Send it again.")
+        return _status(outcome)
+
+    def _is_allowed(self, event: evt.Event, service: str) -> bool:
+        address = str(event.assoc.requestor.address)
+        allowed = self._callers.allows(_calling(event), address, service)
+        if not allowed:
+            _log.warning("ae_refused", ae_title=_calling(event), service=service)
+        return allowed
+
+
+def _send_at_once(event: evt.Event) -> None:
+    """Turn Nagle off: it costs up to 40 ms for each instance."""
+    connection = event.assoc.dul.socket.socket
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _calling(event: evt.Event) -> str:
+    return str(event.assoc.requestor.ae_title).strip()
+
+
+def _status(outcome: Outcome) -> Dataset:
+    if outcome.status != "refused":
+        return _answer(SUCCESS)
+    return _answer(STATUSES.get(outcome.code, CANNOT_UNDERSTAND), outcome.reason)
+
+
+def _answer(status: int, comment: str = "") -> Dataset:
+    answer = Dataset()
+    answer.Status = status
+    if comment:
+        answer.ErrorComment = comment[:ERROR_COMMENT_CHARACTERS]
+    return answer

@@ -1,0 +1,177 @@
+"""A study that was retrieved from a partner: its packs stay as they came, under our keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from peer.dicom import Header, read_header
+from peer.errors import Conflict, NotFound
+from peer.index import instances, packs, studies
+from peer.index.database import Tx
+from peer.index.instances import Placement
+from peer.store import Store, new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
+from protocol.errors import Refusal
+from protocol.hashing import plain_hash
+from protocol.identifiers import PeerId
+from protocol.manifest import InstanceItem, Manifest, SignedManifest, root
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedStudy:
+    """A whole study from a partner: manifest verified, every chunk verified, packs in the store."""
+
+    origin: PeerId
+    manifest: Manifest
+    signed: SignedManifest
+    pack_keys: Mapping[bytes, bytes]
+    """Plain key of every pack that the manifest names."""
+    pack_sizes: Mapping[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What an adoption brought."""
+
+    instances: int
+    """Instances of the manifest, all of them held now."""
+    added: int
+    """Those that were not held before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An instance of the manifest whose plain bytes were checked."""
+
+    header: Header
+    placement: Placement
+
+
+def verify(store: Store, received: ReceivedStudy) -> list[Verified]:
+    """Decrypt and check every instance of the manifest; blocks on the disk.
+
+    Raises Refusal "wrong-content" if any is not what the manifest says, Damaged if a pack does not
+    decrypt under its key.
+    """
+    return [_verify(store, received, item) for item in received.manifest.instances]
+
+
+def _verify(store: Store, received: ReceivedStudy, item: InstanceItem) -> Verified:
+    pack_id = received.manifest.packs[item.pack]
+    data = store.read(pack_id, received.pack_keys[pack_id], item.chunks)
+    if plain_hash(data) != item.content_hash:
+        raise _wrong_content()
+    try:
+        header = read_header(data)
+    except Refusal as error:
+        raise _wrong_content() from error
+    named = (
+        header.study.study_instance_uid,
+        header.series.series_instance_uid,
+        header.instance.sop_instance_uid,
+        header.instance.sop_class_uid,
+        header.instance.transfer_syntax_uid,
+    )
+    if named != (
+        received.manifest.study_instance_uid,
+        item.series_instance_uid,
+        item.sop_instance_uid,
+        item.sop_class_uid,
+        item.transfer_syntax_uid,
+    ):
+        raise _wrong_content()
+    placement = Placement(
+        pack_id=pack_id,
+        length=item.length,
+        content_hash=item.content_hash,
+        data_set_hash=plain_hash(memoryview(data)[header.data_set_offset :]),
+        first_chunk=item.first_chunk,
+        offset=item.offset,
+        chunk_hashes=item.chunk_hashes,
+    )
+    return Verified(header, placement)
+
+
+def _wrong_content() -> Refusal:
+    return Refusal(
+        "wrong-content",
+        "An instance is not what the origin's manifest says it is.",
+        "Nothing of the study was kept. Tell the facility that sent it.",
+    )
+
+
+def record(
+    tx: Tx, received: ReceivedStudy, verified: list[Verified], store_key: bytes, now: int
+) -> tuple[Adopted, int]:
+    """Put a verified study on record, settled; return what came of it, and its patient.
+
+    Raises Conflict, and changes nothing, if another source's study of this UID is held or an
+    instance is held with other content: studies of two facilities are never mixed.
+    """
+    uid = received.manifest.study_instance_uid
+    fresh = _not_held(tx, verified)
+    _check_origin(tx, uid, received.origin, needed=bool(fresh))
+    wrapped = packs.wrapped_study_key(tx, uid)
+    if wrapped is None:
+        study_key = new_key()
+        wrapped = wrap_study_key(store_key, study_key, uid)
+    else:
+        study_key = unwrap_study_key(store_key, wrapped, uid)
+    recorded: set[bytes] = set()
+    for each in fresh:
+        instances.add_study(
+            tx,
+            each.header,
+            issuer=_issuer(received.origin),
+            wrapped_key=wrapped,
+            origin=received.origin,
+            now=now,
+        )
+        pack_id = each.placement.pack_id
+        if pack_id not in recorded:
+            key = wrap_pack_key(study_key, received.pack_keys[pack_id], pack_id)
+            packs.put(tx, packs.PackRow(pack_id, uid, key, received.pack_sizes[pack_id]))
+            recorded.add(pack_id)
+        instances.add_instance(tx, each.header, each.placement)
+    study = studies.get(tx, uid)
+    if study is None:
+        raise NotFound("The manifest names no instance, so there is no study to keep.")
+    if study.origin == received.origin:
+        _put_manifest(tx, received, now)
+    studies.settle(tx, uid, now)
+    return Adopted(len(verified), len(fresh)), study.patient
+
+
+def _not_held(tx: Tx, verified: list[Verified]) -> list[Verified]:
+    held = instances.known(tx, [each.header.instance.sop_instance_uid for each in verified])
+    fresh = []
+    for each in verified:
+        known = held.get(each.header.instance.sop_instance_uid)
+        if known is None:
+            fresh.append(each)
+        elif known.data_set_hash != each.placement.data_set_hash:
+            raise Conflict(
+                "An instance of this study is held here already with other content; nothing was "
+                "kept. Compare the two facilities' copies before retrieving it again."
+            )
+    return fresh
+
+
+def _check_origin(tx: Tx, uid: str, origin: PeerId, *, needed: bool) -> None:
+    study = studies.get(tx, uid)
+    if needed and study is not None and study.origin != origin:
+        raise Conflict(
+            "A study of this UID is held here already from another source; nothing was merged. "
+            "Remove the copy held here if the other one is to take its place."
+        )
+
+
+def _issuer(origin: PeerId) -> str:
+    """Name the issuer of Patient IDs that a facility left unnamed, so that no two are mixed."""
+    return f"peer:{origin.hex()}"
+
+
+def _put_manifest(tx: Tx, received: ReceivedStudy, now: int) -> None:
+    uid, version = received.manifest.study_instance_uid, received.manifest.version
+    row = packs.ManifestRow(version, root(received.manifest), received.signed, now)
+    packs.put_manifest(tx, uid, row)

@@ -1,0 +1,87 @@
+"""An instance on its way in, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from peer.audit import Actor
+from peer.dicom import Header, read_header
+from protocol.errors import Refusal
+from protocol.hashing import plain_hash
+
+Status: TypeAlias = Literal["accepted", "duplicate", "refused"]
+
+CONFLICT: Final = "conflict"
+NO_SPACE: Final = "no-space"
+DISK_ERROR: Final = "disk-error"
+OVERSIZED: Final = "oversized"
+UID_MISMATCH: Final = "uid-mismatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one instance; `reason` is a sentence without patient attributes."""
+
+    status: Status
+    code: str = ""
+    reason: str = ""
+    sop_instance_uid: str = ""
+    study_instance_uid: str = ""
+    sop_class_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An instance that was examined and may be stored."""
+
+    data: bytes
+    header: Header
+    content_hash: bytes
+    data_set_hash: bytes
+    actor: Actor
+    source: str
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Its SOP Instance UID."""
+        return self.header.instance.sop_instance_uid
+
+    @property
+    def study_instance_uid(self) -> str:
+        """The Study Instance UID of its study."""
+        return self.header.study.study_instance_uid
+
+    def outcome(self, status: Status, code: str = "", reason: str = "") -> Outcome:
+        """Return what became of it."""
+        return Outcome(
+            status,
+            code,
+            reason,
+            self.sop_instance_uid,
+            self.study_instance_uid,
+            self.header.instance.sop_class_uid,
+        )
+
+
+def examine(data: bytes, actor: Actor, source: str, limit: int, named: str = "") -> Arrival:
+    """Return the instance in `data`, hashed and with its header read.
+
+    Raises Refusal with the codes of `peer.dicom.read_header`, "oversized" above `limit` bytes, and
+    "uid-mismatch" if the sender announced another SOP Instance UID (`named`).
+    """
+    if len(data) > limit:
+        raise Refusal(
+            OVERSIZED,
+            f"The instance has {len(data)} bytes; this facility accepts at most {limit}.",
+            "Ask the operator to raise ingest.max_instance_bytes.",
+        )
+    header = read_header(data)
+    if named and named != header.instance.sop_instance_uid:
+        raise Refusal(
+            UID_MISMATCH,
+            "The data set has another SOP Instance UID than the request.",
+            "Check the software that sent it.",
+        )
+    data_set = memoryview(data)[header.data_set_offset :]
+    return Arrival(data, header, plain_hash(data), plain_hash(data_set), actor, source)

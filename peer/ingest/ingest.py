@@ -1,0 +1,329 @@
+"""The way in: group commit, settling, recovery, adoption, removal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+
+from peer import audit
+from peer.audit import Actor, AuditEvent
+from peer.clock import Clock
+from peer.config import Settings
+from peer.errors import Conflict, NodeError, StorageFull
+from peer.index import instances, packs, studies
+from peer.index.database import Database, Tx
+from peer.index.instances import Known
+from peer.ingest.adoption import Adopted, ReceivedStudy, record, verify
+from peer.ingest.arrival import CONFLICT, DISK_ERROR, NO_SPACE, Arrival, Outcome, examine
+from peer.ingest.writers import Group, Writers, Written
+from peer.store import Store
+from protocol.errors import Refusal
+
+SETTLE_CHECK_S: Final = 1.0
+"""How often studies are looked at that may have settled."""
+
+Settled: TypeAlias = Callable[[str], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was found at start."""
+
+    cut: int
+    """Packs whose torn tail was cut."""
+    removed: int
+    """Packs of which nothing was on record."""
+    damaged: tuple[bytes, ...]
+    """Packs that are missing or shorter than what is on record."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    arrival: Arrival
+    outcome: asyncio.Future[Outcome]
+
+
+class Ingest:
+    """The one writer of the store and of the studies in the index."""
+
+    def __init__(
+        self, db: Database, store: Store, store_key: bytes, clock: Clock, settings: Settings
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._store_key = store_key
+        self._clock = clock
+        self._settings = settings.ingest
+        self._writers = Writers(store, store_key)
+        self._waiting: list[_Waiting] = []
+        self._committer: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        """Held by whoever changes packs and their rows."""
+        self._listeners: list[Settled] = []
+
+    def on_settled(self, listener: Settled) -> None:
+        """Have `listener` called with the Study Instance UID of each study that settles."""
+        self._listeners.append(listener)
+
+    async def store_instance(
+        self, data: bytes | memoryview, actor: Actor, source: str, *, named: str = ""
+    ) -> Outcome:
+        """Take one instance in; return when it is durable, or why it is not kept.
+
+        `source` names the door ("dimse", "stow", "folder", ...) for the audit record;
+        `named` is the SOP Instance UID that the sender announced, if the door announces one.
+        """
+        limit = self._settings.max_instance_bytes
+        try:
+            arrival = await asyncio.to_thread(examine, bytes(data), actor, source, limit, named)
+        except Refusal as refusal:
+            return Outcome("refused", refusal.code, str(refusal))
+        outcome = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(arrival, outcome))
+        if self._committer is None or self._committer.done():
+            # A task of its own: the caller may be cancelled, the others of the group must not be.
+            self._committer = asyncio.create_task(self._commit_waiting())
+        return await asyncio.shield(outcome)
+
+    async def known_contents(self, content_hashes: Collection[bytes]) -> set[bytes]:
+        """Return which of these files (BLAKE3 of all their bytes) need not be sent."""
+        return await self._db.read(lambda tx: instances.known_contents(tx, content_hashes))
+
+    async def settle(self, study_instance_uid: str | None = None) -> tuple[str, ...]:
+        """Treat a study, or all, as complete without waiting; return those that settled by it."""
+        now = self._clock.now()
+        due = await self._db.read(lambda tx: studies.unsettled(tx, now))
+        if study_instance_uid is not None:
+            due = [uid for uid in due if uid == study_instance_uid]
+        return await self._settle(due)
+
+    async def settle_due(self) -> tuple[str, ...]:
+        """Settle the studies that have had no new instance for settle_s."""
+        before = self._clock.now() - self._settings.settle_s
+        return await self._settle(await self._db.read(lambda tx: studies.unsettled(tx, before)))
+
+    async def run(self) -> None:
+        """Settle studies as they fall due, until cancelled."""
+        while True:
+            try:
+                await self.settle_due()
+            except (NodeError, Refusal) as error:
+                _log.warning("settle_failed", reason=str(error))
+            await asyncio.sleep(SETTLE_CHECK_S)
+
+    async def recover(self) -> Recovered:
+        """Make store and index agree after whatever ended the last run.  Call before anything."""
+        async with self._lock:
+            recorded = await self._db.read(packs.sizes)
+            return await asyncio.to_thread(_recover, self._store, recorded)
+
+    async def adopt(self, received: ReceivedStudy, actor: Actor) -> Adopted:
+        """Keep a study that was retrieved from a partner; return when it is durable.
+
+        All or nothing.  Raises Refusal "wrong-content", Damaged, or Conflict if other content of
+        the same UIDs is held already; the packs are then the caller's to destroy.
+        """
+        verified = await asyncio.to_thread(verify, self._store, received)
+        now = self._clock.now()
+        uid = received.manifest.study_instance_uid
+
+        def work(tx: Tx) -> Adopted:
+            adopted, patient = record(tx, received, verified, self._store_key, now)
+            event = AuditEvent(
+                action="import",
+                outcome="success",
+                actor=actor,
+                patient=str(patient),
+                study_instance_uid=uid,
+                partner=received.origin,
+                detail={"source": "partner", "instances": adopted.added},
+            )
+            audit.append(tx, event, now)
+            return adopted
+
+        async with self._lock:
+            return await self._db.write(work)
+
+    async def remove_study(self, study_instance_uid: str, also: Callable[[Tx], None]) -> None:
+        """Destroy a study's key and rows, in one transaction with `also`, then its packs."""
+
+        def work(tx: Tx) -> tuple[bytes, ...]:
+            also(tx)
+            return packs.remove_study(tx, study_instance_uid)
+
+        async with self._lock:
+            ids = await self._db.write(work)
+            self._writers.close(study_instance_uid)
+            try:
+                await self._db.checkpoint_truncate()
+            except Conflict as error:
+                _log.warning("erasure_incomplete", reason=str(error))
+            for pack_id in ids:
+                await asyncio.to_thread(self._store.destroy, pack_id)
+
+    async def close(self) -> None:
+        """Finish what is waiting and end every pack."""
+        if self._committer is not None:
+            await self._committer
+        async with self._lock:
+            self._writers.close_all()
+
+    async def _settle(self, due: Sequence[str]) -> tuple[str, ...]:
+        settled = []
+        for uid in due:
+            async with self._lock:
+                self._writers.close(uid)
+                now = self._clock.now()
+                changed = await self._db.write(
+                    lambda tx, uid=uid, now=now: studies.settle(tx, uid, now)
+                )
+            if not changed:
+                continue
+            try:
+                for listener in self._listeners:
+                    await listener(uid)
+            except BaseException:
+                await self._db.write(lambda tx, uid=uid: studies.unsettle(tx, uid))
+                raise
+            settled.append(uid)
+        return tuple(settled)
+
+    async def _commit_waiting(self) -> None:
+        while self._waiting:
+            count = self._settings.group_commit_instances
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
+            try:
+                async with self._lock:
+                    outcomes = await self._commit([each.arrival for each in group])
+            except BaseException as error:
+                failed, self._waiting = group + self._waiting, []
+                for each in failed:
+                    if not each.outcome.done():
+                        each.outcome.set_exception(error)
+                raise
+            for each, outcome in zip(group, outcomes, strict=True):
+                if not each.outcome.done():
+                    each.outcome.set_result(outcome)
+
+    async def _commit(self, arrivals: list[Arrival]) -> list[Outcome]:
+        known, keys = await self._db.read(lambda tx: _look_up(tx, arrivals))
+        outcomes: dict[int, Outcome] = {}
+        fresh: list[Arrival] = []
+        for arrival in arrivals:
+            held = known.get(arrival.sop_instance_uid)
+            if held is None:
+                fresh.append(arrival)
+                known[arrival.sop_instance_uid] = _as_known(arrival)
+            else:
+                outcomes[id(arrival)] = _held(arrival, held)
+        if fresh:
+            group = await asyncio.to_thread(self._writers.write, fresh, keys)
+            outcomes.update((id(arrival), outcome) for arrival, outcome in group.refused)
+            outcomes.update(await self._record(group))
+        return [outcomes[id(arrival)] for arrival in arrivals]
+
+    async def _record(self, group: Group) -> dict[int, Outcome]:
+        now = self._clock.now()
+        issuer = self._settings.default_issuer
+        try:
+            await self._db.write(lambda tx: _record(tx, group, issuer, now))
+        except NodeError as error:
+            code = NO_SPACE if isinstance(error, StorageFull) else DISK_ERROR
+            return {
+                id(each.arrival): each.arrival.outcome("refused", code, str(error))
+                for each in group.written
+            }
+        return {id(each.arrival): each.arrival.outcome("accepted") for each in group.written}
+
+
+def _as_known(arrival: Arrival) -> Known:
+    return Known(
+        arrival.study_instance_uid,
+        arrival.header.instance.transfer_syntax_uid,
+        arrival.data_set_hash,
+    )
+
+
+def _held(arrival: Arrival, held: Known) -> Outcome:
+    if held == _as_known(arrival):
+        return arrival.outcome("duplicate")
+    return arrival.outcome(
+        "refused",
+        CONFLICT,
+        "Another instance with the same SOP Instance UID is held; nothing was overwritten. "
+        "Give the changed instance a new UID, or remove the study that holds the other one.",
+    )
+
+
+def _look_up(tx: Tx, arrivals: list[Arrival]) -> tuple[dict[str, Known], dict[str, bytes]]:
+    keys = {}
+    for uid in {arrival.study_instance_uid for arrival in arrivals}:
+        wrapped = packs.wrapped_study_key(tx, uid)
+        if wrapped is not None:
+            keys[uid] = wrapped
+    return instances.known(tx, [arrival.sop_instance_uid for arrival in arrivals]), keys
+
+
+def _record(tx: Tx, group: Group, issuer: str, now: int) -> None:
+    patients: dict[str, int] = {}
+    # The instances of one study mostly say the same of it: that is looked at once.
+    headers = {(e.arrival.header.patient, e.arrival.header.study): e.arrival for e in group.written}
+    for arrival in headers.values():
+        uid = arrival.study_instance_uid
+        patients[uid] = instances.add_study(
+            tx,
+            arrival.header,
+            issuer=issuer,
+            wrapped_key=group.study_keys[uid],
+            origin=None,
+            now=now,
+        )
+    for pack_id, pack in group.packs.items():
+        row = packs.PackRow(pack_id, pack.study_instance_uid, pack.wrapped_key, pack.stored_bytes)
+        packs.put(tx, row)
+    for each in group.written:
+        instances.add_instance(tx, each.arrival.header, each.placement)
+    for event in _events(group.written, patients):
+        audit.append(tx, event, now)
+
+
+def _events(written: Sequence[Written], patients: dict[str, int]) -> list[AuditEvent]:
+    """One audit record for each study and sender in the group, with the number of instances."""
+    counts: dict[tuple[str, Actor, str], int] = {}
+    for each in written:
+        key = (each.arrival.study_instance_uid, each.arrival.actor, each.arrival.source)
+        counts[key] = counts.get(key, 0) + 1
+    return [
+        AuditEvent(
+            action="import",
+            outcome="success",
+            actor=actor,
+            patient=str(patients[uid]),
+            study_instance_uid=uid,
+            detail={"source": source, "instances": count},
+        )
+        for (uid, actor, source), count in counts.items()
+    ]
+
+
+def _recover(store: Store, recorded: dict[bytes, int]) -> Recovered:
+    on_disk = store.sizes()
+    orphans = on_disk.keys() - recorded.keys()
+    for pack_id in orphans:
+        store.destroy(pack_id)
+    cut = 0
+    damaged = []
+    for pack_id, length in recorded.items():
+        size = on_disk.get(pack_id, -1)
+        if size < length:
+            damaged.append(pack_id)
+        elif size > length:
+            store.cut(pack_id, length)
+            cut += 1
+    return Recovered(cut, len(orphans), tuple(damaged))
