@@ -208,3 +208,10 @@ PAIRING_BYTES: Final = 16 * 1024
 
 TERMS_ITEMS: Final = 64
 """Most modalities or purposes that one side's terms can name; DICOM defines about fifty."""
+
+# -- links ----------------------------------------------------------------------------------
+RANGE_BYTES: Final = 1024 * 1024
+"""Most bytes of a pack in one answer over a link: other messages wait behind it."""
+
+IN_FLIGHT: Final = 64
+"""Requests that one side may have open on a link; the next one is answered "busy"."""

@@ -19,6 +19,7 @@ from protocol.limits import (
     HAVE_BYTES,
     HAVE_ORIGINS,
     MESSAGE_BYTES,
+    RANGE_BYTES,
     STATEMENT_BYTES,
 )
 from protocol.records import (
@@ -148,6 +149,7 @@ class Hello:
 
     version: Natural
     peer_id: Key
+    addressee: Key
     key_record_version: Natural
     now: Instant
 
@@ -160,6 +162,12 @@ class Refused:
     code: Annotated[str, Size(1, 64)]
     reason: Sentence
     remedy: Sentence
+
+
+@message("done")
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer to a request that asked for nothing but to be carried out."""
 
 
 @message("gone")
@@ -292,6 +300,25 @@ class ReceiptMessage:
     statement: Statement
 
 
+@message("read-range")
+@dataclass(frozen=True, slots=True)
+class ReadRange:
+    """Asks for bytes of a granted pack over the link, where the origin's listener has no address."""
+
+    grant_id: Id16
+    pack_id: Id16
+    start: Natural
+    length: Annotated[int, Range(1, RANGE_BYTES)]
+
+
+@message("range-bytes", limit=RANGE_BYTES + 64)
+@dataclass(frozen=True, slots=True)
+class RangeBytes:
+    """Exactly the bytes that were asked for."""
+
+    data: Annotated[bytes, Size(1, RANGE_BYTES)]
+
+
 # -- notices ------------------------------------------------------------------------------------
 
 
@@ -307,5 +334,37 @@ class Notice:
 @dataclass(frozen=True, slots=True)
 class NoticeAcknowledged:
     """A person at the addressee has seen the notice."""
+
+    statement: Statement
+
+
+# -- the end ------------------------------------------------------------------------------------
+
+REMOVAL_DOMAIN: Final = "removal"
+REMOVAL_RECEIPT_DOMAIN: Final = "removal-receipt"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalBody:
+    """`author` ends the partnership of `pairing_id` and asks that its digests be purged."""
+
+    author: Key
+    addressee: Key
+    issued_at: Instant
+    pairing_id: Hash
+
+
+@message("removal")
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A signed `RemovalBody` (domain "removal")."""
+
+    statement: Statement
+
+
+@message("removal-receipt")
+@dataclass(frozen=True, slots=True)
+class RemovalReceipt:
+    """A signed `RemovalBody` with the addressee as author (domain "removal-receipt")."""
 
     statement: Statement
