@@ -266,12 +266,6 @@ class Evaluated:
     answers: Annotated[tuple[AudienceAnswer, ...], Size(2, 2)]
 
 
-@message("kept")
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The answer to a receipt, a notice or an acknowledgement: it is on this side's disk."""
-
-
 # -- retrieval ----------------------------------------------------------------------------------
 
 
