@@ -43,7 +43,7 @@ class Facility:
 
     def __post_init__(self):
         seed = self.name.encode().ljust(32, b".")
-        self.peer_id = PeerId(public_key(b"root" + seed[4:]))
+        self.peer_id = PeerId(public_key(seed[::-1]))
         self.node_seed = seed
         self.node_key = public_key(seed)
         self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal"})
