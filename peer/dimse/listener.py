@@ -6,11 +6,12 @@ import asyncio
 import concurrent.futures
 import logging
 import socket
-from typing import Final
+from typing import Final, cast
 
 import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -52,8 +53,8 @@ STATUSES: Final = {
     "invalid-uid": DATA_SET_MISMATCH,
     "uid-mismatch": DATA_SET_MISMATCH,
 }
-"""Status of C-STORE for a refusal (PS3.4 table B.2-1, PS3.7 annex C); for any other CANNOT_UNDERSTAND.
-"""
+"""Status of C-STORE for a refusal (PS3.4 table B.2-1, PS3.7 annex C); what is not named here could
+not be understood."""
 
 _log = structlog.get_logger(__name__)
 
@@ -92,7 +93,7 @@ class DicomListener:
 
     async def start(self) -> None:
         """Listen; raise ConfigError if the address cannot be bound."""
-        handlers = [
+        handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, _send_at_once),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
@@ -119,7 +120,7 @@ class DicomListener:
     def _store(self, event: evt.Event) -> Dataset:
         if not self._is_allowed(event, "store"):
             return _answer(NOT_AUTHORISED, "This AE title may not store here from this address.")
-        request = event.request
+        request = cast("C_STORE", event.request)
         named = str(request.AffectedSOPInstanceUID)
         data = with_file_meta(
             event.encoded_dataset(include_meta=False),
@@ -147,8 +148,9 @@ class DicomListener:
 
 def _send_at_once(event: evt.Event) -> None:
     """Turn Nagle off: it costs up to 40 ms for each instance."""
-    connection = event.assoc.dul.socket.socket
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    held = event.assoc.dul.socket
+    if held is not None and held.socket is not None:
+        held.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _calling(event: evt.Event) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 import structlog
@@ -177,19 +178,17 @@ class Ingest:
     async def _settle(self, due: Sequence[str]) -> tuple[str, ...]:
         settled = []
         for uid in due:
+            mark = partial(studies.settle, study_instance_uid=uid, now=self._clock.now())
             async with self._lock:
                 self._writers.close(uid)
-                now = self._clock.now()
-                changed = await self._db.write(
-                    lambda tx, uid=uid, now=now: studies.settle(tx, uid, now)
-                )
+                changed = await self._db.write(mark)
             if not changed:
                 continue
             try:
                 for listener in self._listeners:
                     await listener(uid)
             except BaseException:
-                await self._db.write(lambda tx, uid=uid: studies.unsettle(tx, uid))
+                await self._db.write(partial(studies.unsettle, study_instance_uid=uid))
                 raise
             settled.append(uid)
         return tuple(settled)
