@@ -11,20 +11,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import structlog
 
 from peer.clock import Clock
 from peer.errors import Conflict, NodeError
 from peer.index import batches, frontiers, journal, witnesses
-from peer.index.batches import Held, Labels
+from peer.index.batches import Labels
 from peer.index.database import Database
 from peer.index.frontiers import Frontier
 from peer.index.journal import JournalKeys
+from peer.link import Links
+from peer.partners import Partner, Partners
 from protocol.entries import Entry
 from protocol.errors import RemoteProtocolError
 from protocol.exchange import (
@@ -35,6 +37,7 @@ from protocol.exchange import (
     Exchange,
     Freeze,
     Halt,
+    HeldJournal,
     Load,
     Loaded,
     Received,
@@ -59,55 +62,6 @@ Each has at most 4 MiB, so that a hundred partners at once hold 1.6 GiB at the v
 
 JITTER_S: Final = 15
 """The next HAVE comes up to this much after its minute, so that links do not beat as one."""
-
-
-class Links(Protocol):
-    """What is needed of `peer.link`."""
-
-    def handle(self, kind: type, handler: Callable[..., Awaitable[None]]) -> None:
-        """Let `handler(message, partner)` answer the messages of a class."""
-
-    async def tell(self, peer_id: PeerId, message: object) -> None:
-        """Send a message that expects no answer; raise NodeError if there is no link."""
-
-    def on_connected(self, callback: Callable[[PeerId], None]) -> None:
-        """Have `callback` called whenever a link comes up."""
-
-    def on_disconnected(self, callback: Callable[[PeerId], None]) -> None:
-        """Have `callback` called whenever a link goes down."""
-
-    def connected(self) -> Collection[PeerId]:
-        """Return the partners with a link."""
-
-
-class Record(Protocol):
-    """What is needed of a partner's key record."""
-
-    @property
-    def node_public(self) -> bytes:
-        """Public node key."""
-
-
-class Partner(Protocol):
-    """What is needed of a partner."""
-
-    @property
-    def peer_id(self) -> PeerId:
-        """Who it is."""
-
-    @property
-    def record(self) -> Record:
-        """Its pinned key record."""
-
-
-class Partners(Protocol):
-    """What is needed of `peer.partners`."""
-
-    def get(self, peer_id: PeerId) -> Partner | None:
-        """Return a partner, None if there is none."""
-
-    def active(self) -> Iterable[Partner]:
-        """Return the partners that both sides have confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +184,7 @@ class Gossip:
                 last_confirmed_at=max(vouched, default=None),
                 connected=partner.peer_id in connected,
                 lease_over=not is_fresh(known.head, now),
-                incomplete=known.incomplete,
+                incomplete=known.incomplete_from is not None,
                 forked=known.forked,
             )
         return answer
@@ -273,15 +227,19 @@ class Gossip:
         if partner is None:
             return
         me = self._keys.peer_id
+        frontier = (await self._partners_db.read(frontiers.read)).get(peer_id, Frontier())
+        own = await self._db.read(lambda tx: journal.head(tx, me))
         exchange = Exchange(
             me,
             peer_id,
-            own=await self._db.read(lambda tx: journal.head(tx, me)),
-            theirs=await self._partners_db.read(lambda tx: Held(tx, peer_id).head()),
-            own_key=public_key(self._keys.node_seed),
-            partner_key=partner.record.node_public,
-            sign=partial(sign, self._keys.node_seed, HAVE_DOMAIN),
-            frozen=self._frontiers.get(peer_id, Frontier()).forked,
+            HeldJournal(own, public_key(self._keys.node_seed)),
+            HeldJournal(
+                frontier.head,
+                partner.record.node_public,
+                frontier.incomplete_from,
+                frontier.forked,
+            ),
+            partial(sign, self._keys.node_seed, HAVE_DOMAIN),
         )
         event: Event = Connected(_jitter_s())
         while True:
@@ -349,7 +307,7 @@ class Gossip:
         run = await self._partners_db.write(
             lambda tx: batches.store(tx, origin, node_key, effect.batches, self._labels)
         )
-        self._update(origin, head=run.head, incomplete=run.incomplete_from is not None)
+        self._update(origin, head=run.head, incomplete_from=run.incomplete_from)
         if run.erased or self._log_is_full:
             await self._empty_log()
         if run.withdrawn:

@@ -157,44 +157,52 @@ Effect: TypeAlias = Send | Store | Load | Witness | Freeze | Halt | Refuse
 _FIRST_BACK_OFF_S: Final = EXCHANGE_S
 
 
+@dataclass(frozen=True, slots=True)
+class HeldJournal:
+    """What is held of one side's journal when the link comes up.
+
+    `node_key` verifies it.  `incomplete_from`: the first batch with a hole that nothing justifies.
+    `forked`: a fork of it is on record, so it is followed no further.
+    """
+
+    head: Head | None
+    node_key: bytes
+    incomplete_from: int | None = None
+    forked: bool = False
+
+
 class Exchange:
     """The exchange over one link between `me` and `partner`.
 
-    `own` and `theirs` are the heads held of the two journals; the keys are the node keys pinned for
-    the two facilities; `sign` signs the bytes of a HAVE in the domain "have".  `frozen`: a fork of
-    the partner's journal is on record, so it is followed no further.
+    `sign` signs the bytes of a HAVE in the domain "have".
     """
 
     def __init__(
         self,
         me: PeerId,
         partner: PeerId,
-        *,
-        own: Head | None,
-        theirs: Head | None,
-        own_key: bytes,
-        partner_key: bytes,
+        own: HeldJournal,
+        theirs: HeldJournal,
         sign: Callable[[bytes], bytes],
-        frozen: bool = False,
     ) -> None:
         self.me = me
         self.partner = partner
-        self.own = own
-        self.theirs = theirs
+        self.own = own.head
+        self.theirs = theirs.head
         self.wake_at = 0
-        self._own_key = own_key
-        self._partner_key = partner_key
+        self._own_key = own.node_key
+        self._partner_key = theirs.node_key
+        self._incomplete_from = theirs.incomplete_from
+        self._frozen = theirs.forked
         self._sign = sign
         self._jitter_s = 0
         self._announced: int | None = None
         self._in_step_at: int | None = None
         self._claim: OriginHead | None = None
-        self._incomplete_from: int | None = None
         self._asked_until = 0
         self._back_off_until = 0
         self._failures = 0
         self._last_have_at = 0
-        self._frozen = frozen
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Return what is to be done about `event`, in order.  `now`: Unix seconds."""

@@ -83,9 +83,9 @@ WANT_S: Final = 60
 """How long an answer to a WANT is waited for before it is asked again: 4 MiB take 32 s at 1 Mbit/s.
 """
 
-BACK_OFF_MOST_S: Final = 3600
-"""Longest pause after a partner's answers failed to verify again and again: an hour after it was
-mended, it is followed again without anyone's doing."""
+BACK_OFF_MOST_S: Final = 600
+"""Longest pause after a partner's answers failed to verify again and again: ten minutes after it
+was mended it is followed again without anyone's doing, and till then it costs little."""
 
 # -- search and retrieval over a link -------------------------------------------------------
 EVALUATION_POINTS: Final = 8

@@ -15,12 +15,13 @@ from protocol.journal import Head
 class Frontier:
     """Where one partner's journal ends here.
 
-    `incomplete`: a live entry came without its body.  `in_step_at`: Unix seconds at which the
-    partner last named this head as its newest, None if never.  `forked`: it signed two histories.
+    `incomplete_from`: the first batch with a live entry that came without its body, None if all
+    came.  `in_step_at`: Unix seconds at which the partner last named this head as its newest, None
+    if never.  `forked`: it signed two histories.
     """
 
     head: Head | None = None
-    incomplete: bool = False
+    incomplete_from: int | None = None
     in_step_at: int | None = None
     forked: bool = False
 
@@ -32,7 +33,7 @@ def read(tx: Tx) -> dict[PeerId, Frontier]:
     return {
         origin: Frontier(
             head=Held(tx, origin).head(),
-            incomplete=Held(tx, origin).incomplete_from() is not None,
+            incomplete_from=Held(tx, origin).incomplete_from(),
             in_step_at=heard[origin].in_step_at if origin in heard else None,
             forked=origin in forks,
         )

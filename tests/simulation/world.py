@@ -26,6 +26,7 @@ from protocol.exchange import (
     Exchange,
     Freeze,
     Halt,
+    HeldJournal,
     Load,
     Received,
     Refuse,
@@ -45,9 +46,9 @@ from tests.simulation.memory import Facility, labels_of, publish, withdraw
 START = 1_800_000_000
 ROUND_S = 60 + 15
 """One round of the exchange: its interval and the longest jitter."""
-HEALING_ROUNDS = 8
+HEALING_ROUNDS = 12
 """So many rounds after the last fault, everyone must agree: a lost question is asked again in the
-next round, and a partner whose answers failed to verify is heard again after a few."""
+next round, a partner whose answers failed to verify is heard again after BACK_OFF_MOST_S."""
 
 
 class Violation(AssertionError):
@@ -210,14 +211,13 @@ class World:
     def connect(self, one, other):
         for me, partner in ((one, other), (other, one)):
             mine, theirs = self.nodes[me].facility, self.nodes[partner].facility
+            held = mine.held(theirs)
             self.nodes[me].lines[partner] = Exchange(
                 mine.peer_id,
                 theirs.peer_id,
-                own=mine.head(),
-                theirs=mine.held(theirs).head(),
-                own_key=mine.node_key,
-                partner_key=theirs.node_key,
-                sign=lambda payload, seed=mine.node_seed: sign(seed, HAVE_DOMAIN, payload),
+                HeldJournal(mine.head(), mine.node_key),
+                HeldJournal(held.head(), theirs.node_key, held.incomplete_from()),
+                lambda payload, seed=mine.node_seed: sign(seed, HAVE_DOMAIN, payload),
             )
         for me, partner in ((one, other), (other, one)):
             self.happen(me, partner, Connected(self.random.randrange(15)))
