@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from peer import audit
 from peer.audit import Actor, AuditEvent, Role
@@ -150,7 +150,11 @@ def _get(tx: Tx, study_instance_uid: str) -> StudyRow:
 
 
 def _event(
-    action: str, outcome: str, study: StudyRow, actor: Actor, detail: dict[str, str | int]
+    action: str,
+    outcome: Literal["success", "refused"],
+    study: StudyRow,
+    actor: Actor,
+    detail: dict[str, str | int],
 ) -> AuditEvent:
     return AuditEvent(
         action=action,

@@ -153,14 +153,18 @@ def get(tx: Tx, study_instance_uid: str) -> StudyRow | None:
 
 def search(tx: Tx, query: StudyQuery) -> list[StudyRow]:
     """Return the studies that match, the newest first."""
+    return [_study(row) for row in tx.execute(*statement(query)).fetchall()]
+
+
+def statement(query: StudyQuery) -> tuple[str, tuple[object, ...]]:
+    """Return the SQL of a search and its parameters."""
     conditions = _conditions(query)
-    statement = (
+    text = (
         f"{_STUDY}{conditions.where()}"
         " ORDER BY s.study_date DESC, s.study_time DESC, s.study_instance_uid LIMIT ? OFFSET ?"
     )
     limit = max(0, min(query.limit, LIST_LIMIT))
-    rows = tx.execute(statement, (*conditions.values, limit, max(0, query.offset))).fetchall()
-    return [_study(row) for row in rows]
+    return text, (*conditions.values, limit, max(0, query.offset))
 
 
 def list_studies(tx: Tx) -> list[StudyRow]:
@@ -267,10 +271,10 @@ class _Conditions:
         self.add(f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values)))  # noqa: S608 - a column
 
     def match(self, column: str, pattern: str) -> None:
-        """Compare with a pattern in a way that an index on `column` serves."""
+        """Compare with a pattern in a way that an index on what is not '' serves."""
         prefix = _WILDCARD.split(pattern, maxsplit=1)[0]
         if prefix == pattern:
-            self.add(f"{column} = ?", pattern)
+            self.add(f"{column} = ? AND {column} <> ''", pattern)
             return
         if prefix:
             self.add(f"{column} >= ? AND {column} < ?", prefix, prefix + _HIGHEST)

@@ -20,7 +20,8 @@ from peer.index.database import Database, Tx
 from peer.index.instances import Known
 from peer.ingest.adoption import Adopted, ReceivedStudy, record, verify
 from peer.ingest.arrival import CONFLICT, DISK_ERROR, NO_SPACE, Arrival, Outcome, examine
-from peer.ingest.writers import Group, Writers, Written
+from peer.ingest.records import record_group
+from peer.ingest.writers import Group, Writers
 from peer.store import Store
 from protocol.errors import Refusal
 
@@ -28,6 +29,8 @@ SETTLE_CHECK_S: Final = 1.0
 """How often studies are looked at that may have settled."""
 
 Settled: TypeAlias = Callable[[str], Awaitable[None]]
+
+_NONE: Final = Outcome("accepted")
 
 _log = structlog.get_logger(__name__)
 
@@ -221,17 +224,19 @@ class Ingest:
                 known[arrival.sop_instance_uid] = _as_known(arrival)
             else:
                 outcomes[id(arrival)] = _held(arrival, held)
-        if fresh:
-            group = await asyncio.to_thread(self._writers.write, fresh, keys)
-            outcomes.update((id(arrival), outcome) for arrival, outcome in group.refused)
-            outcomes.update(await self._record(group))
+        group = await asyncio.to_thread(self._writers.write, fresh, keys) if fresh else Group()
+        outcomes.update((id(arrival), outcome) for arrival, outcome in group.refused)
+        conflicts = [a for a in arrivals if outcomes.get(id(a), _NONE).code == CONFLICT]
+        outcomes.update(await self._record(group, conflicts))
         return [outcomes[id(arrival)] for arrival in arrivals]
 
-    async def _record(self, group: Group) -> dict[int, Outcome]:
+    async def _record(self, group: Group, conflicts: list[Arrival]) -> dict[int, Outcome]:
+        if not group.written and not conflicts:
+            return {}
         now = self._clock.now()
         issuer = self._settings.default_issuer
         try:
-            await self._db.write(lambda tx: _record(tx, group, issuer, now))
+            await self._db.write(lambda tx: record_group(tx, group, conflicts, issuer, now))
         except NodeError as error:
             code = NO_SPACE if isinstance(error, StorageFull) else DISK_ERROR
             return {
@@ -267,48 +272,6 @@ def _look_up(tx: Tx, arrivals: list[Arrival]) -> tuple[dict[str, Known], dict[st
         if wrapped is not None:
             keys[uid] = wrapped
     return instances.known(tx, [arrival.sop_instance_uid for arrival in arrivals]), keys
-
-
-def _record(tx: Tx, group: Group, issuer: str, now: int) -> None:
-    patients: dict[str, int] = {}
-    # The instances of one study mostly say the same of it: that is looked at once.
-    headers = {(e.arrival.header.patient, e.arrival.header.study): e.arrival for e in group.written}
-    for arrival in headers.values():
-        uid = arrival.study_instance_uid
-        patients[uid] = instances.add_study(
-            tx,
-            arrival.header,
-            issuer=issuer,
-            wrapped_key=group.study_keys[uid],
-            origin=None,
-            now=now,
-        )
-    for pack_id, pack in group.packs.items():
-        row = packs.PackRow(pack_id, pack.study_instance_uid, pack.wrapped_key, pack.stored_bytes)
-        packs.put(tx, row)
-    for each in group.written:
-        instances.add_instance(tx, each.arrival.header, each.placement)
-    for event in _events(group.written, patients):
-        audit.append(tx, event, now)
-
-
-def _events(written: Sequence[Written], patients: dict[str, int]) -> list[AuditEvent]:
-    """One audit record for each study and sender in the group, with the number of instances."""
-    counts: dict[tuple[str, Actor, str], int] = {}
-    for each in written:
-        key = (each.arrival.study_instance_uid, each.arrival.actor, each.arrival.source)
-        counts[key] = counts.get(key, 0) + 1
-    return [
-        AuditEvent(
-            action="import",
-            outcome="success",
-            actor=actor,
-            patient=str(patients[uid]),
-            study_instance_uid=uid,
-            detail={"source": source, "instances": count},
-        )
-        for (uid, actor, source), count in counts.items()
-    ]
 
 
 def _recover(store: Store, recorded: dict[bytes, int]) -> Recovered:
