@@ -137,9 +137,6 @@ MANIFEST_INLINE_BYTES: Final = 3 * 1024 * 1024
 RECEIPT_MISSING: Final = 512
 """Most missing instances that one receipt names; what lies beyond them is counted."""
 
-RANGE_BYTES: Final = 8 * 1024 * 1024
-"""Longest range of ciphertext in one answer: bounds what both sides hold in memory for it."""
-
 NOTICE_STUDIES: Final = 64
 """Most studies of one notice: a notice is about one patient's recent visit, not an archive."""
 
@@ -210,8 +207,9 @@ TERMS_ITEMS: Final = 64
 """Most modalities or purposes that one side's terms can name; DICOM defines about fifty."""
 
 # -- links ----------------------------------------------------------------------------------
-RANGE_BYTES: Final = 1024 * 1024
-"""Most bytes of a pack in one answer over a link: other messages wait behind it."""
+PIECE_BYTES: Final = 1024 * 1024
+"""What of a pack is read, sent and handed on at once: enough to hash and write in one go, little
+enough that other messages of a link need not wait long behind it."""
 
 IN_FLIGHT: Final = 64
 """Requests that one side may have open on a link; the next one is answered "busy"."""
