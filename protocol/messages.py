@@ -19,7 +19,7 @@ from protocol.limits import (
     HAVE_BYTES,
     HAVE_ORIGINS,
     MESSAGE_BYTES,
-    RANGE_BYTES,
+    PIECE_BYTES,
     STATEMENT_BYTES,
 )
 from protocol.records import (
@@ -297,20 +297,20 @@ class ReceiptMessage:
 @message("read-range")
 @dataclass(frozen=True, slots=True)
 class ReadRange:
-    """Asks for bytes of a granted pack over the link, where the origin's listener has no address."""
+    """Asks for bytes of a granted pack of an origin whose listener has no address."""
 
     grant_id: Id16
     pack_id: Id16
     start: Natural
-    length: Annotated[int, Range(1, RANGE_BYTES)]
+    length: Annotated[int, Range(1, PIECE_BYTES)]
 
 
-@message("range-bytes", limit=RANGE_BYTES + 64)
+@message("range-bytes", limit=PIECE_BYTES + 64)
 @dataclass(frozen=True, slots=True)
 class RangeBytes:
     """Exactly the bytes that were asked for."""
 
-    data: Annotated[bytes, Size(1, RANGE_BYTES)]
+    data: Annotated[bytes, Size(1, PIECE_BYTES)]
 
 
 # -- notices ------------------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""The listener for those who are not partners yet: pairing, and the newest key records.
+
+It asks for no certificate.  Everything that is said here is proved by the secret of an invitation,
+by a root key's signature, or by a pinned node key; requests are few and small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+from aiohttp import web
+
+from peer.errors import NodeError
+from peer.federation.serving import Server, answer, refuse
+from peer.keys import NodeKeys
+from peer.keys.tls import pairing_context
+from peer.partners import Partners
+from peer.partners.calls import AGREED_PATH, JOIN_PATH, RECORD_PATH, REVEAL_PATH
+from protocol.errors import Oversized, Refusal, RemoteProtocolError
+from protocol.keyrecord import SignedKeyRecord
+from protocol.limits import PAIRING_BYTES
+from protocol.pairing import Agreed, Join, Reveal
+from protocol.records import from_bytes
+
+Message = TypeVar("Message")
+
+AT_ONCE: Final = 8
+"""Requests that are worked on at the same time; strangers must not keep the index busy."""
+
+_log = structlog.get_logger()
+
+
+class PairingListener:
+    """Serves pairing and key records to anybody."""
+
+    def __init__(self, keys: NodeKeys, partners: Partners, *, host: str, port: int) -> None:
+        self._keys = keys
+        self._partners = partners
+        self._busy = 0
+        app = web.Application(client_max_size=PAIRING_BYTES, middlewares=[self._guard])
+        app.router.add_get(RECORD_PATH, self._record)
+        app.router.add_post(RECORD_PATH, self._newer_record)
+        app.router.add_post(JOIN_PATH, self._post(Join, partners.pairings.receive_join))
+        app.router.add_post(REVEAL_PATH, self._post(Reveal, partners.pairings.receive_reveal))
+        app.router.add_post(AGREED_PATH, self._post(Agreed, partners.pairings.receive_agreed))
+        self._server = Server(app, host, port, pairing_context(keys))
+
+    async def start(self) -> int:
+        """Listen; return the port."""
+        return await self._server.start()
+
+    async def stop(self) -> None:
+        """Stop listening and end every connection."""
+        await self._server.stop()
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if self._busy >= AT_ONCE:
+            return refuse(Refusal("busy", "They have too much to do just now.", "Try again."))
+        self._busy += 1
+        try:
+            return await handler(request)
+        except (Refusal, RemoteProtocolError) as error:
+            _log.warning("pairing-refused", remote=request.remote, code=error.code)
+            return refuse(error)
+        except NodeError:
+            _log.exception("pairing-failed")
+            return refuse(
+                Refusal("failed", "They could not carry this out.", "Their log has the cause.")
+            )
+        finally:
+            self._busy -= 1
+
+    async def _record(self, _request: web.Request) -> web.StreamResponse:
+        return answer(self._keys.record)
+
+    async def _newer_record(self, request: web.Request) -> web.StreamResponse:
+        await self._partners.accept_record(await _read(request, SignedKeyRecord))
+        return answer(self._keys.record)
+
+    def _post(
+        self, kind: type[Message], receive: Callable[[Message], Awaitable[object]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return answer(await receive(await _read(request, kind)))
+
+        return handle
+
+
+async def _read(request: web.Request, kind: type[Message]) -> Message:
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        msg = f"a message of a pairing has at most {PAIRING_BYTES} bytes"
+        raise Oversized(msg) from error
+    return from_bytes(kind, body, PAIRING_BYTES)

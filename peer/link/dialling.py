@@ -1,0 +1,118 @@
+"""Opening a link: one attempt, whose failure is named so that a person knows what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from peer.keys import NodeKeys
+from peer.keys.tls import partner_context
+from peer.link import state
+from peer.link.connection import CLOSE_S, HEARTBEAT_S, SOCKET_BYTES, Connection
+from peer.link.greeting import Closed, our_hello, say_hello
+from peer.partners import Partner
+from protocol.errors import Refusal, RemoteProtocolError
+from protocol.messages import Hello
+
+LINK_PATH: Final = "/v1/link"
+CONNECT_S: Final = 10
+"""A TLS handshake over a bad line; the next attempt follows anyway."""
+
+FORBIDDEN: Final = 403
+
+_ACCEPT: Final = (
+    "They have not accepted you (yet), or have ended the partnership. "
+    "Ask them to confirm on their side."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed(Exception):
+    """An attempt that did not lead to a link; `sentence` is cause and remedy."""
+
+    code: str
+    sentence: str
+
+
+def new_session(keys: NodeKeys, partner: Partner) -> aiohttp.ClientSession:
+    """Return the pooled session for one partner: pinned to its certificate, showing ours."""
+    context = partner_context(keys, partner.record.tls_certificate)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+
+
+async def dial(
+    session: aiohttp.ClientSession, keys: NodeKeys, partner: Partner, proxy: str, now: int
+) -> tuple[Connection, Hello]:
+    """Return a link to `partner` and its hello; raise DialFailed."""
+    url = partner.record.federation_url
+    if not url:
+        raise DialFailed(
+            state.OUTBOUND_ONLY,
+            "They cannot be reached from outside; their node connects to this one.",
+        )
+    try:
+        socket = await session.ws_connect(
+            url + LINK_PATH,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=SOCKET_BYTES,
+            proxy=proxy or None,
+        )
+    except aiohttp.ClientError as error:
+        raise _named(error, url) from error
+    except TimeoutError as error:
+        raise DialFailed(
+            state.NO_ANSWER, f"{url} does not answer. Check the firewalls on both sides."
+        ) from error
+    try:
+        theirs = await say_hello(socket, our_hello(keys, partner, now))
+    except (Closed, aiohttp.ClientError, ConnectionError) as error:
+        await socket.close()
+        raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error
+    except TimeoutError as error:
+        await socket.close()
+        raise DialFailed(
+            state.NO_ANSWER, f"{url} took the connection and says nothing. Try again later."
+        ) from error
+    except (Refusal, RemoteProtocolError) as error:
+        await socket.close()
+        sentence = f"The first words did not fit: {error}."
+        raise DialFailed(error.code, sentence) from error
+    certificate = partner.record.tls_certificate
+    return Connection(socket, partner.peer_id, keys.peer_id, certificate), theirs
+
+
+def _named(error: aiohttp.ClientError, url: str) -> DialFailed:
+    """Return the failure that an exception of aiohttp's stands for."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return DialFailed(
+                state.WRONG_CERTIFICATE,
+                f"The server at {url} shows another certificate than the pinned one. If nothing in "
+                "between inspects TLS connections, their node has new keys: their key record is "
+                "asked for.",
+            )
+        case aiohttp.WSServerHandshakeError(status=403):
+            return DialFailed(state.NOT_ACCEPTED, _ACCEPT)
+        case aiohttp.WSServerHandshakeError():
+            return DialFailed(
+                state.NO_LINK_THERE,
+                f"{url} answers with HTTP status {error.status}: it is no federation listener. "
+                "Check the address in their key record.",
+            )
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+            return DialFailed(
+                state.UNREACHABLE,
+                f"{url} cannot be reached. Check that their node runs, and the firewalls.",
+            )
+        case _:
+            # The handshake went well and the connection was closed in place of an answer: in TLS
+            # 1.3 that is how a refused certificate looks from here.
+            return DialFailed(state.NOT_ACCEPTED, _ACCEPT)

@@ -1,0 +1,36 @@
+"""What can be said of a link: connected or not, since when, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from peer.errors import NodeError
+
+OUTBOUND_ONLY: Final = "outbound-only"
+NOT_ACCEPTED: Final = "not-accepted"
+WRONG_CERTIFICATE: Final = "wrong-certificate"
+UNREACHABLE: Final = "unreachable"
+NO_ANSWER: Final = "no-answer"
+NO_LINK_THERE: Final = "no-link-there"
+BAD_PARTNER: Final = "protocol-error"
+CLOSED: Final = "closed"
+
+
+class NotConnected(NodeError):
+    """There is no link to the partner, or it went down before the answer came."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """`since`: Unix seconds of the last change, None before the first attempt.
+
+    `last_error` and `last_error_code` are '' while connected.  `clock_offset_s`: by how much the
+    partner's clock was ahead of ours when the link came up.
+    """
+
+    connected: bool = False
+    since: int | None = None
+    last_error: str = ""
+    last_error_code: str = ""
+    clock_offset_s: int = 0

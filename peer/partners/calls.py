@@ -1,0 +1,121 @@
+"""Calls to the pairing listener of another facility.
+
+The first call takes any certificate and fetches the key record, whose root signature says which
+certificate is the right one.  Everything after goes over a connection pinned to that certificate.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import aiohttp
+
+from peer.keys.tls import pinned_context, unpinned_context
+from protocol.errors import Refusal, RemoteProtocolError
+from protocol.identifiers import PeerId
+from protocol.keyrecord import KeyRecord, SignedKeyRecord, verify_record
+from protocol.limits import PAIRING_BYTES
+from protocol.messages import Refused
+from protocol.records import from_bytes, to_bytes
+
+Answer = TypeVar("Answer")
+
+CALL_S: Final = 10
+"""A pairing call is two round trips and one transaction; whoever needs longer is not there."""
+
+CONTENT_TYPE: Final = "application/x-msgpack"
+RECORD_PATH: Final = "/v1/key-record"
+JOIN_PATH: Final = "/v1/pairing/join"
+REVEAL_PATH: Final = "/v1/pairing/reveal"
+AGREED_PATH: Final = "/v1/pairing/agreed"
+
+OK: Final = 200
+
+NOT_HEARD: Final = frozenset({"no-answer", "unreachable", "unexpected-answer"})
+"""Codes of a call that did not get through: to be repeated.  Any other code is an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCalls:
+    """Calls out; `proxy` is the address of an HTTP CONNECT proxy, or ''."""
+
+    proxy: str = ""
+
+    async def fetch_record(self, url: str, peer_id: PeerId) -> tuple[SignedKeyRecord, KeyRecord]:
+        """Return the newest key record of `peer_id` from its pairing listener at `url`.
+
+        Raise Refusal if it cannot be reached, or if what answers is not that facility.
+        """
+        data = await self._call("GET", url + RECORD_PATH, b"", unpinned_context())
+        try:
+            signed = from_bytes(SignedKeyRecord, data, PAIRING_BYTES)
+            return signed, verify_record(signed, peer_id)
+        except RemoteProtocolError as error:
+            raise Refusal(
+                "wrong-facility",
+                f"What answers at {url} is not the facility that was expected ({error}).",
+                "Check the address, and that nothing in between inspects TLS connections.",
+            ) from error
+
+    async def send(
+        self, url: str, path: str, certificate: bytes, message: object, kind: type[Answer]
+    ) -> Answer:
+        """POST `message` over a connection pinned to `certificate` (DER); return the answer.
+
+        Raise Refusal for a "no" from there or if it cannot be reached, RemoteProtocolError if the
+        answer is not of the class `kind`.
+        """
+        data = await self._call("POST", url + path, to_bytes(message), pinned_context(certificate))
+        return from_bytes(kind, data, PAIRING_BYTES)
+
+    async def _call(self, method: str, url: str, body: bytes, context: ssl.SSLContext) -> bytes:
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=context),
+                    timeout=aiohttp.ClientTimeout(total=CALL_S),
+                ) as session,
+                session.request(
+                    method,
+                    url,
+                    data=body or None,
+                    headers={"Content-Type": CONTENT_TYPE},
+                    proxy=self.proxy or None,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                data = await response.content.read(PAIRING_BYTES + 1)
+                status = response.status
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Refusal(
+                "wrong-certificate",
+                f"The server at {url} shows another certificate than its key record names.",
+                "Something in between inspects TLS connections; exempt this address from it.",
+            ) from error
+        except TimeoutError as error:
+            raise Refusal(
+                "no-answer", f"{url} does not answer.", "Check its firewall and its address."
+            ) from error
+        except aiohttp.ClientError as error:
+            raise Refusal(
+                "unreachable",
+                f"{url} cannot be reached ({type(error).__name__}).",
+                "Check the address, the firewall, and that the node there is running.",
+            ) from error
+        if status == OK:
+            return data
+        raise _refusal(url, status, data)
+
+
+def _refusal(url: str, status: int, data: bytes) -> Refusal:
+    try:
+        refused = from_bytes(Refused, data, PAIRING_BYTES)
+    except RemoteProtocolError:
+        return Refusal(
+            "unexpected-answer",
+            f"{url} answers with HTTP status {status}.",
+            "Check that this is the address of a pairing listener.",
+        )
+    return Refusal(refused.code, refused.reason, refused.remedy)
