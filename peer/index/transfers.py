@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from sqlite3 import Row
 from typing import Final
 
+from peer.errors import Conflict
 from peer.index.migrate import Tx
 from protocol.identifiers import PeerId
-from protocol.manifest import SignedManifest
 from protocol.statements import Statement
 
 
@@ -25,12 +25,11 @@ class State:
     WAITING: Final = "waiting"
     """The origin cannot be reached; it goes on by itself when it can."""
     COMPLETE: Final = "complete"
-    INCOMPLETE: Final = "incomplete"
-    """Over, with instances missing; nothing of it is shown."""
     REFUSED: Final = "refused"
     REVOKED: Final = "revoked"
     """Consent ended under way; what had arrived is destroyed."""
     FAILED: Final = "failed"
+    """Over for another reason, such as missing instances; nothing of it is shown."""
 
 
 UNFINISHED: Final = (State.ASKING, State.FETCHING, State.WAITING)
@@ -67,11 +66,9 @@ class RetrievalRow:
     study_instance_uid: str
     actor: str
     state: str
-    manifest: SignedManifest | None
+    grant_id: bytes | None
     manifest_root: bytes | None
     manifest_version: int
-    grant_id: bytes | None
-    wrapped_keys: bytes | None
     instances: int
     verified: int
     bytes: int
@@ -131,6 +128,13 @@ def grants_of(tx: Tx, study_instance_uid: str) -> tuple[GrantRow, ...]:
     """Return every grant ever given for a study, oldest first."""
     query = "SELECT * FROM grants WHERE study_instance_uid = ? ORDER BY issued_at, grant_id"
     return tuple(_grant(row) for row in tx.execute(query, (study_instance_uid,)))
+
+
+def once_granted(tx: Tx, retrieve_handle: bytes) -> str | None:
+    """Return the study for which a grant was ever given under this handle, or None."""
+    query = "SELECT study_instance_uid FROM grants WHERE retrieve_handle = ? LIMIT 1"
+    row = tx.execute(query, (retrieve_handle,)).fetchone()
+    return None if row is None else str(row["study_instance_uid"])
 
 
 def revoke_grant(tx: Tx, grant_id: bytes, now: int) -> bool:
@@ -215,46 +219,52 @@ def set_state(
     )
 
 
-def put_grant(  # noqa: PLR0913 - the columns of one row
+def put_grant(
     tx: Tx,
     retrieval_id: bytes,
     *,
     grant_id: bytes,
-    manifest: SignedManifest,
     root: bytes,
     version: int,
-    wrapped_keys: bytes,
     instances: int,
     size: int,
     now: int,
 ) -> None:
     """Note the grant that a retrieval runs under, and what it promises."""
     tx.execute(
-        "UPDATE retrievals SET state = ?, grant_id = ?, manifest = ?, manifest_signature = ?,"
-        " manifest_root = ?, manifest_version = ?, wrapped_keys = ?, instances = ?, bytes = ?,"
-        " changed_at = ?, code = '', reason = '', remedy = '' WHERE retrieval_id = ?",
-        (
-            State.FETCHING,
-            grant_id,
-            manifest.manifest,
-            manifest.signature,
-            root,
-            version,
-            wrapped_keys,
-            instances,
-            size,
-            now,
-            retrieval_id,
-        ),
+        "UPDATE retrievals SET state = ?, grant_id = ?, manifest_root = ?, manifest_version = ?,"
+        " instances = ?, bytes = ?, changed_at = ?, code = '', reason = '', remedy = ''"
+        " WHERE retrieval_id = ?",
+        (State.FETCHING, grant_id, root, version, instances, size, now, retrieval_id),
     )
 
 
+def owners(tx: Tx, pack_ids: Iterable[bytes]) -> dict[bytes, str]:
+    """Return the Study Instance UID of each of these packs that is on record."""
+    query = "SELECT study_instance_uid FROM packs WHERE pack_id = ?"
+    found = ((pack_id, tx.execute(query, (pack_id,)).fetchone()) for pack_id in pack_ids)
+    return {pack_id: row["study_instance_uid"] for pack_id, row in found if row is not None}
+
+
+def expect_packs(tx: Tx, retrieval_id: bytes, pack_ids: Iterable[bytes]) -> None:
+    """Note that these packs are arriving; Conflict if one arrives for another retrieval."""
+    for pack_id in pack_ids:
+        tx.execute(
+            "INSERT INTO retrieval_packs VALUES (?, ?, x'') ON CONFLICT DO NOTHING",
+            (pack_id, retrieval_id),
+        )
+        query = "SELECT retrieval_id FROM retrieval_packs WHERE pack_id = ?"
+        if tx.execute(query, (pack_id,)).fetchone()["retrieval_id"] != retrieval_id:
+            raise Conflict(
+                "Another retrieval is receiving a pack of the same id. Wait until it has ended."
+            )
+
+
 def bitmaps(tx: Tx, retrieval_id: bytes) -> dict[bytes, bytes]:
-    """Return, for each pack of a retrieval, the bitmap of verified chunks."""
+    """Return, for each arriving pack of a retrieval, the bitmap of verified chunks."""
     query = "SELECT pack_id, bitmap FROM retrieval_packs WHERE retrieval_id = ?"
-    return {
-        bytes(row["pack_id"]): bytes(row["bitmap"]) for row in tx.execute(query, (retrieval_id,))
-    }
+    rows = tx.execute(query, (retrieval_id,)).fetchall()
+    return {bytes(row["pack_id"]): bytes(row["bitmap"]) for row in rows}
 
 
 def put_progress(
@@ -262,9 +272,8 @@ def put_progress(
 ) -> None:
     """Note which chunks are verified and durable."""
     tx.executemany(
-        "INSERT INTO retrieval_packs VALUES (?, ?, ?)"
-        " ON CONFLICT (retrieval_id, pack_id) DO UPDATE SET bitmap = excluded.bitmap",
-        [(retrieval_id, pack_id, bitmap) for pack_id, bitmap in maps.items()],
+        "UPDATE retrieval_packs SET bitmap = ? WHERE pack_id = ? AND retrieval_id = ?",
+        [(bitmap, pack_id, retrieval_id) for pack_id, bitmap in maps.items()],
     )
     tx.execute(
         "UPDATE retrievals SET bytes_verified = ?, changed_at = ? WHERE retrieval_id = ?",
@@ -272,50 +281,29 @@ def put_progress(
     )
 
 
-def finish(  # noqa: PLR0913 - the columns of one row
-    tx: Tx,
-    retrieval_id: bytes,
-    *,
-    state: str,
-    verified: int,
-    receipt: Statement,
-    now: int,
-    code: str = "",
-    reason: str = "",
-    remedy: str = "",
-) -> None:
-    """End a retrieval with its receipt, and forget its keys, manifest and bitmaps."""
+def put_own_receipt(tx: Tx, retrieval_id: bytes, receipt: Statement, verified: int) -> None:
+    """Note the receipt that we signed, to be delivered."""
     tx.execute(
-        "UPDATE retrievals SET state = ?, verified = ?, receipt_payload = ?,"
-        " receipt_signature = ?, receipt_delivered_at = NULL, wrapped_keys = NULL,"
-        " manifest = NULL, manifest_signature = NULL, changed_at = ?, code = ?, reason = ?,"
-        " remedy = ? WHERE retrieval_id = ?",
-        (
-            state,
-            verified,
-            receipt.payload,
-            receipt.signature,
-            now,
-            code,
-            reason,
-            remedy,
-            retrieval_id,
-        ),
+        "UPDATE retrievals SET receipt_payload = ?, receipt_signature = ?,"
+        " receipt_delivered_at = NULL, verified = ? WHERE retrieval_id = ?",
+        (receipt.payload, receipt.signature, verified, retrieval_id),
     )
-    forget_packs(tx, retrieval_id)
 
 
 def forget_packs(tx: Tx, retrieval_id: bytes) -> None:
-    """Forget which chunks a retrieval holds."""
+    """Forget that packs are arriving for a retrieval."""
     tx.execute("DELETE FROM retrieval_packs WHERE retrieval_id = ?", (retrieval_id,))
 
 
-def receipt_delivered(tx: Tx, retrieval_ids: Iterable[bytes], now: int) -> None:
-    """Note that the origin has these receipts."""
-    tx.executemany(
-        "UPDATE retrievals SET receipt_delivered_at = ? WHERE retrieval_id = ?",
-        [(now, retrieval_id) for retrieval_id in retrieval_ids],
-    )
+def forget_pack(tx: Tx, pack_id: bytes) -> None:
+    """Forget that a pack is arriving."""
+    tx.execute("DELETE FROM retrieval_packs WHERE pack_id = ?", (pack_id,))
+
+
+def receipt_delivered(tx: Tx, retrieval_id: bytes, now: int) -> None:
+    """Note that the origin has our receipt."""
+    query = "UPDATE retrievals SET receipt_delivered_at = ? WHERE retrieval_id = ?"
+    tx.execute(query, (now, retrieval_id))
 
 
 def _statement(payload: bytes | None, signature: bytes | None) -> Statement | None:
@@ -344,22 +332,15 @@ def _grant(row: Row) -> GrantRow:
 
 
 def _retrieval(row: Row) -> RetrievalRow:
-    manifest = (
-        None
-        if row["manifest"] is None
-        else SignedManifest(row["manifest"], row["manifest_signature"])
-    )
     return RetrievalRow(
         retrieval_id=row["retrieval_id"],
         origin=PeerId(row["origin"]),
         study_instance_uid=row["study_instance_uid"],
         actor=row["actor"],
         state=row["state"],
-        manifest=manifest,
+        grant_id=row["grant_id"],
         manifest_root=row["manifest_root"],
         manifest_version=row["manifest_version"],
-        grant_id=row["grant_id"],
-        wrapped_keys=row["wrapped_keys"],
         instances=row["instances"],
         verified=row["verified"],
         bytes=row["bytes"],

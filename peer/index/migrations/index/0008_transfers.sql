@@ -20,6 +20,7 @@ CREATE TABLE grants (
     UNIQUE (partner, nonce)
 ) WITHOUT ROWID;
 CREATE INDEX grants_study ON grants (study_instance_uid);
+CREATE INDEX grants_handle ON grants (retrieve_handle);
 
 -- What we fetch, or fetched, from partners.
 CREATE TABLE retrievals (
@@ -28,12 +29,9 @@ CREATE TABLE retrievals (
     study_instance_uid TEXT NOT NULL,
     actor TEXT NOT NULL,             -- JSON of the Actor on whose behalf it runs
     state TEXT NOT NULL,             -- one of peer.index.transfers.State
-    manifest BLOB,
-    manifest_signature BLOB,
+    grant_id BLOB,                   -- the latest; its keys are in memory alone
     manifest_root BLOB,
     manifest_version INTEGER NOT NULL DEFAULT 0,
-    grant_id BLOB,
-    wrapped_keys BLOB,               -- the packs' keys, under our own store key
     instances INTEGER NOT NULL DEFAULT 0,
     verified INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
@@ -50,10 +48,11 @@ CREATE TABLE retrievals (
 CREATE INDEX retrievals_study ON retrievals (study_instance_uid);
 CREATE INDEX retrievals_state ON retrievals (state);
 
--- Which chunks of a pack are verified and on the disk: bit n for chunk n, low bit first.
+-- The packs that are arriving, and which chunks of each are verified and on the disk: bit n for chunk
+-- n, low bit first. No pack arrives for two retrievals.
 CREATE TABLE retrieval_packs (
+    pack_id BLOB PRIMARY KEY,
     retrieval_id BLOB NOT NULL REFERENCES retrievals ON DELETE CASCADE,
-    pack_id BLOB NOT NULL,
-    bitmap BLOB NOT NULL,
-    PRIMARY KEY (retrieval_id, pack_id)
+    bitmap BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX retrieval_packs_retrieval ON retrieval_packs (retrieval_id);

@@ -1,0 +1,324 @@
+"""The one gate: consent, scope, role and purpose -> a Permit, or a Refusal with its reason.
+
+Bytes leave only with a Permit, and only this module can make one; the audit record that goes with
+it is durable before the Permit exists, hence before the first byte.  Nothing is remembered of a
+decision: it is made anew for every grant, for every range and for every look at a study here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from peer import audit
+from peer.audit import Actor, AuditEvent, Role
+from peer.clock import Clock
+from peer.errors import NotFound
+from peer.index import Database, Tx, consents, publications, studies, transfers
+from peer.index.studies import StudyRow
+from peer.partners import Partner
+from protocol import consent
+from protocol.agreement import Terms
+from protocol.consent import Decision, PurposeOfUse, Request, StudyFacts
+from protocol.errors import LocalProtocolError, Refusal
+from protocol.identifiers import PeerId
+
+PERMIT_ID_BYTES: Final = 16
+
+VIEW_S: Final = 300
+"""A person who looks at one study is recorded at most this often: a viewer makes a request for each
+image, and each record is a durable write."""
+
+VIEWS: Final = 4096
+"""Most looks that are remembered, so as not to be recorded twice within VIEW_S."""
+
+EVERY_PARTNER: Final = b""
+"""The audience of a publication to all partners (`index.publications`)."""
+
+_MADE_HERE: Final = object()
+
+_REMEDIES: Final[dict[str, str]] = {
+    "no-directive": "Ask the patient for consent and record it at the facility that holds the "
+    "study.",
+    "held-back": "Ask the facility that holds the study.",
+    "revoked": "Ask the patient; a new directive must be recorded at the facility that holds the "
+    "study.",
+    "not-yet-effective": "Ask again when it has begun.",
+    "expired": "Ask the patient for a new consent.",
+    "scope": "Ask the patient for a wider consent.",
+    "recipient": "Ask the patient for a consent that names your facility.",
+    "purpose": "Ask with the purpose that the patient agreed to.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to read one study.
+
+    `recipient`: the partner it goes to, None for a person or program here.  `directive_id`: the
+    patient's directive it rests on, '' for a look at what this facility itself holds.
+    """
+
+    permit_id: bytes
+    study_instance_uid: str
+    patient: int
+    actor: Actor
+    recipient: PeerId | None
+    directive_id: str
+    at: int
+    _proof: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._proof is not _MADE_HERE:
+            raise LocalProtocolError("only the gate makes permits")
+
+    def check(self, study_instance_uid: str) -> None:
+        """Return if this permit is for that study; raise Refusal if it is for another."""
+        if self.study_instance_uid != study_instance_uid:
+            raise Refusal(
+                "not-permitted",
+                "This permit is for another study.",
+                "Ask for leave to read the study that it belongs to.",
+            )
+
+
+class Access:
+    """Decides who may read what, and puts it on record."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._looks: dict[tuple[Actor, str, str], int] = {}
+
+    # -- partners ---------------------------------------------------------------------------
+    async def permit_partner(
+        self, partner: Partner, retrieve_handle: bytes, *, purpose: str, role: str, person: str
+    ) -> Permit:
+        """Return leave for `partner` to fetch the study behind a handle from its digest.
+
+        Raises Refusal, which is on record too.  `person` is the partner's pseudonym.
+        """
+        actor = Actor(
+            name=person,
+            kind="partner",
+            roles=frozenset({role}),
+            purpose=purpose,
+            facility=partner.peer_id,
+            pseudonym=person,
+        )
+
+        def work(tx: Tx) -> Permit | Refusal:
+            now = self._clock.now()
+            uid = _behind(tx, retrieve_handle)
+            study = studies.get(tx, uid) if uid else None
+            answer = self._decide(tx, study, partner, purpose, role, now)
+            if study is None or isinstance(answer, Refusal):
+                refusal = answer if isinstance(answer, Refusal) else _not_published()
+                _record(tx, "grant-refused", actor, study, now, partner.peer_id, refusal)
+                return refusal
+            permit = _make_permit(study, actor, partner.peer_id, answer.directive_id or "", now)
+            detail = {"grant": permit.permit_id.hex(), "directive": permit.directive_id}
+            _record(tx, "grant", actor, study, now, partner.peer_id, detail=detail)
+            return permit
+
+        return _given(await self._db.write(work))
+
+    async def confirm(
+        self, partner: Partner, study_instance_uid: str, *, purpose: str, role: str
+    ) -> None:
+        """Return if a study under way to `partner` may still go there; raise Refusal "revoked".
+
+        For every range of a grant.  A "yes" is not recorded again: the grant is on record.
+        """
+        refusal = await self._db.read(
+            lambda tx: self.objection(tx, study_instance_uid, partner, purpose=purpose, role=role)
+        )
+        if refusal is not None:
+            raise Refusal("revoked", refusal.reason, refusal.remedy)
+
+    def objection(
+        self,
+        tx: Tx,
+        study_instance_uid: str,
+        partner: Partner,
+        *,
+        purpose: str,
+        role: str = Role.CLINICIAN,
+    ) -> Refusal | None:
+        """Return why a study must not go to `partner` now, or None; nothing is recorded.
+
+        Also for those who speak of a study without sending it, such as notices.
+        """
+        study = studies.get(tx, study_instance_uid)
+        answer = self._decide(tx, study, partner, purpose, role, self._clock.now())
+        return answer if isinstance(answer, Refusal) else None
+
+    def _decide(
+        self, tx: Tx, study: StudyRow | None, partner: Partner, purpose: str, role: str, now: int
+    ) -> Decision | Refusal:
+        if role != Role.CLINICIAN:
+            return _wrong_role()
+        if purpose not in set(PurposeOfUse):
+            return _unknown_purpose()
+        if study is None:
+            return _not_published()
+        if not _offered(partner.our_terms, study, purpose):
+            return Refusal(
+                "agreement",
+                "The peering agreement of the two facilities does not cover this.",
+                "Ask the operators to agree on wider terms.",
+            )
+        request = Request(partner.peer_id.hex(), purpose, now)
+        decision = consent.decide(consents.for_patient(tx, study.patient), facts(study), request)
+        if not decision.permitted:
+            return Refusal(decision.code, decision.reason, _REMEDIES[decision.code])
+        audiences = publications.audiences_of(tx, study.study_instance_uid)
+        if EVERY_PARTNER not in audiences and bytes(partner.peer_id) not in audiences:
+            return _not_published()
+        return decision
+
+    # -- people and programs here -----------------------------------------------------------
+    async def permit_local(self, study_instance_uid: str, actor: Actor, what: str) -> Permit:
+        """Return leave for `actor` to read a study that this facility holds.
+
+        `what` is done with it, a word for the record ("view", "export").  Consent governs what
+        goes to partners; here the role and the purpose decide.  Raises NotFound, or Refusal.
+        """
+        now = self._clock.now()
+        look = (actor, study_instance_uid, what)
+        known = now - self._looks.get(look, now - VIEW_S) < VIEW_S
+
+        def work(tx: Tx) -> Permit | Refusal:
+            study = studies.get(tx, study_instance_uid)
+            if study is None:
+                raise NotFound("This study is not held here. Search for it at the partners.")
+            if refusal := _may_look(actor):
+                _record(tx, "view", actor, study, now, refusal=refusal, detail={"what": what})
+                return refusal
+            if not known:
+                _record(tx, "view", actor, study, now, detail={"what": what})
+            return _make_permit(study, actor, None, "", now)
+
+        permit = _given(await (self._db.read(work) if known else self._db.write(work)))
+        if not known:
+            self._remember(look, now)
+        return permit
+
+    def _remember(self, look: tuple[Actor, str, str], now: int) -> None:
+        self._looks.pop(look, None)
+        while len(self._looks) >= VIEWS:
+            self._looks.pop(next(iter(self._looks)))
+        self._looks[look] = now
+
+
+def facts(study: StudyRow) -> StudyFacts:
+    """Return what a decision about consent may depend on of a study."""
+    return StudyFacts(
+        study_instance_uid=study.study_instance_uid,
+        study_date=study.study_date,
+        modalities=frozenset(study.modalities),
+        body_parts=frozenset(study.body_parts),
+        held_back=study.held_back,
+    )
+
+
+def _behind(tx: Tx, retrieve_handle: bytes) -> str | None:
+    """Return the study a handle stands for, or stood for when a grant was given for it.
+
+    A withdrawn study's handle is forgotten; whoever fetched it before is still told why not again.
+    """
+    publication = publications.by_handle(tx, retrieve_handle)
+    if publication is not None:
+        return publication.study_instance_uid
+    return transfers.once_granted(tx, retrieve_handle)
+
+
+def _offered(terms: Terms, study: StudyRow, purpose: str) -> bool:
+    dated = not (terms.studies_from or terms.studies_until) or bool(study.study_date)
+    return (
+        (not terms.purposes or purpose in terms.purposes)
+        and (not terms.modalities or not set(terms.modalities).isdisjoint(study.modalities))
+        and dated
+        and study.study_date >= terms.studies_from
+        and (not terms.studies_until or study.study_date <= terms.studies_until)
+    )
+
+
+def _may_look(actor: Actor) -> Refusal | None:
+    if Role.CLINICIAN not in actor.roles:
+        return _wrong_role()
+    return None if actor.purpose in set(PurposeOfUse) else _unknown_purpose()
+
+
+def _make_permit(
+    study: StudyRow, actor: Actor, recipient: PeerId | None, directive_id: str, now: int
+) -> Permit:
+    return Permit(
+        permit_id=secrets.token_bytes(PERMIT_ID_BYTES),
+        study_instance_uid=study.study_instance_uid,
+        patient=study.patient,
+        actor=actor,
+        recipient=recipient,
+        directive_id=directive_id,
+        at=now,
+        _proof=_MADE_HERE,
+    )
+
+
+def _record(
+    tx: Tx,
+    action: str,
+    actor: Actor,
+    study: StudyRow | None,
+    now: int,
+    partner: PeerId | None = None,
+    refusal: Refusal | None = None,
+    *,
+    detail: Mapping[str, str | int] | None = None,
+) -> None:
+    more = dict(detail or {})
+    if refusal is not None:
+        more |= {"code": refusal.code, "reason": refusal.reason}
+    event = AuditEvent(
+        action=action,
+        outcome="success" if refusal is None else "refused",
+        actor=actor,
+        patient="" if study is None else str(study.patient),
+        study_instance_uid="" if study is None else study.study_instance_uid,
+        partner=partner,
+        detail=more,
+    )
+    audit.append(tx, event, now)
+
+
+def _given(answer: Permit | Refusal) -> Permit:
+    """Return the permit, or raise the refusal, whose record is committed by now."""
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
+
+
+def _not_published() -> Refusal:
+    return Refusal(
+        "not-published",
+        "This study is not, or no longer, published to your facility.",
+        "Search again; if it should be there, ask the facility that holds it.",
+    )
+
+
+def _wrong_role() -> Refusal:
+    return Refusal(
+        "role",
+        "Only someone in the role of a clinician may read images.",
+        "Ask the operator for that role, or ask a clinician.",
+    )
+
+
+def _unknown_purpose() -> Refusal:
+    return Refusal(
+        "purpose",
+        "The purpose of use is not one of HL7 PurposeOfUse.",
+        "Give a purpose such as TREAT or ETREAT.",
+    )

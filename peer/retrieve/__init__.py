@@ -1,0 +1,22 @@
+"""Retrieval: how a study passes from its origin to a partner, as the ciphertext it is stored as.
+
+origin
+    Gives grants, serves ranges under them, takes receipts.
+leave
+    A grant from the recipient's side, verified, with its keys and its manifest.
+transfer
+    The chunks of one manifest on their way into the store.
+attempt
+    One try at a retrieval; what one leaves behind, the next goes on with.
+ledger
+    How each retrieval ended, and its receipt.
+"""
+
+from __future__ import annotations
+
+from peer.retrieve.ledger import Ledger
+from peer.retrieve.origin import Origin
+from peer.retrieve.retrieve import Retrieve
+from peer.retrieve.status import Retrieval
+
+__all__ = ["Ledger", "Origin", "Retrieval", "Retrieve"]

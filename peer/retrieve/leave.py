@@ -1,0 +1,170 @@
+"""Asking an origin for leave: a signed request, a grant, a manifest that is the promised one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from peer.audit import Actor, Role
+from peer.clock import Clock
+from peer.errors import NodeError
+from peer.keys import NodeKeys
+from peer.partners import Partner
+from protocol.digest import StudyDigest
+from protocol.errors import Malformed, UnknownMessage, WrongContent
+from protocol.grant import (
+    REQUEST_DOMAIN,
+    GrantBody,
+    GrantRequestBody,
+    SignedGrant,
+    open_grant,
+    open_keys,
+)
+from protocol.hashing import keyed
+from protocol.identifiers import PeerId
+from protocol.limits import GRANT_ANSWER_BYTES, MANIFEST_BYTES, PIECE_BYTES, PROTOCOL_VERSION
+from protocol.manifest import Manifest, SignedManifest, open_manifest
+from protocol.messages import GrantAnswer, GrantRequest
+from protocol.records import from_bytes
+from protocol.statements import sign_statement
+
+NONCE_BYTES: Final = 16
+
+PSEUDONYM_BYTES: Final = 16
+"""Long enough that no two people of a facility share one."""
+
+ASK_S: Final = 30.0
+"""How long an origin may take to answer: it decides, writes its ledger and reads a manifest."""
+
+
+class Unreachable(NodeError):
+    """The partner cannot be reached now; whatever was wanted may go on later."""
+
+
+class Links(Protocol):
+    """What is needed of `peer.link`."""
+
+    async def request(self, peer_id: PeerId, message: object, timeout_s: float) -> object:
+        """Return the answer to a request; raise Refusal, or NodeError if there is none."""
+
+    async def open_range(self, peer_id: PeerId, path: str, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end` (not included) of what the partner has there."""
+
+    def handle(self, kind: type, handler: Callable[..., Awaitable[object]]) -> None:
+        """Let `handler(message, partner)` answer the messages of a class."""
+
+    def on_connected(self, callback: Callable[[PeerId], None]) -> None:
+        """Have `callback` called whenever a link comes up."""
+
+
+class Prior(Protocol):
+    """What a digest that was opened says of a study (`Search.prior`)."""
+
+    @property
+    def digest(self) -> StudyDigest:
+        """The digest: it names the study to its origin and promises a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A grant that was verified, with all it needs to be used; the keys are in memory alone."""
+
+    grant: GrantBody
+    manifest: Manifest
+    signed: SignedManifest
+    keys: dict[bytes, bytes]
+
+    @property
+    def path(self) -> str:
+        """Where the origin serves what was granted; a pack's id in hex goes behind it."""
+        return f"/v1/packs/{self.grant.grant_id.hex()}/"
+
+
+async def ask_leave(
+    links: Links, keys: NodeKeys, clock: Clock, *, partner: Partner, prior: Prior, actor: Actor
+) -> Leave:
+    """Return leave to fetch the study that `prior` speaks of.
+
+    Raises Refusal if the origin says no, Unreachable, or a RemoteProtocolError if its answer is not
+    a grant of this request for the manifest that the digest promised or a later one.
+    """
+    request = GrantRequestBody(
+        version=PROTOCOL_VERSION,
+        author=keys.peer_id,
+        addressee=partner.peer_id,
+        issued_at=clock.now(),
+        nonce=secrets.token_bytes(NONCE_BYTES),
+        retrieve_handle=prior.digest.retrieve_handle,
+        person=_pseudonym(keys, actor),
+        role=_role(actor),
+        purpose=actor.purpose,
+    )
+    message = GrantRequest(sign_statement(keys.node_seed, REQUEST_DOMAIN, request))
+    answer = await asked(links, partner.peer_id, message)
+    if not isinstance(answer, GrantAnswer):
+        raise UnknownMessage("a request for a study was answered by something that is no grant")
+    signed = from_bytes(SignedGrant, answer.grant, GRANT_ANSWER_BYTES)
+    node_key = partner.record.node_public
+    grant = open_grant(signed, key=node_key, request=request, now=clock.now())
+    manifest = await _manifest(links, partner.peer_id, grant, answer.manifest)
+    opened = open_manifest(manifest, node_key, grant.manifest_root)
+    _check_promise(opened, grant, prior)
+    return Leave(grant, opened, manifest, open_keys(keys.seal_secret, signed, grant, opened.packs))
+
+
+async def asked(links: Links, peer_id: PeerId, message: object) -> object:
+    """Return a partner's answer; raise Refusal, or Unreachable whatever kept it from answering."""
+    try:
+        return await links.request(peer_id, message, ASK_S)
+    except (NodeError, TimeoutError) as error:
+        raise Unreachable(str(error)) from error
+
+
+async def fetched(links: Links, peer_id: PeerId, path: str, start: int, end: int) -> bytes:
+    """Return a range from a partner; raise Refusal, or Unreachable if it does not come whole."""
+    try:
+        data = await links.open_range(peer_id, path, start, end)
+    except (NodeError, TimeoutError) as error:
+        raise Unreachable(str(error)) from error
+    if len(data) > end - start:
+        raise Malformed("more bytes came than were asked for")
+    return data
+
+
+async def _manifest(
+    links: Links, peer_id: PeerId, grant: GrantBody, inline: bytes
+) -> SignedManifest:
+    """Return the manifest beside a grant; one that is too long for a message comes in ranges."""
+    signed = from_bytes(SignedManifest, inline, GRANT_ANSWER_BYTES)
+    if signed.manifest:
+        return signed
+    if grant.manifest_bytes > MANIFEST_BYTES:
+        raise WrongContent("a grant is for a manifest that is longer than any may be")
+    path = f"/v1/packs/{grant.grant_id.hex()}/{grant.grant_id.hex()}"
+    parts = [
+        await fetched(links, peer_id, path, at, min(at + PIECE_BYTES, grant.manifest_bytes))
+        for at in range(0, grant.manifest_bytes, PIECE_BYTES)
+    ]
+    return SignedManifest(b"".join(parts), signed.signature)
+
+
+def _check_promise(manifest: Manifest, grant: GrantBody, prior: Prior) -> None:
+    older = manifest.version < prior.digest.manifest_version
+    if older or manifest.version != grant.manifest_version:
+        raise WrongContent("a grant is for an older version of the study than its digest promised")
+    same = manifest.version == prior.digest.manifest_version
+    if same and grant.manifest_root != prior.digest.manifest_root:
+        raise WrongContent("a grant is for other content than the digest of the study promised")
+
+
+def _pseudonym(keys: NodeKeys, actor: Actor) -> str:
+    """Return the name by which partners know someone here; only this facility can resolve it."""
+    if actor.pseudonym:
+        return actor.pseudonym
+    return keyed(keys.pseudonym_key, actor.name.encode())[:PSEUDONYM_BYTES].hex()
+
+
+def _role(actor: Actor) -> str:
+    return Role.CLINICIAN if Role.CLINICIAN in actor.roles else " ".join(sorted(actor.roles))

@@ -1,0 +1,276 @@
+"""The recipient's side: one attempt at a study, from the request to the adopted packs.
+
+Every ending leaves the store in order: a study is adopted whole, or nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from peer.audit import Actor
+from peer.clock import Clock
+from peer.errors import NodeError
+from peer.index import Database, Tx, studies, transfers
+from peer.index.transfers import RetrievalRow
+from peer.ingest import Ingest, ReceivedStudy
+from peer.keys import NodeKeys
+from peer.partners import Partner
+from peer.retrieve.chunks import end_of
+from peer.retrieve.leave import Leave, Links, Prior, Unreachable, ask_leave, fetched
+from peer.retrieve.transfer import Note, Transfer
+from peer.store import Store
+from protocol.errors import Refusal, WrongContent
+from protocol.hashing import plain_hash
+
+FETCHES: Final = 3
+"""How often one range is asked for before the origin counts as unreachable: one that is restarting
+needs longer than any number of quick attempts would bridge."""
+
+FETCH_PAUSE_S: Final = 0.5
+"""Before a range is asked for again."""
+
+GRANT_EXPIRED: Final = "grant-expired"
+
+
+class MovedOn(Exception):
+    """A renewed grant is for a newer version of the study; begin anew with what is here."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at one retrieval.  `leave` and `transfer` are None until there are any."""
+
+    row: RetrievalRow
+    actor: Actor
+    partner: Partner
+    prior: Prior
+    leave: Leave | None = None
+    transfer: Transfer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Carries attempts out.  `parallel`: ranges under way at once."""
+
+    db: Database
+    store: Store
+    keys: NodeKeys
+    clock: Clock
+    links: Links
+    ingest: Ingest
+    parallel: int
+
+    async def carry_out(self, attempt: Attempt) -> None:
+        """Fetch, verify and adopt the study; return when all of it is held and on record.
+
+        Raises Refusal, a RemoteProtocolError or a NodeError, Unreachable among them; then what
+        has arrived is still there: `destroy` it or try again.
+        """
+        moved_on = True
+        while moved_on:
+            try:
+                moved_on = await self._carry_out(attempt)
+            finally:
+                if attempt.transfer is not None:
+                    attempt.transfer.close()
+
+    async def _carry_out(self, attempt: Attempt) -> bool:
+        """Return whether the origin has a newer version by now, for which to begin anew."""
+        leave = attempt.leave = await self._ask(attempt)
+        manifest = leave.manifest
+        if manifest.study_instance_uid != attempt.row.study_instance_uid:
+            raise WrongContent("a grant is for another study than was asked for")
+        held = await self.db.read(lambda tx: _held(tx, attempt.row, leave))
+        if held is None:
+            await self._note_leave(attempt, leave, size=0)
+            return False
+        transfer = Transfer(self.store, manifest, held, self._noting(attempt))
+        attempt.transfer = transfer
+        await self._note_leave(attempt, leave, size=transfer.bytes)
+        await transfer.open(await self._expect(attempt, transfer))
+        try:
+            await transfer.run(_Fetcher(self, attempt, leave).fetch, self.parallel)
+        except MovedOn:
+            return True
+        await transfer.finish()
+        await self.ingest.adopt(
+            ReceivedStudy(
+                origin=attempt.row.origin,
+                manifest=manifest,
+                signed=leave.signed,
+                pack_keys=leave.keys,
+                pack_sizes={pack_id: end_of(those) for pack_id, those in transfer.chunks.items()},
+            ),
+            attempt.actor,
+        )
+        await self._destroy_unrecorded(manifest.packs)
+        return False
+
+    async def _ask(self, attempt: Attempt) -> Leave:
+        return await ask_leave(
+            self.links,
+            self.keys,
+            self.clock,
+            partner=attempt.partner,
+            prior=attempt.prior,
+            actor=attempt.actor,
+        )
+
+    async def _expect(self, attempt: Attempt, transfer: Transfer) -> Mapping[bytes, bytes]:
+        """Note the packs that will arrive and return what earlier attempts noted of them.
+
+        Packs of an earlier version that no one names now are destroyed.
+        """
+        retrieval_id = attempt.row.retrieval_id
+        arriving = transfer.arriving
+
+        def work(tx: Tx) -> tuple[dict[bytes, bytes], set[bytes]]:
+            transfers.expect_packs(tx, retrieval_id, arriving)
+            bitmaps = transfers.bitmaps(tx, retrieval_id)
+            stale = bitmaps.keys() - arriving
+            for pack_id in stale:
+                transfers.forget_pack(tx, pack_id)
+            return bitmaps, stale
+
+        bitmaps, stale = await self.db.write(work)
+        await self._destroy_unrecorded(stale)
+        return bitmaps
+
+    async def _note_leave(self, attempt: Attempt, leave: Leave, size: int) -> None:
+        def work(tx: Tx) -> None:
+            transfers.put_grant(
+                tx,
+                attempt.row.retrieval_id,
+                grant_id=leave.grant.grant_id,
+                root=leave.grant.manifest_root,
+                version=leave.grant.manifest_version,
+                instances=len(leave.manifest.instances),
+                size=size,
+                now=self.clock.now(),
+            )
+
+        await self.db.write(work)
+
+    def _noting(self, attempt: Attempt) -> Note:
+        async def note(maps: Mapping[bytes, bytes], verified: int) -> None:
+            now, retrieval_id = self.clock.now(), attempt.row.retrieval_id
+            await self.db.write(
+                lambda tx: transfers.put_progress(tx, retrieval_id, maps, verified, now)
+            )
+
+        return note
+
+    async def renew(self, attempt: Attempt, expired: Leave) -> Leave:
+        """Return leave for the same version in the place of `expired`; raise MovedOn if none."""
+        fresh = await self._ask(attempt)
+        if fresh.grant.manifest_root != expired.grant.manifest_root:
+            raise MovedOn
+        attempt.leave = fresh
+        size = 0 if attempt.transfer is None else attempt.transfer.bytes
+        await self._note_leave(attempt, fresh, size)
+        return fresh
+
+    # -- endings ----------------------------------------------------------------------------
+    async def missing(self, attempt: Attempt) -> list[str]:
+        """Return the SOP Instance UIDs of a failed attempt that did not arrive, or arrived wrong.
+
+        All of them if each arrived well by itself and the study as a whole was not accepted.
+        """
+        leave, transfer = attempt.leave, attempt.transfer
+        if leave is None:
+            return []
+        everything = [item.sop_instance_uid for item in leave.manifest.instances]
+        if transfer is None:
+            return everything
+        absent = transfer.missing_instances()
+        return absent or await asyncio.to_thread(self._wrong, leave) or everything
+
+    def _wrong(self, leave: Leave) -> list[str]:
+        wrong = []
+        for item in leave.manifest.instances:
+            pack_id = leave.manifest.packs[item.pack]
+            try:
+                data = self.store.read(pack_id, leave.keys[pack_id], item.chunks)
+            except NodeError:
+                data = b""
+            if plain_hash(data) != item.content_hash:
+                wrong.append(item.sop_instance_uid)
+        return wrong
+
+    async def destroy(self, row: RetrievalRow) -> None:
+        """Destroy what has arrived of a study that is not kept; its keys were in memory alone."""
+        retrieval_id = row.retrieval_id
+
+        def work(tx: Tx) -> set[bytes]:
+            found = set(transfers.bitmaps(tx, retrieval_id))
+            transfers.forget_packs(tx, retrieval_id)
+            return found
+
+        arrived = await self.db.write(work)
+        await self._destroy_unrecorded(arrived)
+
+    async def _destroy_unrecorded(self, pack_ids: Iterable[bytes]) -> None:
+        """Destroy packs, arriving or whole, of which the index knows nothing.
+
+        A pack on record is never touched: a partner chooses the ids that its manifest names.
+        """
+        named = set(pack_ids)
+        recorded = await self.db.read(lambda tx: transfers.owners(tx, named))
+        for pack_id in named - recorded.keys():
+            await asyncio.to_thread(self.store.destroy, pack_id)
+
+
+class _Fetcher:
+    """Fetches ranges under a grant that it renews when it has expired."""
+
+    def __init__(self, recipient: Recipient, attempt: Attempt, leave: Leave) -> None:
+        self._recipient = recipient
+        self._attempt = attempt
+        self._leave = leave
+        self._renewing = asyncio.Lock()
+
+    async def fetch(self, pack_id: bytes, start: int, end: int) -> bytes:
+        """Return ciphertext from the origin; raise Refusal, Unreachable or MovedOn."""
+        failures = 0
+        while True:
+            leave = self._leave
+            try:
+                return await fetched(
+                    self._recipient.links,
+                    self._attempt.row.origin,
+                    leave.path + pack_id.hex(),
+                    start,
+                    end,
+                )
+            except Unreachable:
+                failures += 1
+                if failures == FETCHES:
+                    raise
+                await asyncio.sleep(FETCH_PAUSE_S)
+            except Refusal as refusal:
+                if refusal.code != GRANT_EXPIRED:
+                    raise
+                await self._renew(leave)
+
+    async def _renew(self, expired: Leave) -> None:
+        async with self._renewing:
+            if self._leave is expired:
+                self._leave = await self._recipient.renew(self._attempt, expired)
+
+
+def _held(tx: Tx, row: RetrievalRow, leave: Leave) -> frozenset[bytes] | None:
+    """Return which packs of the manifest this study has here; None if it is held as granted.
+
+    Raises WrongContent if the manifest names a pack that belongs to another study here.
+    """
+    study = studies.get(tx, row.study_instance_uid)
+    ours = study is not None and study.origin == row.origin
+    if ours and study is not None and study.manifest_root == leave.grant.manifest_root:
+        return None
+    recorded = transfers.owners(tx, leave.manifest.packs)
+    if any(not ours or owner != row.study_instance_uid for owner in recorded.values()):
+        raise WrongContent("a manifest names packs that belong to another study")
+    return frozenset(recorded)

@@ -1,0 +1,285 @@
+"""The room: retrievals as people start and see them, and everything that keeps them going."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+import structlog
+
+from peer.access import Access, Permit
+from peer.audit import Actor
+from peer.clock import Clock
+from peer.config import Settings
+from peer.errors import NodeError, NotFound
+from peer.index import Database, Tx, instances, transfers
+from peer.index.transfers import RetrievalRow
+from peer.ingest import Ingest
+from peer.keys import NodeKeys
+from peer.partners import Partner, Partners
+from peer.retrieve.leave import Links, Prior, Unreachable
+from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
+from peer.retrieve.origin import Origin
+from peer.retrieve.recipient import Attempt, Recipient
+from peer.retrieve.status import Retrieval
+from peer.store import Store, unwrap_pack_key, unwrap_study_key
+from protocol.errors import Refusal, RemoteProtocolError
+from protocol.identifiers import PeerId
+from protocol.messages import GrantRequest, ReceiptMessage
+
+RETRIEVAL_ID_BYTES: Final = 16
+
+AT_ONCE: Final = 4
+"""Retrievals under way at once, each with its own parallel ranges; the others wait their turn."""
+
+RETRY_S: Final = 30
+"""An origin that cannot be reached is tried again this often, and at once when its link is up."""
+
+LISTED: Final = 1000
+"""Most retrievals of one list."""
+
+PriorLookup: TypeAlias = Callable[[PeerId, str], Awaitable[Prior | None]]
+"""What an opened digest says of a study at an origin: `Search.prior`."""
+
+WRONG_CONTENT: Final = "wrong-content"
+"""How ingest refuses a study that is not what its manifest says."""
+
+_log = structlog.get_logger()
+
+
+class Retrieve:
+    """Fetches studies from partners, and lets partners fetch ours (`origin`)."""
+
+    def __init__(  # noqa: PLR0913 - the rooms it works with, each by name
+        self,
+        *,
+        db: Database,
+        store: Store,
+        keys: NodeKeys,
+        access: Access,
+        partners: Partners,
+        links: Links,
+        ingest: Ingest,
+        prior: PriorLookup,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.origin = Origin(db, store, keys, access, clock, settings)
+        self._db = db
+        self._store = store
+        self._keys = keys
+        self._partners = partners
+        self._ledger = Ledger(db, keys, links, clock)
+        self._prior = prior
+        self._clock = clock
+        self._recipient = Recipient(
+            db=db,
+            store=store,
+            keys=keys,
+            clock=clock,
+            links=links,
+            ingest=ingest,
+            parallel=settings.transfer.parallel_ranges,
+        )
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._attempts: dict[bytes, Attempt] = {}
+        self._woken: dict[PeerId, asyncio.Event] = {}
+        links.handle(GrantRequest, self.origin.grant)
+        links.handle(ReceiptMessage, self.origin.receipt)
+        links.on_connected(self._connected)
+
+    # -- what people ask for ----------------------------------------------------------------
+    async def retrieve(self, peer_id: PeerId, study_instance_uid: str, actor: Actor) -> Retrieval:
+        """Begin to fetch a study from a partner, or go on with it; return how far it is.
+
+        Raises Refusal for a facility that is no partner.
+        """
+        self._partner(peer_id)
+        now = self._clock.now()
+
+        def work(tx: Tx) -> RetrievalRow:
+            row = transfers.under_way(tx, peer_id, study_instance_uid)
+            if row is not None:
+                return row
+            retrieval_id = secrets.token_bytes(RETRIEVAL_ID_BYTES)
+            row = transfers.add_retrieval(
+                tx, retrieval_id, peer_id, study_instance_uid, write_actor(actor), now
+            )
+            record(tx, row, "retrieve", "success", now, {"state": row.state})
+            return row
+
+        row = await self._db.write(work)
+        self._start(row)
+        return self._seen(row)
+
+    async def status(self, retrieval_id: bytes) -> Retrieval:
+        """Return how far a retrieval is; raise NotFound."""
+        row = await self._db.read(lambda tx: transfers.retrieval(tx, retrieval_id))
+        if row is None:
+            raise NotFound("There is no such retrieval; the list of retrievals shows all of them.")
+        return self._seen(row)
+
+    async def list(self) -> list[Retrieval]:
+        """Return the latest retrievals, newest first."""
+        rows = await self._db.read(lambda tx: transfers.retrievals(tx, LISTED))
+        return [self._seen(row) for row in rows]
+
+    async def finished(self, retrieval_id: bytes) -> Retrieval:
+        """Return a retrieval once nothing more will happen to it."""
+        task = self._tasks.get(retrieval_id)
+        if task is not None:
+            await asyncio.wait([task])
+        return await self.status(retrieval_id)
+
+    async def read_instance(self, permit: Permit, sop_instance_uid: str) -> bytes:
+        """Return the bytes of an instance that is held here, exactly as it came.
+
+        Raises NotFound, Refusal if `permit` is for another study, Damaged.
+        """
+        found = await self._db.read(lambda tx: instances.locate(tx, sop_instance_uid))
+        if found is None:
+            raise NotFound("This instance is not held here.")
+        permit.check(found.study_instance_uid)
+        study_key = unwrap_study_key(
+            self._keys.store_key, found.wrapped_study_key, found.study_instance_uid
+        )
+        pack_key = unwrap_pack_key(study_key, found.wrapped_pack_key, found.pack_id)
+        return await asyncio.to_thread(self._store.read, found.pack_id, pack_key, found.chunks)
+
+    # -- keeping it going -------------------------------------------------------------------
+    async def run(self) -> None:
+        """Go on with what an earlier run left unfinished, until cancelled."""
+        try:
+            for row in await self._db.read(transfers.unfinished):
+                self._start(row)
+            await asyncio.Event().wait()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop; what has arrived is noted and goes on at the next start."""
+        under_way = [*self._tasks.values(), *self._deliveries]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _start(self, row: RetrievalRow) -> None:
+        if row.finished or row.retrieval_id in self._tasks:
+            return
+        task = asyncio.create_task(self._see_through(row))
+        self._tasks[row.retrieval_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(row.retrieval_id, None))
+
+    def _connected(self, peer_id: PeerId) -> None:
+        self._woken.setdefault(peer_id, asyncio.Event()).set()
+        task = asyncio.create_task(self._ledger.deliver(peer_id))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+
+    async def _see_through(self, row: RetrievalRow) -> None:
+        """Try until a retrieval has ended, one way or another."""
+        woken = self._woken.setdefault(row.origin, asyncio.Event())
+        while True:
+            woken.clear()
+            async with self._turns:
+                if await self._try(row):
+                    break
+            try:
+                async with asyncio.timeout(RETRY_S):
+                    await woken.wait()
+            except TimeoutError:
+                pass
+        await self._ledger.deliver(row.origin)
+
+    async def _try(self, row: RetrievalRow) -> bool:
+        """Make one attempt; return whether the retrieval has ended with it."""
+        attempt: Attempt | None = None
+        try:
+            attempt = self._attempts[row.retrieval_id] = await self._begin(row)
+            await self._recipient.carry_out(attempt)
+            await self._ledger.complete(await self._current(row))
+        except Unreachable:
+            name = self._name(row.origin)
+            await self._ledger.wait(
+                row,
+                f"{name} cannot be reached now; the retrieval goes on by itself when it can.",
+                "See the list of partners for the state of the connection.",
+            )
+            return False
+        except Refusal as refusal:
+            await self._end_refused(row, attempt, refusal)
+        except (RemoteProtocolError, NodeError) as error:
+            await self._end_failed(row, attempt, error)
+        finally:
+            self._attempts.pop(row.retrieval_id, None)
+        return True
+
+    async def _begin(self, row: RetrievalRow) -> Attempt:
+        partner = self._partner(row.origin)
+        prior = await self._prior(row.origin, row.study_instance_uid)
+        if prior is None:
+            raise Refusal(
+                "not-published",
+                "No study of this UID is published to this facility by that partner now.",
+                "Search for the patient again; then ask the partner.",
+            )
+        return Attempt(row, read_actor(row.actor), partner, prior)
+
+    async def _end_refused(
+        self, row: RetrievalRow, attempt: Attempt | None, refusal: Refusal
+    ) -> None:
+        """End with the origin's "no"; what had arrived under an earlier grant is destroyed."""
+        if refusal.code == WRONG_CONTENT:
+            await self._end_failed(row, attempt, refusal)
+            return
+        await self._recipient.destroy(row)
+        current = await self._current(row)
+        if current.grant_id is None:
+            await self._ledger.refused(current, refusal)
+        else:
+            await self._ledger.revoked(current, refusal)
+
+    async def _end_failed(
+        self, row: RetrievalRow, attempt: Attempt | None, error: Exception
+    ) -> None:
+        code = error.code if isinstance(error, (Refusal, RemoteProtocolError)) else "failed"
+        _log.warning("retrieval_failed", retrieval=row.retrieval_id.hex(), code=code)
+        missing = [] if attempt is None else await self._recipient.missing(attempt)
+        await self._recipient.destroy(row)
+        current = await self._current(row)
+        reason = f"The study was not kept: {error}"
+        if missing:
+            total = current.instances
+            reason = f"{total - len(missing)}/{total} instances verified. {reason}"
+        why = Refusal(code, reason, "Try again; if it persists, tell the partner's operator.")
+        await self._ledger.failed(current, why, missing)
+
+    async def _current(self, row: RetrievalRow) -> RetrievalRow:
+        found = await self._db.read(lambda tx: transfers.retrieval(tx, row.retrieval_id))
+        return row if found is None else found
+
+    # -- looking up -------------------------------------------------------------------------
+    def _partner(self, peer_id: PeerId) -> Partner:
+        partner = self._partners.get(peer_id)
+        if partner is None or not partner.active:
+            raise Refusal(
+                "not-a-partner",
+                "This facility is no partner.",
+                "The list of partners shows who is; a new one is invited there.",
+            )
+        return partner
+
+    def _name(self, peer_id: PeerId) -> str:
+        partner = self._partners.get(peer_id)
+        return peer_id.hex() if partner is None else partner.name
+
+    def _seen(self, row: RetrievalRow) -> Retrieval:
+        attempt = self._attempts.get(row.retrieval_id)
+        if attempt is not None and attempt.transfer is not None:
+            row = replace(row, bytes_verified=attempt.transfer.bytes_verified)
+        return Retrieval(row, self._name(row.origin))
