@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import zlib
 from io import BytesIO
-from pathlib import Path
 
-import data_store
 import pydicom
 import pydicom.data
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -24,20 +22,7 @@ from pydicom.uid import (
 from peer.dicom import open_instance, read_header, with_file_meta
 from peer.dicom.layout import survey
 from protocol.errors import Refusal
-
-CT = "1.2.840.10008.5.1.4.1.1.2"
-
-SAMPLES = sorted(
-    {
-        path.name: path
-        for path in (
-            *map(Path, pydicom.data.get_testdata_files()),
-            *map(Path, pydicom.data.get_charset_files()),
-            *Path(data_store.__file__).parent.rglob("*.dcm"),
-        )
-        if path.is_file()
-    }.values()
-)
+from tests.dicom_samples import CT, SAMPLES, data_set, encoded, sample
 
 # pydicom opens each of these; an archive must not keep them.
 REFUSED = {
@@ -67,44 +52,6 @@ NAMES = {
     "chrX2.dcm": "Wang^XiaoDong=王^小东",
     "chrFrenMulti.dcm": "Buc^Jérôme",
 }
-
-
-def data_set(**changes) -> Dataset:
-    values = {
-        "SOPClassUID": CT,
-        "SOPInstanceUID": "1.2.3.4",
-        "StudyInstanceUID": "1.2.3",
-        "SeriesInstanceUID": "1.2.3.1",
-        "PatientName": "Doe^Jane",
-        "PatientID": "MRN-1",
-        "Modality": "CT",
-        "Rows": 2,
-        "Columns": 2,
-        "BitsAllocated": 8,
-        "BitsStored": 8,
-        "HighBit": 7,
-        "PixelRepresentation": 0,
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "PixelData": b"\1\2\3\4",
-    } | changes
-    made = Dataset()
-    for keyword, value in values.items():
-        if value is not None:
-            setattr(made, keyword, value)
-    if "PixelData" in made:
-        made["PixelData"].VR = "OB"
-    return made
-
-
-def encoded(made: Dataset, syntax=ExplicitVRLittleEndian) -> bytes:
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = syntax
-    made.file_meta.MediaStorageSOPClassUID = CT
-    made.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
-    stream = BytesIO()
-    pydicom.dcmwrite(stream, made, enforce_file_format=True)
-    return stream.getvalue()
 
 
 def code_of(data: bytes) -> str:
@@ -142,8 +89,7 @@ def test_a_sample_is_read_or_refused(path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_read_in_their_own_script(name):
-    path = next(path for path in SAMPLES if path.name == name)
-    header = read_header(path.read_bytes())
+    header = read_header(sample(name))
     assert header.patient.names == (NAMES[name],)
     assert header.notes == ()
 
@@ -153,7 +99,7 @@ def test_names_are_read_in_their_own_script(name):
     ["CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "693_J2KR.dcm", "MR_small_bigendian.dcm"],
 )
 def test_no_shortened_sample_passes_for_whole(name):
-    data = Path(pydicom.data.get_testdata_file(name)).read_bytes()
+    data = sample(name)
     read_header(data)
     start = read_header(data).data_set_offset
     uncut = []
