@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from peer.index.migrate import Tx
 from protocol.chains import Chain, Change
+from protocol.identifiers import EntryId
 
 FIRST_KEY_EPOCH: Final = 1
 
@@ -87,6 +88,14 @@ def of_patient(tx: Tx, patient: int) -> dict[bytes, PublishedPatient]:
 def patients(tx: Tx) -> list[int]:
     """Return every patient of whom anything is published."""
     rows = tx.execute("SELECT DISTINCT patient FROM published_patients ORDER BY patient").fetchall()
+    return [row["patient"] for row in rows]
+
+
+def with_own_studies(tx: Tx) -> list[int]:
+    """Return every patient with a study of our own that has a manifest."""
+    rows = tx.execute(
+        "SELECT DISTINCT patient FROM studies WHERE origin IS NULL AND manifest_version > 0"
+    ).fetchall()
     return [row["patient"] for row in rows]
 
 
@@ -194,6 +203,20 @@ def slot_chain(tx: Tx, output: bytes, audience: bytes, epoch: int) -> SlotChain:
         (output, audience, epoch),
     )
     row = tx.execute("SELECT * FROM slot_chains WHERE output = ?", (output,)).fetchone()
+    return _chain(tx, row)
+
+
+def slots_of(tx: Tx, published: int) -> list[tuple[SlotChain, int]]:
+    """Return the chains, each with the position, in which a published patient has a slot."""
+    rows = tx.execute(
+        "SELECT c.*, s.position FROM slots s JOIN slot_chains c ON c.chain = s.chain"
+        " WHERE s.published = ? ORDER BY c.chain",
+        (published,),
+    ).fetchall()
+    return [(_chain(tx, row), row["position"]) for row in rows]
+
+
+def _chain(tx: Tx, row: Any) -> SlotChain:  # noqa: ANN401 - a row of `slot_chains`
     slots = tx.execute(
         "SELECT position, published FROM slots WHERE chain = ?", (row["chain"],)
     ).fetchall()
@@ -208,19 +231,6 @@ def slot_chain(tx: Tx, output: bytes, audience: bytes, epoch: int) -> SlotChain:
             fillers=frozenset(s["position"] for s in slots if s["published"] is None),
         ),
     )
-
-
-def slots_of(tx: Tx, published: int) -> list[tuple[SlotChain, int]]:
-    """Return the chains, each with the position, in which a published patient has a slot."""
-    rows = tx.execute(
-        "SELECT c.output, c.audience, c.key_epoch, s.position FROM slots s"
-        " JOIN slot_chains c ON c.chain = s.chain WHERE s.published = ? ORDER BY c.chain",
-        (published,),
-    ).fetchall()
-    return [
-        (slot_chain(tx, row["output"], row["audience"], row["key_epoch"]), row["position"])
-        for row in rows
-    ]
 
 
 def change_chain(
@@ -247,18 +257,32 @@ def add_filler_entry(tx: Tx, entry_id: bytes, audience: bytes, epoch: int) -> No
     tx.execute("INSERT INTO slot_filler_entries VALUES (?, ?, ?)", (entry_id, audience, epoch))
 
 
-def end_key_epochs(tx: Tx, audience: bytes) -> list[bytes]:
-    """Forget the chains of all but the current key epoch and return their filler entries.
+def end_key_epochs(tx: Tx) -> list[EntryId]:
+    """Forget the chains of past key epochs and return their filler entries, to be withdrawn.
 
-    For the end of a re-key, when no patient is published under an older epoch.
+    An epoch is past when it is not its audience's current one and nobody is published under it.
     """
-    epoch = key_epoch(tx, audience)
-    rows = tx.execute(
-        "DELETE FROM slot_filler_entries WHERE audience = ? AND key_epoch <> ? RETURNING entry_id",
-        (audience, epoch),
-    ).fetchall()
-    tx.execute("DELETE FROM slot_chains WHERE audience = ? AND key_epoch <> ?", (audience, epoch))
-    return [row["entry_id"] for row in rows]
+    past = [
+        (row["audience"], row["key_epoch"])
+        for row in tx.execute(
+            "SELECT DISTINCT audience, key_epoch FROM slot_chains AS c WHERE NOT EXISTS"
+            " (SELECT 1 FROM published_patients p"
+            "  WHERE p.audience = c.audience AND p.key_epoch = c.key_epoch)"
+        ).fetchall()
+        if row["key_epoch"] != key_epoch(tx, row["audience"])
+    ]
+    fillers: list[EntryId] = []
+    for audience, epoch in past:
+        rows = tx.execute(
+            "DELETE FROM slot_filler_entries WHERE audience = ? AND key_epoch = ?"
+            " RETURNING entry_id",
+            (audience, epoch),
+        ).fetchall()
+        fillers += [EntryId(row["entry_id"]) for row in rows]
+        tx.execute(
+            "DELETE FROM slot_chains WHERE audience = ? AND key_epoch = ?", (audience, epoch)
+        )
+    return fillers
 
 
 # -- what time will change --------------------------------------------------------------------

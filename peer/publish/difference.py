@@ -34,13 +34,14 @@ class Wanted:
 
     card: its `highest_position` is filled in here.  match_keys: strong texts to publish under.
     grounds: references of the directives that permit it; other grounds need a new patient key.
-    studies: by Study Instance UID, never empty, each with NO_HANDLE.
+    studies: by Study Instance UID, each with NO_HANDLE; None leaves the study as it is published,
+    if it is: its instances are still coming.
     """
 
     card: PatientCard
     match_keys: tuple[str, ...]
     grounds: tuple[bytes, ...]
-    studies: Mapping[str, StudyDigest]
+    studies: Mapping[str, StudyDigest | None]
 
     def content_hash(self) -> bytes:
         """Return the hash that changes whenever a new patient key is due."""
@@ -101,6 +102,8 @@ class _Difference:
         if wanted is None:
             return
         if published is None:
+            if not any(wanted.studies.values()):
+                return
             published = self._publish_patient(patient, audience, epoch, wanted)
         self._studies(published, wanted)
 
@@ -133,7 +136,8 @@ class _Difference:
         )
         row = replace(row, published=publications.add_patient(self._tx, row))
         slots = [self._take_slot(row, text) for text in wanted.match_keys]
-        highest = chains.change(Chain(), published=len(wanted.studies)).positions[-1]
+        count = sum(study is not None for study in wanted.studies.values())
+        highest = chains.change(Chain(), published=count).positions[-1]
         card = replace(wanted.card, highest_position=highest)
         salt = secrets.token_bytes(SALT_BYTES)
         random = secrets.token_bytes(digest.patient_random_bytes(len(slots)))
@@ -160,8 +164,14 @@ class _Difference:
         """Bring the chain of studies up to date; a study that changed moves to a new position."""
         rows = publications.studies_of(self._tx, published.published)
         held = {row.study_instance_uid: row for row in rows if row.study_instance_uid}
-        hashes = {uid: plain_hash(to_bytes(study)) for uid, study in wanted.studies.items()}
-        gone = [row for uid, row in held.items() if row.content_hash != hashes.get(uid)]
+        studies = {uid: study for uid, study in wanted.studies.items() if study is not None}
+        hashes = {uid: plain_hash(to_bytes(study)) for uid, study in studies.items()}
+        waiting = wanted.studies.keys() - studies.keys()
+        gone = [
+            row
+            for uid, row in held.items()
+            if uid not in waiting and row.content_hash != hashes.get(uid)
+        ]
         new = [uid for uid in hashes if uid not in held or held[uid].content_hash != hashes[uid]]
         if not gone and not new:
             return
@@ -181,7 +191,7 @@ class _Difference:
             known = held[uid].retrieve_handle if uid in held else None
             handle = known or secrets.token_bytes(HANDLE_BYTES)
             row = PublishedStudy(b"", position, uid, handle, hashes[uid])
-            self._seal_study(published, row, replace(wanted.studies[uid], retrieve_handle=handle))
+            self._seal_study(published, row, replace(studies[uid], retrieve_handle=handle))
         publications.move_on(self._tx, published.published, change.after.next_position)
 
     def _seal_study(

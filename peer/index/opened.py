@@ -1,0 +1,123 @@
+"""Partners' patients that were opened before, with the keys that open them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from peer.index.migrate import Tx
+from protocol.digest import PatientCard
+from protocol.identifiers import EntryId, PeerId
+from protocol.limits import DIGEST_BYTES
+from protocol.matching import dates, identifiers
+from protocol.matching.keys import Demographics
+from protocol.records import from_bytes, to_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A partner's patient whose card is open to us."""
+
+    origin: PeerId
+    entry_id: EntryId
+    patient_key: bytes
+    card: PatientCard
+
+    @property
+    def person(self) -> Demographics:
+        """The card as a description to be matched."""
+        card = self.card
+        return Demographics(card.names, card.birth_date, card.sex, card.identifiers)
+
+
+def remember(tx: Tx, opened: Opened, studies: Iterable[str], now: int) -> None:
+    """Keep a patient's key and which studies it opens; known ones are brought up to date."""
+    row = tx.execute(
+        "INSERT INTO opened_patients"
+        " (origin, entry_id, patient_key, card, birth_date, opened_at) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (origin, entry_id) DO UPDATE SET opened_at = opened_at RETURNING opened",
+        (
+            opened.origin,
+            opened.entry_id,
+            opened.patient_key,
+            to_bytes(opened.card),
+            _match_form(opened.card.birth_date),
+            now,
+        ),
+    ).fetchone()
+    number = row["opened"]
+    tx.executemany(
+        "INSERT OR IGNORE INTO opened_identifiers VALUES (?, ?, ?)",
+        [
+            (each.issuer, each.value, number)
+            for each in identifiers.normalised(opened.card.identifiers)
+        ],
+    )
+    tx.executemany(
+        "INSERT OR IGNORE INTO opened_studies VALUES (?, ?)", [(number, uid) for uid in studies]
+    )
+
+
+def like(tx: Tx, person: Demographics) -> list[Opened]:
+    """Return the opened patients who share a birth date (or its swap) or an identifier."""
+    numbers: dict[int, None] = {}
+    if form := _match_form(person.birth_date):
+        rows = tx.execute("SELECT opened FROM opened_patients WHERE birth_date = ?", (form,))
+        numbers |= dict.fromkeys(row["opened"] for row in rows)
+    for each in identifiers.normalised(person.identifiers):
+        rows = tx.execute(
+            "SELECT opened FROM opened_identifiers WHERE issuer = ? AND value = ?",
+            (each.issuer, each.value),
+        )
+        numbers |= dict.fromkeys(row["opened"] for row in rows)
+    return [
+        _opened(tx.execute("SELECT * FROM opened_patients WHERE opened = ?", (one,)).fetchone())
+        for one in numbers
+    ]
+
+
+def with_study(tx: Tx, origin: PeerId, study_instance_uid: str) -> list[Opened]:
+    """Return the opened patients of a partner under whom a study was listed."""
+    rows = tx.execute(
+        "SELECT p.* FROM opened_studies s JOIN opened_patients p ON p.opened = s.opened"
+        " WHERE s.study_instance_uid = ? AND p.origin = ? ORDER BY p.opened DESC",
+        (study_instance_uid, origin),
+    ).fetchall()
+    return [_opened(row) for row in rows]
+
+
+def forget(tx: Tx, origin: PeerId, entry_ids: Iterable[bytes]) -> int:
+    """Forget the patients whose entries are among these; return how many that were."""
+    cursor = tx.executemany(
+        "DELETE FROM opened_patients WHERE origin = ? AND entry_id = ?",
+        [(origin, entry_id) for entry_id in entry_ids],
+    )
+    return max(cursor.rowcount, 0)
+
+
+def forget_origin(tx: Tx, origin: PeerId) -> None:
+    """Forget everything that was opened of one partner."""
+    tx.execute("DELETE FROM opened_patients WHERE origin = ?", (origin,))
+
+
+def count(tx: Tx, origin: PeerId) -> int:
+    """Return how many patients of a partner are open to us."""
+    row = tx.execute(
+        "SELECT count(*) AS number FROM opened_patients WHERE origin = ?", (origin,)
+    ).fetchone()
+    return int(row["number"])
+
+
+def _match_form(birth_date: str) -> str:
+    usable = dates.usable(birth_date)
+    return dates.match_form(usable) if usable else ""
+
+
+def _opened(row: Any) -> Opened:  # noqa: ANN401 - a row of `opened_patients`
+    return Opened(
+        origin=PeerId(row["origin"]),
+        entry_id=EntryId(row["entry_id"]),
+        patient_key=row["patient_key"],
+        card=from_bytes(PatientCard, row["card"], DIGEST_BYTES),
+    )

@@ -1,0 +1,25 @@
+"""One question, every facility, one list: blind, matched, grouped, with its coverage.
+
+question
+    What a clinician knows of a person: name and birth date, or identifiers.
+output
+    What an origin's key makes of a match key; it leads to the origin's records of that patient.
+opened
+    A partner's patient whose card we could open.  It stays found while the partner is offline.
+coverage
+    Which facilities were searched and which were not, with the reason.
+"""
+
+from peer.search.answer import Answer, Coverage, Facility, Question, Result, Uncovered
+from peer.search.search import KnownPrior, Search
+
+__all__ = [
+    "Answer",
+    "Coverage",
+    "Facility",
+    "KnownPrior",
+    "Question",
+    "Result",
+    "Search",
+    "Uncovered",
+]

@@ -1,0 +1,178 @@
+"""A search's question and its answer, as the API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from protocol.identifiers import PatientIdentifier, PeerId
+from protocol.matching.keys import Demographics
+from protocol.matching.score import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whom to look for.  birth_date: YYYYMMDD or ''."""
+
+    name: str
+    birth_date: str
+    sex: str = ""
+    identifiers: tuple[PatientIdentifier, ...] = ()
+
+    @property
+    def person(self) -> Demographics:
+        """The question as a description to be matched."""
+        names = (self.name,) if self.name.strip() else ()
+        return Demographics(names, self.birth_date, self.sex, self.identifiers)
+
+
+@dataclass(frozen=True, slots=True)
+class Facility:
+    """A facility as it is named to a person."""
+
+    peer_id: PeerId
+    name: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return {"peer_id": self.peer_id.hex(), "name": self.name}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One study.  `size`: bytes.  `person`: index into the answer's persons.
+
+    `local`: it is this facility's own; `held_here`: its instances are here, whosever it is.
+    """
+
+    facility: Facility
+    local: bool
+    held_here: bool
+    study_instance_uid: str
+    study_date: str
+    study_time: str
+    modalities: tuple[str, ...]
+    body_parts: tuple[str, ...]
+    description: str
+    accession_number: str
+    series: int
+    instances: int
+    size: int
+    patient: Demographics
+    score: Score
+    person: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return {
+            "facility": self.facility.to_json(),
+            "local": self.local,
+            "held_here": self.held_here,
+            "study_instance_uid": self.study_instance_uid,
+            "study_date": self.study_date,
+            "study_time": self.study_time,
+            "modalities": list(self.modalities),
+            "body_parts": list(self.body_parts),
+            "description": self.description,
+            "accession_number": self.accession_number,
+            "series": self.series,
+            "instances": self.instances,
+            "bytes": self.size,
+            "person": self.person,
+            "patient": _person(self.patient),
+            "match": {
+                "tier": self.score.tier,
+                "probability": round(self.score.probability, 4),
+                "reasons": list(self.score.reasons()),
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Uncovered:
+    """A facility that was not searched.  `since`: Unix seconds, if known."""
+
+    facility: Facility
+    code: str
+    reason: str
+    since: int | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return self.facility.to_json() | {
+            "code": self.code,
+            "reason": self.reason,
+            "since": self.since,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which facilities a search covered: an empty list says nothing about the others."""
+
+    searched: tuple[Facility, ...]
+    not_searched: tuple[Uncovered, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The coverage line, with instants in UTC."""
+        total = len(self.searched) + len(self.not_searched)
+        line = f"Searched {len(self.searched)} of {total} facilities."
+        if self.not_searched:
+            missing = "; ".join(f"{one.facility.name} ({_why(one)})" for one in self.not_searched)
+            line += f" Not searched: {missing}."
+        return line
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return {
+            "searched": [each.to_json() for each in self.searched],
+            "not_searched": [each.to_json() for each in self.not_searched],
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One merged list, the newest study first, and what it covers."""
+
+    search_id: bytes
+    persons: tuple[Demographics, ...]
+    results: tuple[Result, ...]
+    coverage: Coverage
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return {
+            "search_id": self.search_id.hex(),
+            "persons": [_person(each) for each in self.persons],
+            "results": [each.to_json() for each in self.results],
+            "coverage": self.coverage.to_json(),
+        }
+
+
+def _person(person: Demographics) -> dict[str, object]:
+    return {
+        "name": person.names[0] if person.names else "",
+        "names": list(person.names),
+        "birth_date": person.birth_date,
+        "sex": person.sex,
+        "identifiers": [
+            {"issuer": each.issuer, "value": each.value} for each in person.identifiers
+        ],
+    }
+
+
+def _why(uncovered: Uncovered) -> str:
+    if uncovered.since is None:
+        return uncovered.reason
+    at = datetime.fromtimestamp(uncovered.since, UTC)
+    return f"{uncovered.reason} since {at:%Y-%m-%d %H:%M} UTC"
+
+
+def newest_first(results: Sequence[Result]) -> list[Result]:
+    """Return the results by study date and time, the newest first."""
+    return sorted(
+        results, key=lambda one: (one.study_date, one.study_time, one.study_instance_uid)
+    )[::-1]

@@ -1,0 +1,144 @@
+"""Asking the partners: the same blinded points to each, in parallel, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from peer.errors import NodeError
+from peer.link import LinkState, NotConnected
+from peer.partners import Partner
+from peer.search.answer import Facility, Uncovered
+from protocol import evaluation
+from protocol.errors import Refusal, RemoteProtocolError
+from protocol.evaluation import Question
+from protocol.identifiers import PeerId
+from protocol.messages import Evaluate, Evaluated
+
+NOT_ACCEPTED: Final = "not-accepted"
+
+
+class Head(Protocol):
+    """What is needed to know of a partner's journal; `peer.gossip.Freshness` has it."""
+
+    @property
+    def head(self) -> object | None:
+        """Where the journal held ends, None if nothing is held."""
+
+    @property
+    def last_confirmed_at(self) -> int | None:
+        """When the partner last vouched for it."""
+
+    @property
+    def lease_over(self) -> bool:
+        """Whether it must not be listed any more."""
+
+
+class Links(Protocol):
+    """What is needed of `peer.link`."""
+
+    async def request(self, peer_id: PeerId, message: object, timeout_s: float) -> object:
+        """Return the answer; raise Refusal, NotConnected, TimeoutError or RemoteProtocolError."""
+
+    def state(self, peer_id: PeerId) -> LinkState:
+        """Return whether there is a link, since when, and why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one partner answered: the outputs of our keys in each audience, or why there are none.
+
+    `listable`: what is held of its journal may be shown.
+    """
+
+    partner: Partner
+    outputs: tuple[bytes, ...] = ()
+    uncovered: Uncovered | None = None
+    listable: bool = True
+
+
+class Asking:
+    """Puts one blind question to every partner."""
+
+    def __init__(self, links: Links, deadline_s: float) -> None:
+        self._links = links
+        self._deadline_s = deadline_s
+
+    async def ask(
+        self,
+        partners: Iterable[Partner],
+        coverage: Mapping[PeerId, Head],
+        texts: tuple[str, ...],
+        *,
+        search_id: bytes,
+        clinician: str,
+        purpose: str,
+    ) -> list[Asked]:
+        """Return what each partner answered to the strong match keys `texts`."""
+        strong, weak = await asyncio.to_thread(_blind, texts)
+        message = Evaluate(search_id, clinician, purpose, strong.points, weak.points)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(
+                    self._ask(partner, coverage.get(partner.peer_id), message, strong)
+                )
+                for partner in partners
+            ]
+        return [task.result() for task in tasks]
+
+    async def _ask(
+        self, partner: Partner, head: Head | None, message: Evaluate, strong: Question
+    ) -> Asked:
+        if head is None or head.head is None:
+            reason = "has not sent its journal yet"
+            return _not(partner, "no-journal", reason, listable=False)
+        if head.lease_over:
+            reason = "its journal was last confirmed too long ago; last confirmed"
+            return _not(partner, "lease-over", reason, head.last_confirmed_at, listable=False)
+        try:
+            answer = await self._links.request(partner.peer_id, message, self._deadline_s)
+            if not isinstance(answer, Evaluated):
+                return _not(partner, "faulty", "answered with something else")
+            outputs = await asyncio.to_thread(_outputs, strong, answer)
+        except NotConnected:
+            return self._offline(partner)
+        except TimeoutError:
+            return _not(partner, "timed-out", f"did not answer within {self._deadline_s:g} s")
+        except Refusal as refusal:
+            return _not(partner, "refused", f"refused: {refusal.reason.rstrip('.')}")
+        except RemoteProtocolError as error:
+            return _not(partner, "faulty", f"broke the protocol: {error.code}")
+        except NodeError as error:
+            return _not(partner, "faulty", str(error).rstrip("."))
+        return Asked(partner, outputs)
+
+    def _offline(self, partner: Partner) -> Asked:
+        state = self._links.state(partner.peer_id)
+        if state.last_error_code == NOT_ACCEPTED:
+            return _not(partner, NOT_ACCEPTED, "does not accept this facility", state.since)
+        return _not(partner, "offline", "offline", state.since)
+
+
+def _not(
+    partner: Partner, code: str, reason: str, since: int | None = None, *, listable: bool = True
+) -> Asked:
+    facility = Facility(partner.peer_id, partner.name)
+    return Asked(partner, (), Uncovered(facility, code, reason, since), listable)
+
+
+def _blind(texts: tuple[str, ...]) -> tuple[Question, Question]:
+    """Return the strong and the weak question; the weak one holds random points alone so far."""
+    draw = evaluation.QUESTION_RANDOM_BYTES
+    strong = evaluation.ask(texts, secrets.token_bytes(draw))
+    return strong, evaluation.ask((), secrets.token_bytes(draw))
+
+
+def _outputs(strong: Question, answer: Evaluated) -> tuple[bytes, ...]:
+    return tuple(
+        output
+        for audience in answer.answers
+        for output in evaluation.outputs(strong, audience.strong)
+    )

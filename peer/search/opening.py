@@ -1,0 +1,88 @@
+"""Looking labels up in the partners' journals that we hold, and opening what stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from peer.index import labels
+from peer.index.batches import Held
+from peer.index.database import Tx
+from peer.index.labels import LabelledEntry
+from peer.index.opened import Opened
+from protocol import chains, digest
+from protocol.digest import SlotType, StudyDigest
+from protocol.errors import RemoteProtocolError
+from protocol.identifiers import EntryId, PeerId
+
+WALK_RECORDS: Final = 2048
+"""Most records of one chain that are looked at: an origin that publishes an endless chain must not
+hold up a search.  A match key shared by that many patients tells nobody apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStudy:
+    """A study's digest, open."""
+
+    entry_id: EntryId
+    position: int
+    digest: StudyDigest
+
+
+def open_patients(tx: Tx, origin: PeerId, outputs: Sequence[bytes]) -> list[Opened]:
+    """Return the patients of `origin` that the outputs (64 B each) of our match keys open."""
+    found: dict[bytes, Opened] = {}
+    for output in outputs:
+        for position, entry in _walk_slots(tx, origin, output):
+            opened = _open_patient(entry, output, position)
+            if opened is not None:
+                found[opened.patient_key] = opened
+    return list(found.values())
+
+
+def open_studies(tx: Tx, opened: Opened) -> list[FoundStudy]:
+    """Return what is published now of an opened patient's studies."""
+    key = opened.patient_key
+
+    def look_up(position: int) -> LabelledEntry | None:
+        return _at(tx, opened.origin, digest.study_label(key, position))
+
+    found = []
+    for position, entry in islice(chains.walk(look_up), WALK_RECORDS):
+        try:
+            study = digest.open_study(entry.body, key, position, entry.salt)
+        except RemoteProtocolError:
+            continue  # What cannot be opened is not this patient's, whatever its label says.
+        if study is not None:
+            found.append(FoundStudy(entry.entry_id, position, study))
+    return found
+
+
+def is_live(tx: Tx, opened: Opened) -> bool:
+    """Return whether the patient's entry has not been withdrawn."""
+    standing = Held(tx, opened.origin).find(opened.entry_id)
+    return standing is not None and standing.leaf is not None
+
+
+def _walk_slots(tx: Tx, origin: PeerId, output: bytes) -> Iterator[tuple[int, LabelledEntry]]:
+    def look_up(position: int) -> LabelledEntry | None:
+        return _at(tx, origin, digest.slot_label(output, position))
+
+    return islice(chains.walk(look_up), WALK_RECORDS)
+
+
+def _open_patient(entry: LabelledEntry, output: bytes, position: int) -> Opened | None:
+    try:
+        slot = digest.open_slot(entry.body, output, position, entry.salt)
+        if slot.type is not SlotType.STRONG:
+            return None
+        card = digest.open_card(entry.body, slot.key, entry.salt)
+    except RemoteProtocolError:
+        return None
+    return Opened(entry.origin, entry.entry_id, slot.key, card)
+
+
+def _at(tx: Tx, origin: PeerId, label: bytes) -> LabelledEntry | None:
+    return next(iter(labels.find(tx, label, origin)), None)

@@ -1,0 +1,110 @@
+"""The origin's side of a search: multiply blinded points, and learn nothing from them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from peer import audit
+from peer.audit import Actor, AuditEvent
+from peer.clock import Clock
+from peer.index import publications
+from peer.index.database import Database, Tx
+from peer.partners import Partner
+from protocol import evaluation
+from protocol.consent import PurposeOfUse
+from protocol.errors import Refusal
+from protocol.evaluation import EVERYONE, Tier
+from protocol.messages import AudienceAnswer, Evaluate, Evaluated
+
+
+class Keys(Protocol):
+    """What evaluating needs of the node's keys."""
+
+    @property
+    def search_master(self) -> bytes:
+        """Master of the keys of the blinded evaluation, 32 B."""
+
+
+_ROLES: Final = frozenset({"clinician"})
+
+
+class Evaluator:
+    """Answers `Evaluate`; its method is a handler of the link."""
+
+    def __init__(self, db: Database, keys: Keys, clock: Clock) -> None:
+        self._db = db
+        self._master = keys.search_master
+        self._clock = clock
+
+    async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
+        """Return two audiences' answers: everyone's, and this partner's own.
+
+        Always both, whether or not anything is published to them.  Raises Refusal, or Malformed for
+        points that are no group elements.  Either way it is on record before anything is answered.
+        """
+        refusal = _refusal(message, partner)
+
+        def work(tx: Tx) -> tuple[tuple[bytes, int], ...]:
+            event = AuditEvent(
+                action="evaluate",
+                outcome="refused" if refusal else "success",
+                actor=Actor(
+                    name=message.clinician,
+                    kind="partner",
+                    roles=_ROLES,
+                    purpose=message.purpose,
+                    facility=partner.peer_id,
+                    pseudonym=message.clinician,
+                ),
+                partner=partner.peer_id,
+                detail={"search_id": message.search_id.hex()}
+                | ({"code": refusal.code} if refusal else {}),
+            )
+            audit.append(tx, event, self._clock.now())
+            audiences = (EVERYONE, bytes(partner.peer_id))
+            return tuple((each, publications.key_epoch(tx, each)) for each in audiences)
+
+        audiences = await self._db.write(work)
+        if refusal is not None:
+            raise refusal
+        return await asyncio.to_thread(self._answer, message, audiences)
+
+    def _answer(self, message: Evaluate, audiences: tuple[tuple[bytes, int], ...]) -> Evaluated:
+        answers = []
+        for audience, epoch in audiences:
+            strong, weak = (
+                evaluation.evaluation_key(self._master, tier, audience, epoch)
+                for tier in (Tier.STRONG, Tier.WEAK)
+            )
+            answers.append(
+                AudienceAnswer(
+                    epoch,
+                    evaluation.answer(strong, message.strong),
+                    evaluation.answer(weak, message.weak),
+                )
+            )
+        return Evaluated(tuple(answers))
+
+
+def _refusal(message: Evaluate, partner: Partner) -> Refusal | None:
+    if not partner.active:
+        return Refusal(
+            "not-a-partner",
+            "This facility has no active agreement with yours.",
+            "Pair the two facilities; both sides must confirm.",
+        )
+    if message.purpose not in set(PurposeOfUse):
+        return Refusal(
+            "unknown-purpose",
+            "The purpose of use is none of HL7 PurposeOfUse.",
+            "Search with a purpose such as TREAT.",
+        )
+    allowed = partner.our_terms.purposes
+    if allowed and message.purpose not in allowed:
+        return Refusal(
+            "purpose",
+            "The peering agreement does not cover searches for this purpose.",
+            f"Search for one of: {', '.join(sorted(allowed))}; or agree on more purposes.",
+        )
+    return None

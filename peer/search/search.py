@@ -1,0 +1,318 @@
+"""One question, every facility, one list."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from peer import audit
+from peer.audit import Actor, AuditEvent
+from peer.clock import Clock
+from peer.config import Settings
+from peer.index import nicknames, opened, studies
+from peer.index.database import Database, Tx
+from peer.index.opened import Opened
+from peer.index.studies import StudyRow
+from peer.partners import Partner
+from peer.search import local, opening, origin
+from peer.search.answer import Answer, Coverage, Facility, Question, Result, newest_first
+from peer.search.asking import Asked, Asking, Head, Links
+from peer.search.opening import FoundStudy
+from peer.search.origin import Evaluator
+from peer.search.persons import grouped
+from protocol.digest import StudyDigest
+from protocol.errors import Refusal
+from protocol.hashing import keyed
+from protocol.identifiers import PeerId
+from protocol.matching.keys import Demographics, query_keys, refusal_reason
+from protocol.matching.score import Score, score
+from protocol.messages import Evaluate, Evaluated
+
+SEARCH_ID_BYTES: Final = 16
+PSEUDONYM_BYTES: Final = 16
+
+_LISTED: Final = frozenset({"match", "probable"})
+
+
+class Keys(origin.Keys, Protocol):
+    """What searching needs of the node's keys."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who we are."""
+
+    @property
+    def pseudonym_key(self) -> bytes:
+        """Makes the names by which partners know our people, 32 B."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPrior:
+    """A partner's study as its digest tells it: what a retrieval starts from."""
+
+    origin: PeerId
+    digest: StudyDigest
+    patient: Demographics
+
+    @property
+    def retrieve_handle(self) -> bytes:
+        """Names the study to its origin, 16 B."""
+        return self.digest.retrieve_handle
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """A patient that fits the question, with the studies that are published of them now."""
+
+    opened: Opened
+    score: Score
+    studies: tuple[FoundStudy, ...]
+
+
+class Search:
+    """Searches all facilities, and answers theirs.
+
+    `partners` returns the active partners and `coverage` how far each one's journal can be relied
+    on.  Register `evaluate` as a handler of the link, `forget` with the gossip's withdrawals.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        partners_db: Database,
+        keys: Keys,
+        links: Links,
+        clock: Clock,
+        *,
+        settings: Settings,
+        partners: Callable[[], Iterable[Partner]],
+        coverage: Callable[[], Mapping[PeerId, Head]],
+    ) -> None:
+        self._db = db
+        self._partners_db = partners_db
+        self._keys = keys
+        self._clock = clock
+        self._here = Facility(keys.peer_id, settings.facility.name)
+        self._partners = partners
+        self._coverage = coverage
+        self._asking = Asking(links, settings.search.deadline_s)
+        self._evaluator = Evaluator(db, keys, clock)
+        self._nicknames = nicknames.load()
+
+    async def search(self, question: Question, actor: Actor) -> Answer:
+        """Return every study of the person at every facility that could be searched.
+
+        Raises Refusal "too-little" if neither birth date nor identifier narrows the question.
+        """
+        person = question.person
+        if (reason := refusal_reason(person)) is not None:
+            code, remedy = "too-little", "Add the birth date, or an identifier with its issuer."
+            raise Refusal(code, reason, remedy)
+        search_id = secrets.token_bytes(SEARCH_ID_BYTES)
+        asked = await self._asking.ask(
+            self._partners(),
+            self._coverage(),
+            tuple(key.text for key in query_keys(person, self._nicknames)),
+            search_id=search_id,
+            clinician=self.pseudonym(actor),
+            purpose=actor.purpose,
+        )
+        hits, dropped = await self._hits(person, asked)
+        own, held = await self._db.read(lambda tx: self._at_home(tx, person, hits))
+        by_id = {each.partner.peer_id: each.partner.name for each in asked}
+        listed = [*_from_partners(hits, by_id, held), *own]
+        persons, results = grouped(newest_first(listed), self._nicknames)
+        coverage = Coverage(
+            searched=(
+                self._here,
+                *(Facility(a.partner.peer_id, a.partner.name) for a in asked if not a.uncovered),
+            ),
+            not_searched=tuple(a.uncovered for a in asked if a.uncovered is not None),
+        )
+        answer = Answer(search_id, persons, results, coverage)
+        await self._db.write(lambda tx: self._record(tx, question, answer, hits, dropped, actor))
+        return answer
+
+    async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
+        """Answer a partner's blind question (`origin.Evaluator.evaluate`)."""
+        return await self._evaluator.evaluate(message, partner)
+
+    async def prior(self, facility: PeerId, study_instance_uid: str) -> KnownPrior | None:
+        """Return a partner's study that a search has listed, as it is published now."""
+        known = await self._db.read(lambda tx: opened.with_study(tx, facility, study_instance_uid))
+        now = self._clock.now()
+
+        def work(tx: Tx) -> KnownPrior | None:
+            for each in known:
+                for found in opening.open_studies(tx, each) if opening.is_live(tx, each) else ():
+                    study = found.digest
+                    if study.study_instance_uid == study_instance_uid and _holds(study, now):
+                        return KnownPrior(facility, study, each.person)
+            return None
+
+        return await self._partners_db.read(work)
+
+    async def forget(self, facility: PeerId, entry_ids: Sequence[bytes]) -> None:
+        """Forget the keys of patients whose entries were withdrawn."""
+        if await self._db.write(lambda tx: opened.forget(tx, facility, entry_ids)):
+            await self._db.checkpoint_truncate()
+
+    async def forget_partner(self, facility: PeerId) -> None:
+        """Forget all that was opened of a partner that was removed."""
+        await self._db.write(lambda tx: opened.forget_origin(tx, facility))
+
+    def pseudonym(self, actor: Actor) -> str:
+        """Return the name by which partners know a person here; only we can resolve it."""
+        if actor.pseudonym:
+            return actor.pseudonym
+        return keyed(self._keys.pseudonym_key, actor.name.encode())[:PSEUDONYM_BYTES].hex()
+
+    # -- partners' patients -----------------------------------------------------------------------
+
+    async def _hits(self, person: Demographics, asked: Sequence[Asked]) -> tuple[list[_Hit], int]:
+        """Return who fits, of what was opened now and before, and how many were dropped."""
+        listable = {each.partner.peer_id for each in asked if each.listable}
+        before = await self._db.read(lambda tx: opened.like(tx, person))
+        now = self._clock.now()
+
+        def work(tx: Tx) -> tuple[list[_Hit], list[Opened], int]:
+            fresh = [
+                patient
+                for each in asked
+                for patient in opening.open_patients(tx, each.partner.peer_id, each.outputs)
+            ]
+            known = {(each.origin, each.entry_id): each for each in (*before, *fresh)}
+            hits, gone, dropped = [], [], 0
+            for patient in known.values():
+                if patient.origin not in listable:
+                    continue
+                if not opening.is_live(tx, patient):
+                    gone.append(patient)
+                    continue
+                fit = score(person, patient.person, self._nicknames)
+                if fit.tier not in _LISTED:
+                    dropped += patient not in before
+                    continue
+                current = (s for s in opening.open_studies(tx, patient) if _holds(s.digest, now))
+                hits.append(_Hit(patient, fit, tuple(current)))
+            return hits, gone, dropped
+
+        hits, gone, dropped = await self._partners_db.read(work)
+        for patient in gone:
+            # The node stopped between erasing the entry and forgetting the key.
+            await self.forget(patient.origin, (patient.entry_id,))
+        return hits, dropped
+
+    # -- our own ----------------------------------------------------------------------------------
+
+    def _at_home(
+        self, tx: Tx, person: Demographics, hits: Sequence[_Hit]
+    ) -> tuple[list[Result], frozenset[str]]:
+        """Return our own results, and which of the partners' listed studies are held here too."""
+        listed = {each.digest.study_instance_uid for hit in hits for each in hit.studies}
+        held = frozenset(uid for uid in listed if studies.get(tx, uid) is not None)
+        results = []
+        for row in local.candidates(tx, person):
+            patient = local.person_of(row)
+            fit = score(person, patient, self._nicknames)
+            if fit.tier not in _LISTED:
+                continue
+            results += [
+                self._own(study, patient, fit)
+                for study in studies.of_patient(tx, row.patient)
+                if study.origin is None or study.study_instance_uid not in listed
+            ]
+        return results, held
+
+    def _own(self, study: StudyRow, patient: Demographics, fit: Score) -> Result:
+        return Result(
+            facility=self._facility(study.origin),
+            local=study.origin is None,
+            held_here=True,
+            study_instance_uid=study.study_instance_uid,
+            study_date=study.study_date,
+            study_time=study.study_time,
+            modalities=study.modalities,
+            body_parts=study.body_parts,
+            description=study.description,
+            accession_number=study.accession_number,
+            series=study.series,
+            instances=study.instances,
+            size=study.stored_bytes,
+            patient=patient,
+            score=fit,
+        )
+
+    def _facility(self, peer_id: bytes | None) -> Facility:
+        if peer_id is None:
+            return self._here
+        names = {bytes(each.peer_id): each.name for each in self._partners()}
+        return Facility(PeerId(peer_id), names.get(peer_id, "a former partner"))
+
+    # -- the record -------------------------------------------------------------------------------
+
+    def _record(
+        self,
+        tx: Tx,
+        question: Question,
+        answer: Answer,
+        hits: Sequence[_Hit],
+        dropped: int,
+        actor: Actor,
+    ) -> None:
+        now = self._clock.now()
+        for hit in hits:
+            uids = [each.digest.study_instance_uid for each in hit.studies]
+            opened.remember(tx, hit.opened, uids, now)
+        event = AuditEvent(
+            action="search",
+            outcome="success",
+            actor=actor,
+            detail={
+                "search_id": answer.search_id.hex(),
+                "name": question.name,
+                "birth_date": question.birth_date,
+                "identifiers": " ".join(f"{i.value}@{i.issuer}" for i in question.identifiers),
+                "results": len(answer.results),
+                "dropped": dropped,
+                "coverage": answer.coverage.sentence,
+            },
+        )
+        audit.append(tx, event, now)
+
+
+def _from_partners(
+    hits: Sequence[_Hit], names: Mapping[PeerId, str], held: frozenset[str]
+) -> list[Result]:
+    """Return the partners' results; a study that two patient keys open is listed once."""
+    results: dict[tuple[PeerId, str], Result] = {}
+    for hit in sorted(hits, key=lambda one: one.score.bits):
+        origin_id = hit.opened.origin
+        facility = Facility(origin_id, names[origin_id])
+        for found in hit.studies:
+            study = found.digest
+            results[origin_id, study.study_instance_uid] = Result(
+                facility=facility,
+                local=False,
+                held_here=study.study_instance_uid in held,
+                study_instance_uid=study.study_instance_uid,
+                study_date=study.study_date,
+                study_time=study.study_time,
+                modalities=study.modalities,
+                body_parts=study.body_parts,
+                description=study.description,
+                accession_number=study.accession_number,
+                series=study.series,
+                instances=study.instances,
+                size=study.size,
+                patient=hit.opened.person,
+                score=hit.score,
+            )
+    return list(results.values())
+
+
+def _holds(study: StudyDigest, now: int) -> bool:
+    """Return whether the consent behind a digest has not expired by our clock."""
+    return study.expires_at is None or now < study.expires_at
