@@ -258,3 +258,17 @@ def test_every_disclosing_action_says_what_it_disclosed():
 
     assert set(_WHAT) == DISCLOSING
     assert DISCLOSING <= ACTIONS
+
+
+async def test_an_index_of_the_first_schema_is_upgraded_with_its_trail(tmp_path, clock):
+    old = tmp_path / "migrations"
+    old.mkdir()
+    first = "0001_meta_audit.sql"
+    (old / first).write_text(INDEX_MIGRATIONS.joinpath(first).read_text(encoding="utf-8"))
+    for migrations, records in ((old, 3), (INDEX_MIGRATIONS, 6)):
+        index = await Database.open(tmp_path / "index.db", KEY, migrations)
+        audit = await Audit.open(index, clock, AUDIT_KEY)
+        await fill(audit, clock, 3)
+        verified = await audit.verify()
+        await index.close()
+        assert (verified.ok, verified.records) == (True, records)
