@@ -87,6 +87,7 @@ KEYS: Final[Mapping[str, Callable[[object], bool]]] = {
     "logger": _module,
     "method": _like(r"[A-Z]{3,8}"),
     "partner": _identity,
+    "peer_id": _identity,
     "pid": _is_number,
     "place": _place,
     "port": _is_number,
@@ -109,7 +110,7 @@ KEYS: Final[Mapping[str, Callable[[object], bool]]] = {
 """What may stand in a line: key -> whether a value has the one shape this key is for."""
 
 
-def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
+def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     """Send all log lines of the process to `stream` (standard error), as JSON.
 
     Libraries' records, warnings and exceptions that nobody caught pass through the same sieve.

@@ -34,7 +34,7 @@ def stream(monkeypatch):
     root.handlers[:] = []
     written = io.StringIO()
     try:
-        logs.configure(written)
+        logs.set_up(written)
         yield written
     finally:
         logging.captureWarnings(capture=False)
