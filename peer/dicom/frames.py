@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import get_expected_length, pixel_array
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from peer.dicom.display import Window, to_eight_bits
 from peer.dicom.part10 import UNREADABLE, is_encapsulated
@@ -89,6 +89,23 @@ def encoded_frame(data: bytes, number: int) -> Frame:
         return Frame(_native(data_set, number, count), syntax, "application/octet-stream")
     except _UNDECODABLE as error:
         raise _not_decodable() from error
+
+
+def decoded_frame(data: bytes, number: int) -> Frame:
+    """Return frame `number` (from 1) of an instance as native little endian samples.
+
+    Samples keep their colour space and planar configuration.  Raises as `encoded_frame` does.
+    """
+    data_set = _open(data)
+    _checked_count(data_set, number)
+    try:
+        pixels = pixel_array(data_set, index=number - 1, raw=True)
+        if pixels.ndim == 3 and _number(data_set, "PlanarConfiguration"):  # noqa: PLR2004
+            pixels = np.moveaxis(pixels, 2, 0)
+        little = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
+    except _UNDECODABLE as error:
+        raise _not_decodable() from error
+    return Frame(little.tobytes(), str(ExplicitVRLittleEndian), "application/octet-stream")
 
 
 def render(

@@ -1,0 +1,29 @@
+"""DICOMweb (PS3.18) at /dicom-web, for viewers and programs of this facility.
+
+It answers for the studies that this facility holds, its own and those retrieved from partners; the
+federation is not asked.  QIDO-RS searches, WADO-RS retrieves, STOW-RS stores.
+
+resource
+    A study, a series or an instance, named by its UIDs in the address.
+accepted
+    One media type of an Accept header, with its parameters.
+part
+    One body of a multipart/related message.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peer.web.dicomweb import frames, metadata, rendered, retrieve, search, store
+
+prepare = rendered.prepare
+
+ROUTES: Final = (
+    *search.ROUTES,
+    *retrieve.ROUTES,
+    *metadata.ROUTES,
+    *frames.ROUTES,
+    *rendered.ROUTES,
+    *store.ROUTES,
+)

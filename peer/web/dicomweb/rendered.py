@@ -1,0 +1,204 @@
+"""WADO-RS rendered images and thumbnails (PS3.18 sections 10.4.1.1.3 and 10.4.1.1.4).
+
+For finding one's way, not for primary diagnosis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, get_args
+
+from aiohttp import web
+
+from peer.dicom.display import Window
+from peer.dicom.frames import THUMBNAIL_PIXELS, MediaType, render
+from peer.index.studies import InstanceRow
+from peer.web.dicomweb.accept import accepted, not_acceptable
+from peer.web.dicomweb.frames import frame_numbers
+from peer.web.dicomweb.multipart import Outgoing, send
+from peer.web.dicomweb.resource import (
+    INSTANCE,
+    SERIES,
+    STUDY,
+    Resource,
+    bad_request,
+    instance_url,
+    read_instance,
+    resource,
+    unrenderable,
+)
+from peer.web.routes import CLINICIAN, Route
+
+AT_ONCE: Final = 2
+"""Pictures made at the same time: each takes a processor, and the memory of a decoded frame."""
+
+CACHE_BYTES: Final = 32 * 1024 * 1024
+"""Pictures that are kept: someone scrolls back and forth in one series, a few hundred pictures."""
+
+LARGEST_SIDE: Final = 8192
+"""Most pixels of a viewport's side."""
+
+_FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a picture is to look (PS3.18 section 8.3.5.1)."""
+
+    window: Window | None
+    longer_side: int | None
+    media_type: MediaType
+
+
+_Key: TypeAlias = tuple[str, int, Look]
+
+
+class Pictures:
+    """Makes pictures in worker threads and keeps the latest; whoever asks has shown leave."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._made: OrderedDict[_Key, bytes] = OrderedDict()
+        self._bytes = 0
+
+    async def picture(
+        self, request: web.Request, wanted: Resource, row: InstanceRow, number: int, look: Look
+    ) -> bytes:
+        """Return frame `number` (from 1) of an instance as a picture."""
+        key = (row.content_hash.hex(), number, look)
+        if (made := self._made.get(key)) is not None:
+            self._made.move_to_end(key)
+            return made
+        async with self._turns:
+            content = await read_instance(request, wanted.permit, row)
+            with unrenderable():
+                made = await asyncio.to_thread(
+                    render,
+                    content,
+                    number,
+                    window=look.window,
+                    longer_side=look.longer_side,
+                    media_type=look.media_type,
+                )
+        self._keep(key, made)
+        return made
+
+    def _keep(self, key: _Key, made: bytes) -> None:
+        self._bytes += len(made) - len(self._made.pop(key, b""))
+        self._made[key] = made
+        while self._bytes > CACHE_BYTES:
+            self._bytes -= len(self._made.popitem(last=False)[1])
+
+
+PICTURES: Final = web.AppKey("pictures", Pictures)
+
+
+def prepare(app: web.Application) -> None:
+    """Give an application its cache of pictures."""
+    app[PICTURES] = Pictures()
+
+
+async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
+    """Send pictures: one of a single frame, else all of them as parts, if parts are accepted."""
+    numbers = frame_numbers(request) if "frames" in request.match_info else None
+    media_type, multipart = _choose(request)
+    look = Look(_window(request), _viewport(request), media_type)
+    wanted = await resource(request)
+    pictures = request.app[PICTURES]
+    if not multipart:
+        row = _representative(wanted.rows)
+        number = numbers[0] if numbers else _middle(row)
+        picture = await pictures.picture(request, wanted, row, number, look)
+        return web.Response(body=picture, content_type=media_type)
+
+    async def parts() -> AsyncIterator[Outgoing]:
+        for row in wanted.rows:
+            for number in numbers or range(1, row.number_of_frames + 1):
+                picture = await pictures.picture(request, wanted, row, number, look)
+                location = f"{instance_url(request, row)}/frames/{number}/rendered"
+                yield Outgoing(media_type, picture, location)
+
+    return await send(request, media_type, parts())
+
+
+async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
+    """Send one small picture that stands for all of the resource."""
+    numbers = frame_numbers(request) if "frames" in request.match_info else None
+    media_type, _ = _choose(request)
+    side = min(_viewport(request) or THUMBNAIL_PIXELS, 4 * THUMBNAIL_PIXELS)
+    wanted = await resource(request)
+    row = _representative(wanted.rows)
+    number = numbers[0] if numbers else _middle(row)
+    look = Look(None, side, media_type)
+    picture = await request.app[PICTURES].picture(request, wanted, row, number, look)
+    return web.Response(body=picture, content_type=media_type)
+
+
+def _representative(rows: Sequence[InstanceRow]) -> InstanceRow:
+    """Return the instance in the middle of those that have images, of the first series that has."""
+    pictured = [row for row in rows if row.number_of_frames]
+    if not pictured:
+        return rows[0]
+    first = [r for r in pictured if r.series_instance_uid == pictured[0].series_instance_uid]
+    return first[len(first) // 2]
+
+
+def _middle(row: InstanceRow) -> int:
+    return max(1, (row.number_of_frames + 1) // 2)
+
+
+def _choose(request: web.Request) -> tuple[MediaType, bool]:
+    offered: tuple[MediaType, ...] = get_args(MediaType)
+    for each in accepted(request):
+        for media_type in offered:
+            if each.covers(media_type):
+                return media_type, each.multipart
+    raise not_acceptable(" or ".join(offered))
+
+
+def _window(request: web.Request) -> Window | None:
+    said = request.query.get("window")
+    if not said:
+        return None
+    center, width, function, *_ = [*(each.strip() for each in said.split(",")), "linear", "", ""]
+    try:
+        window = Window(float(center), float(width), _FUNCTIONS[function.lower() or "linear"])
+    except (KeyError, ValueError):
+        raise _bad_window() from None
+    if not (abs(window.center) < 1e9 and 0 < window.width < 1e9):  # noqa: PLR2004 - and no NaN
+        raise _bad_window()
+    return window
+
+
+def _bad_window() -> Exception:
+    functions = ", ".join(_FUNCTIONS)
+    return bad_request(f"window is center, width and one of {functions}; the width is positive.")
+
+
+def _viewport(request: web.Request) -> int | None:
+    """Return the side of the square into which the picture has to fit, in pixels."""
+    said = request.query.get("viewport")
+    if not said:
+        return None
+    sides = said.split(",")[:2]
+    try:
+        smaller = min(int(each) for each in sides)
+    except ValueError:
+        smaller = 0
+    if not 0 < smaller <= LARGEST_SIDE:
+        raise bad_request(f"viewport is width and height in pixels, at most {LARGEST_SIDE}.")
+    return smaller
+
+
+_FRAMES: Final = f"{INSTANCE}/frames/{{frames:[^/]+}}"
+ROUTES: Final = tuple(
+    route
+    for path in (STUDY, SERIES, INSTANCE, _FRAMES)
+    for route in (
+        Route("GET", f"{path}/rendered", retrieve_rendered, CLINICIAN),
+        Route("GET", f"{path}/thumbnail", retrieve_thumbnail, CLINICIAN),
+    )
+)

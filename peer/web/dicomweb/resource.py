@@ -1,0 +1,102 @@
+"""From an address to the instances it names, with leave to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from peer.access import Permit
+from peer.errors import NotFound
+from peer.index import studies
+from peer.index.studies import InstanceRow
+from peer.web.errors import Problem, RequestError
+from peer.web.identity import actor
+from peer.web.routes import services
+from protocol.errors import Refusal
+from protocol.identifiers import is_uid
+
+ROOT: Final = "/dicom-web"
+STUDY: Final = f"{ROOT}/studies/{{study}}"
+SERIES: Final = f"{STUDY}/series/{{series}}"
+INSTANCE: Final = f"{SERIES}/instances/{{instance}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """The instances of a study, of a series, or a single one; with leave to read them."""
+
+    permit: Permit
+    rows: Sequence[InstanceRow]
+
+    @property
+    def single(self) -> InstanceRow:
+        """The instance, of an address that names one."""
+        return self.rows[0]
+
+
+def uid_of(request: web.Request, name: str) -> str | None:
+    """Return a UID of the address, None if it has none there; raise RequestError if it is wrong."""
+    uid = request.match_info.get(name)
+    if uid is None or is_uid(uid):
+        return uid
+    raise bad_request(f"The {name} in the address is no UID: digits and dots, at most 64.")
+
+
+def bad_request(reason: str) -> RequestError:
+    """Return the answer to a request that is not as PS3.18 defines it."""
+    return RequestError(Problem(HTTPStatus.BAD_REQUEST, "bad-request", reason))
+
+
+async def resource(request: web.Request) -> Resource:
+    """Return what the address names; raise NotFound, or Refusal if the asker may not see it."""
+    study, series, instance = (uid_of(request, each) for each in ("study", "series", "instance"))
+    if study is None:
+        raise NotFound("The address names no study.")
+    rooms = services(request)
+    permit = await rooms.access.permit_local(study, actor(request), "view")
+    rows = await rooms.db.read(lambda tx: studies.list_instances(tx, study, series))
+    if instance is not None:
+        rows = [row for row in rows if row.sop_instance_uid == instance]
+    if not rows:
+        what = "series" if instance is None else "instance"
+        raise NotFound(f"This study is held here, but it has no such {what}.")
+    return Resource(permit, rows)
+
+
+async def read_instance(request: web.Request, permit: Permit, row: InstanceRow) -> bytes:
+    """Return the bytes of an instance exactly as they were stored."""
+    return await services(request).retrieve.read_instance(permit, row.sop_instance_uid)
+
+
+@contextmanager
+def unrenderable() -> Iterator[None]:
+    """Answer 406 for what has no images, or none that can be decoded here (10.4.3.2)."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.code not in ("no-pixel-data", "not-decodable"):
+            raise
+        problem = Problem(HTTPStatus.NOT_ACCEPTABLE, refusal.code, refusal.reason, refusal.remedy)
+        raise RequestError(problem) from None
+
+
+def service_url(request: web.Request) -> str:
+    """Return the address of the DICOMweb service as the client sees it: behind a proxy, too."""
+    public = services(request).settings.local.public_url.rstrip("/")
+    if urlsplit(public).netloc == request.host:
+        return public + ROOT
+    return f"{request.scheme}://{request.host}{ROOT}"
+
+
+def instance_url(request: web.Request, row: InstanceRow) -> str:
+    """Return the address of an instance."""
+    return (
+        f"{service_url(request)}/studies/{row.study_instance_uid}"
+        f"/series/{row.series_instance_uid}/instances/{row.sop_instance_uid}"
+    )

@@ -1,0 +1,192 @@
+"""STOW-RS: instances come in, each with its own result (PS3.18 section 10.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from peer.dicom import read_header
+from peer.ingest import Outcome
+from peer.web.api.instances import read_bounded
+from peer.web.dicomweb.accept import MULTIPART
+from peer.web.dicomweb.metadata import DICOM_JSON, json_type
+from peer.web.dicomweb.multipart import MalformedBody, Part, boundary_of, parts
+from peer.web.dicomweb.resource import ROOT, STUDY, bad_request, service_url, uid_of
+from peer.web.dicomweb.retrieve import DICOM
+from peer.web.errors import Problem, RequestError
+from peer.web.identity import actor
+from peer.web.routes import CLINICIAN, OPERATOR, Route, services
+from protocol.errors import Refusal
+
+TOGETHER: Final = 32
+"""Instances that are stored together: one flush of the disk serves them all."""
+
+TOGETHER_BYTES: Final = 32 * 1024 * 1024
+"""Fewer, if they are so large: they are in memory until they are durable."""
+
+INSTANCES: Final = 100_000
+"""Most instances of one request: beyond the largest study."""
+
+_FAILURE_REASONS: Final = {
+    "no-space": 0xA700,
+    "disk-error": 0xA700,
+    "oversized": 0xA700,
+    "conflict": 0x0111,
+    "other-study": 0xA900,
+    "uid-mismatch": 0xA900,
+    "not-dicom": 0xC000,
+    "malformed": 0xC000,
+    "truncated": 0xC000,
+    "missing-transfer-syntax": 0xC000,
+    "missing-uid": 0xC000,
+}
+"""PS3.18 table I.2-2 and PS3.4 table B.2-1; whatever else is 0110, processing failure."""
+
+_PROCESSING_FAILURE: Final = 0x0110
+
+
+async def store_instances(request: web.Request) -> web.StreamResponse:
+    """Store every instance that can be stored; 200 all, 202 some, 409 none (table 10.5.3-1)."""
+    media_type = json_type(request)
+    study = uid_of(request, "study")
+    outcomes: list[Outcome] = []
+    group: list[bytes] = []
+    try:
+        async for part in _instances(request):
+            if len(outcomes) + len(group) >= INSTANCES:
+                raise bad_request(f"One request stores at most {INSTANCES} instances.")
+            if part.oversized:
+                outcomes.append(_oversized(request))
+                continue
+            group.append(part.content)
+            if len(group) >= TOGETHER or sum(map(len, group)) >= TOGETHER_BYTES:
+                outcomes += await _store(request, group, study)
+                group = []
+        outcomes += await _store(request, group, study)
+    except MalformedBody as error:
+        # What came whole before is kept; the sender learns nothing of it and sends it again.
+        raise bad_request(str(error)) from None
+    if not outcomes:
+        raise bad_request("The body holds no instances.")
+    return web.Response(
+        text=json.dumps(_answer(outcomes, service_url(request))),
+        status=_status(outcomes),
+        headers={hdrs.CONTENT_TYPE: media_type},
+    )
+
+
+async def _instances(request: web.Request) -> AsyncIterator[Part]:
+    limit = services(request).settings.ingest.max_instance_bytes
+    if request.content_type == DICOM:
+        yield Part({}, bytes(await read_bounded(request, limit)))
+        return
+    said = request.headers.get(hdrs.CONTENT_TYPE, "")
+    if request.content_type != MULTIPART or DICOM_JSON in said or "dicom+xml" in said:
+        raise RequestError(
+            Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Instances are taken in as DICOM files only.",
+                f'Send multipart/related; type="{DICOM}", or one instance as {DICOM}.',
+            ),
+            {"Accept": f'multipart/related; type="{DICOM}", {DICOM}'},
+        )
+    async for part in parts(request.content.iter_any(), boundary_of(request), limit):
+        yield part
+
+
+async def _store(request: web.Request, group: Sequence[bytes], study: str | None) -> list[Outcome]:
+    return list(await asyncio.gather(*(_store_one(request, data, study) for data in group)))
+
+
+async def _store_one(request: web.Request, data: bytes, study: str | None) -> Outcome:
+    if study is not None:
+        try:
+            header = await asyncio.to_thread(read_header, data)
+        except Refusal as refusal:
+            return Outcome("refused", refusal.code, str(refusal))
+        if header.study.study_instance_uid != study:
+            return Outcome(
+                "refused",
+                "other-study",
+                "The instance belongs to another study than the address names.",
+                header.instance.sop_instance_uid,
+                header.study.study_instance_uid,
+                header.instance.sop_class_uid,
+            )
+    return await services(request).ingest.store_instance(data, actor(request), "stow")
+
+
+def _oversized(request: web.Request) -> Outcome:
+    limit = services(request).settings.ingest.max_instance_bytes
+    return Outcome("refused", "oversized", f"The instance has more than {limit} bytes.")
+
+
+# -- the answer -----------------------------------------------------------------------------
+def _status(outcomes: Sequence[Outcome]) -> HTTPStatus:
+    failed = [each for each in outcomes if each.status == "refused"]
+    if not failed:
+        return HTTPStatus.OK
+    if len(failed) < len(outcomes):
+        return HTTPStatus.ACCEPTED
+    codes = {each.code for each in failed}
+    if codes <= {"no-space", "disk-error"}:
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if codes == {"oversized"} else HTTPStatus.CONFLICT
+
+
+def _answer(outcomes: Sequence[Outcome], service: str) -> dict[str, Any]:
+    """Return the Store Instances Response Module (PS3.18 annex I)."""
+    stored = [each for each in outcomes if each.status != "refused"]
+    failed = [each for each in outcomes if each.status == "refused" and each.sop_instance_uid]
+    unreadable = [
+        each for each in outcomes if each.status == "refused" and not each.sop_instance_uid
+    ]
+    found: dict[str, Any] = {}
+    studies = {each.study_instance_uid for each in stored}
+    if len(studies) == 1:
+        found["00081190"] = {"vr": "UR", "Value": [f"{service}/studies/{studies.pop()}"]}
+    for tag, items in (
+        ("00081198", [_failure(each) for each in failed]),
+        ("00081199", [_stored(each, service) for each in stored]),
+        ("0008119A", [_failure(each) for each in unreadable]),
+    ):
+        if items:
+            found[tag] = {"vr": "SQ", "Value": items}
+    return found
+
+
+def _reference(outcome: Outcome) -> dict[str, Any]:
+    if not outcome.sop_instance_uid:
+        return {}
+    return {
+        "00081150": {"vr": "UI", "Value": [outcome.sop_class_uid]},
+        "00081155": {"vr": "UI", "Value": [outcome.sop_instance_uid]},
+    }
+
+
+def _failure(outcome: Outcome) -> dict[str, Any]:
+    reason = _FAILURE_REASONS.get(outcome.code, _PROCESSING_FAILURE)
+    return {
+        # Error Comment (PS3.7 table E.1-1): the module has no attribute for a sentence.
+        "00000902": {"vr": "LO", "Value": [outcome.reason]},
+        **_reference(outcome),
+        "00081197": {"vr": "US", "Value": [reason]},
+    }
+
+
+def _stored(outcome: Outcome, service: str) -> dict[str, Any]:
+    # The series is not known here; the study's address leads to the instance, too.
+    url = f"{service}/studies/{outcome.study_instance_uid}"
+    return {**_reference(outcome), "00081190": {"vr": "UR", "Value": [url]}}
+
+
+ROUTES: Final = (
+    Route("POST", f"{ROOT}/studies", store_instances, CLINICIAN | OPERATOR),
+    Route("POST", STUDY, store_instances, CLINICIAN | OPERATOR),
+)
