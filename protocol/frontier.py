@@ -55,8 +55,3 @@ def is_ahead(claim: OriginHead | None, head: Head | None) -> bool:
 def next_batch(claim: OriginHead, head: Head | None) -> int:
     """Return the batch number from which to ask an author of `claim` for what `head` lacks."""
     return 0 if head is None else min(head.batch + 1, claim.batch)
-
-
-def acknowledges(claim: OriginHead | None, seq: int) -> bool:
-    """Return whether a claim says that everything up to `seq` is applied."""
-    return claim is not None and claim.last_seq >= seq

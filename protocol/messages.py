@@ -91,6 +91,11 @@ def message(
     return register
 
 
+def registered() -> dict[str, tuple[type, int]]:
+    """Return every message by its name: its record class and the bound on its body in bytes."""
+    return dict(_CLASSES)
+
+
 def name_of(kind: type) -> str:
     """Return the name under which a message class travels."""
     try:

@@ -26,6 +26,11 @@ Labels: TypeAlias = Callable[[bytes], Sequence[bytes]]
 ENTRY_OVERHEAD_BYTES: Final = 56
 """What an entry adds to its payload on the wire, at most."""
 
+_ZERO: Final = (
+    "UPDATE journal_bodies SET salt = zeroblob(length(salt)), body = zeroblob(length(body))"
+)
+"""Of the same length, so that SQLite writes in place and moves no row (see the migration)."""
+
 
 class Held:
     """What this database holds of one origin's journal: the `Holding` of `protocol.journal`."""
@@ -93,21 +98,21 @@ class Held:
     def entries(self, first_seq: int, last_seq: int) -> list[Entry]:
         """Return the entries from `first_seq` to `last_seq`, as they stand now."""
         rows = self.tx.execute(
-            "SELECT seq, entry_id, kind, salt, payload FROM journal_entries"
-            " WHERE journal = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+            "SELECT e.seq, e.entry_id, e.commitment, b.salt, b.body FROM journal_entries e"
+            " LEFT JOIN journal_bodies b ON b.id = e.body"
+            " WHERE e.journal = ? AND e.seq BETWEEN ? AND ? ORDER BY e.seq",
             (self.journal, first_seq, last_seq),
         )
-        return [Entry(*row) for row in rows]
+        return [_entry(*row) for row in rows]
 
     def live_entries(self) -> list[Entry]:
         """Return all live entries whose body is held, in the order of seq."""
         rows = self.tx.execute(
-            "SELECT e.seq, e.entry_id, e.kind, e.salt, e.payload FROM journal_standings s"
-            " JOIN journal_entries e ON e.journal = s.journal AND e.seq = s.seq"
-            " WHERE s.journal = ? AND s.leaf IS NOT NULL AND e.kind = ? ORDER BY e.seq",
-            (self.journal, EntryKind.PUBLISHED),
+            "SELECT e.seq, e.entry_id, e.commitment, b.salt, b.body FROM journal_entries e"
+            " JOIN journal_bodies b ON b.id = e.body WHERE e.journal = ? ORDER BY e.seq",
+            (self.journal,),
         )
-        return [Entry(*row) for row in rows]
+        return [_entry(*row) for row in rows]
 
     def live_entry(self, entry_id: EntryId) -> Entry | None:
         """Return the entry of a live id whose body is held."""
@@ -116,6 +121,16 @@ class Held:
             return None
         found = self.entries(stands.seq, stands.seq)
         return found[0] if found and found[0].kind == EntryKind.PUBLISHED else None
+
+
+def _entry(
+    seq: int, entry_id: bytes, commitment: bytes | None, salt: bytes | None, body: bytes | None
+) -> Entry:
+    if commitment is None:
+        return Entry(seq, entry_id, EntryKind.WITHDRAWAL, b"", b"")
+    if salt is None or body is None:
+        return Entry(seq, entry_id, EntryKind.HOLE, b"", commitment)
+    return Entry(seq, entry_id, EntryKind.PUBLISHED, salt, body)
 
 
 def load(tx: Tx, origin: PeerId, from_batch: int, max_bytes: int = BATCH_ANSWER_BYTES) -> Loaded:
@@ -166,11 +181,7 @@ def save(held: Held, advance: Advance, labels: Labels | None = None) -> None:
             advance.batch.signature,
         ),
     )
-    kept = (hole(e) if e.seq in advance.erased else e for e in advance.batch.entries)
-    tx.executemany(
-        "INSERT INTO journal_entries VALUES (?, ?, ?, ?, ?, ?)",
-        ((journal, e.seq, e.entry_id, e.kind, e.salt, e.payload) for e in kept),
-    )
+    _insert(held, [hole(e) if e.seq in advance.erased else e for e in advance.batch.entries])
     tx.executemany(
         "INSERT INTO journal_standings VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET seq = excluded.seq, leaf = excluded.leaf",
@@ -185,22 +196,46 @@ def save(held: Held, advance: Advance, labels: Labels | None = None) -> None:
     _drop_below_floor(held, header.floor)
 
 
+def _insert(held: Held, entries: Sequence[Entry]) -> None:
+    last = held.tx.execute("SELECT max(id) FROM journal_bodies").fetchone()[0] or 0
+    with_body = [entry for entry in entries if entry.kind == EntryKind.PUBLISHED]
+    ids = {entry.seq: number for number, entry in enumerate(with_body, last + 1)}
+    held.tx.executemany(
+        "INSERT INTO journal_bodies VALUES (?, ?, ?)",
+        ((ids[entry.seq], entry.salt, entry.payload) for entry in with_body),
+    )
+    held.tx.executemany(
+        "INSERT INTO journal_entries VALUES (?, ?, ?, ?, ?)",
+        (
+            (
+                held.journal,
+                entry.seq,
+                entry.entry_id,
+                None if entry.kind == EntryKind.WITHDRAWAL else hole(entry).payload,
+                ids.get(entry.seq),
+            )
+            for entry in entries
+        ),
+    )
+
+
 def _erase(held: Held, seq: int, labels: Labels | None) -> None:
+    position = (held.journal, seq)
     for entry in held.entries(seq, seq):
         if labels is not None and entry.kind == EntryKind.PUBLISHED:
             held.tx.executemany(
                 "DELETE FROM journal_labels WHERE label = ? AND journal = ? AND seq = ?",
-                ((label, held.journal, seq) for label in read_labels(labels, entry)),
+                ((label, *position) for label in read_labels(labels, entry)),
             )
-        left = hole(entry)
-        held.tx.execute(
-            "UPDATE journal_entries SET kind = ?, salt = ?, payload = ?"
-            " WHERE journal = ? AND seq = ?",
-            (left.kind, left.salt, left.payload, held.journal, seq),
-        )
     held.tx.execute(
-        "DELETE FROM journal_missing WHERE journal = ? AND seq = ?", (held.journal, seq)
+        f"{_ZERO} WHERE id ="  # noqa: S608 - a constant
+        " (SELECT body FROM journal_entries WHERE journal = ? AND seq = ?)",
+        position,
     )
+    held.tx.execute(
+        "UPDATE journal_entries SET body = NULL WHERE journal = ? AND seq = ?", position
+    )
+    held.tx.execute("DELETE FROM journal_missing WHERE journal = ? AND seq = ?", position)
 
 
 def _label(held: Held, entries: Sequence[Entry], labels: Labels) -> None:
@@ -319,14 +354,15 @@ def _fill(
     }
     filled = [e for e in entries if e.seq in missing and e.kind == EntryKind.PUBLISHED]
     for entry in filled:
+        position = (held.journal, entry.seq)
+        body = held.tx.execute(
+            "INSERT INTO journal_bodies (salt, body) VALUES (?, ?) RETURNING id",
+            (entry.salt, entry.payload),
+        ).fetchone()["id"]
         held.tx.execute(
-            "UPDATE journal_entries SET kind = ?, salt = ?, payload = ?"
-            " WHERE journal = ? AND seq = ?",
-            (entry.kind, entry.salt, entry.payload, held.journal, entry.seq),
+            "UPDATE journal_entries SET body = ? WHERE journal = ? AND seq = ?", (body, *position)
         )
-        held.tx.execute(
-            "DELETE FROM journal_missing WHERE journal = ? AND seq = ?", (held.journal, entry.seq)
-        )
+        held.tx.execute("DELETE FROM journal_missing WHERE journal = ? AND seq = ?", position)
     _label(held, filled, labels)
     return replayed, filled
 
@@ -337,6 +373,11 @@ def purge(tx: Tx, origin: PeerId) -> bool:
     Proofs of a fork stay.  The caller empties the write-ahead log after its commit.
     """
     held = Held(tx, origin)
+    tx.execute(
+        f"{_ZERO} WHERE id IN"  # noqa: S608 - a constant
+        " (SELECT body FROM journal_entries WHERE journal = ?)",
+        (held.journal,),
+    )
     for table in ("labels", "missing", "standings", "entries", "batches"):
         tx.execute(f"DELETE FROM journal_{table} WHERE journal = ?", (held.journal,))  # noqa: S608 - names from above
     tx.execute("DELETE FROM journals WHERE journal = ?", (held.journal,))

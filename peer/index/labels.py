@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peer.index.migrate import Tx
-from protocol.entries import EntryKind
 from protocol.identifiers import EntryId, PeerId
 
 
@@ -23,15 +22,16 @@ class LabelledEntry:
 def find(tx: Tx, label: bytes, origin: PeerId | None = None) -> list[LabelledEntry]:
     """Return the live entries that carry `label`, of every partner or of `origin` alone."""
     rows = tx.execute(
-        "SELECT j.origin, e.seq, e.entry_id, e.salt, e.payload FROM journal_labels l"
+        "SELECT j.origin, e.seq, e.entry_id, b.salt, b.body FROM journal_labels l"
         " JOIN journals j ON j.journal = l.journal"
         " JOIN journal_entries e ON e.journal = l.journal AND e.seq = l.seq"
-        " WHERE l.label = ? AND e.kind = ? AND (? IS NULL OR j.origin = ?)",
-        (label, EntryKind.PUBLISHED, origin, origin),
+        " JOIN journal_bodies b ON b.id = e.body"
+        " WHERE l.label = ? AND (? IS NULL OR j.origin = ?)",
+        (label, origin, origin),
     )
     return [
         LabelledEntry(
-            PeerId(row["origin"]), row["seq"], EntryId(row["entry_id"]), row["salt"], row["payload"]
+            PeerId(row["origin"]), row["seq"], EntryId(row["entry_id"]), row["salt"], row["body"]
         )
         for row in rows
     ]

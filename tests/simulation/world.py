@@ -376,8 +376,8 @@ class World:
             "SELECT count(*) FROM journal_entries e JOIN journal_standings s"
             " ON s.journal = e.journal AND s.seq = e.seq AND s.leaf IS NOT NULL"
             " LEFT JOIN journal_missing m ON m.journal = e.journal AND m.seq = e.seq"
-            " WHERE e.journal = ? AND e.kind = ? AND m.seq IS NULL",
-            (copy.journal, EntryKind.HOLE),
+            " WHERE e.journal = ? AND e.body IS NULL AND m.seq IS NULL",
+            (copy.journal,),
         ).fetchone()[0]
         if unexplained:
             self.fail(f"(5) {holder} took a hole of {origin} without a signed reason")

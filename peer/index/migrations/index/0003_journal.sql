@@ -16,14 +16,22 @@ CREATE TABLE journal_batches (
     PRIMARY KEY (journal, epoch, batch)
 ) WITHOUT ROWID;
 
--- `payload` is the body (kind 0), nothing (1, a withdrawal) or the commitment (2, erased).
+-- What is secret until it is withdrawn. SQLite overwrites what it deletes, but not the copies that
+-- stay behind where it moves a row from one page to another. So these rows never move: they are only
+-- appended, never deleted, and erased by zeros of the same length in their place.
+CREATE TABLE journal_bodies (
+    id INTEGER PRIMARY KEY,
+    salt BLOB NOT NULL,
+    body BLOB NOT NULL
+);
+
+-- `commitment` is NULL for a withdrawal; `body` is NULL where the body never came or was erased.
 CREATE TABLE journal_entries (
     journal INTEGER NOT NULL REFERENCES journals ON DELETE CASCADE,
     seq INTEGER NOT NULL,
     entry_id BLOB NOT NULL,
-    kind INTEGER NOT NULL,
-    salt BLOB NOT NULL,
-    payload BLOB NOT NULL,
+    commitment BLOB,
+    body INTEGER REFERENCES journal_bodies,
     PRIMARY KEY (journal, seq)
 ) WITHOUT ROWID;
 

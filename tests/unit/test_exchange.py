@@ -1,0 +1,341 @@
+"""The exchange of two facilities, event by event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from protocol.entries import hole
+from protocol.errors import Gap, Incomplete, Replayed, WrongContent
+from protocol.exchange import (
+    Appended,
+    Connected,
+    Exchange,
+    Freeze,
+    Halt,
+    HeldJournal,
+    Load,
+    Loaded,
+    Received,
+    Refuse,
+    Send,
+    Store,
+    Stored,
+    Tick,
+    Witness,
+)
+from protocol.forks import ForkFound, ForkProof
+from protocol.frontier import claimed, have_body, is_ahead, is_fresh, next_batch
+from protocol.journal import Head
+from protocol.limits import BACK_OFF_MOST_S, CLOCK_SKEW_S, EXCHANGE_S, HAVE_BYTES, WANT_S
+from protocol.messages import HAVE_DOMAIN, Batches, Have, HaveBody, OriginHead, Refused, Want
+from protocol.records import from_bytes
+from protocol.signing import sign
+from protocol.statements import sign_statement
+from tests.simulation.memory import Facility, publish, withdraw
+
+NOW = 1_800_000_000
+
+
+class Side:
+    """One facility and its exchange with the other."""
+
+    def __init__(self, facility, other):
+        self.facility = facility
+        held = facility.held(other)
+        self.exchange = Exchange(
+            facility.peer_id,
+            other.peer_id,
+            HeldJournal(facility.head(), facility.node_key),
+            HeldJournal(held.head(), other.node_key, held.incomplete_from()),
+            lambda payload: sign(facility.node_seed, HAVE_DOMAIN, payload),
+        )
+
+    def handle(self, event, now=NOW):
+        return self.exchange.handle(event, now)
+
+
+@pytest.fixture
+def alice():
+    facility = Facility("alice")
+    facility.append(publish(1))
+    facility.append(publish(2))
+    return facility
+
+
+@pytest.fixture
+def bob():
+    return Facility("bob")
+
+
+def have_of(author, addressee, now=NOW):
+    """What `author` would say to `addressee` now."""
+    held = {author.peer_id: author.head(), addressee.peer_id: author.held(addressee).head()}
+    body = have_body(author.peer_id, addressee.peer_id, held, now)
+    return Have(sign_statement(author.node_seed, HAVE_DOMAIN, body))
+
+
+def sent(effects, kind):
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
+def refused(effects):
+    return [effect.error.code for effect in effects if isinstance(effect, Refuse)]
+
+
+def stored(facility, origin, **changes):
+    """The outcome of storing all of `origin`'s batches at `facility`."""
+    run = facility.follow(origin, origin.batches())
+    event = Stored(
+        origin.peer_id, run.head, run.through, more=False, incomplete_from=run.incomplete_from
+    )
+    return replace(event, **changes)
+
+
+# -- saying ---------------------------------------------------------------------------------------
+
+
+def test_the_first_word_is_a_signed_have(alice, bob):
+    (have,) = sent(Side(alice, bob).handle(Connected()), Have)
+    body = from_bytes(HaveBody, have.statement.payload, HAVE_BYTES)
+    assert (body.author, body.addressee, body.issued_at) == (alice.peer_id, bob.peer_id, NOW)
+    assert claimed(body, alice.peer_id).batch == 1
+    assert claimed(body, bob.peer_id) is None
+
+
+def test_a_have_follows_every_minute_and_its_jitter(alice, bob):
+    side = Side(alice, bob)
+    side.handle(Connected(jitter_s=7))
+    due = side.exchange.wake_at
+    assert due == NOW + EXCHANGE_S + 7
+    assert side.handle(Tick(jitter_s=3), due - 1) == []
+    assert len(sent(side.handle(Tick(jitter_s=3), due), Have)) == 1
+    assert side.exchange.wake_at == due + EXCHANGE_S + 3
+
+
+def test_nothing_is_acknowledged_before_it_is_stored(alice, bob):
+    side = Side(bob, alice)
+    side.handle(Connected())
+    effects = side.handle(Received(Batches(alice.peer_id, alice.batches(), more=False)))
+    assert effects == [Store(alice.peer_id, alice.batches(), more=False)]
+    (have,) = sent(side.handle(stored(bob, alice)), Have)
+    body = from_bytes(HaveBody, have.statement.payload, HAVE_BYTES)
+    assert claimed(body, alice.peer_id).last_seq == 2
+
+
+# -- asking ---------------------------------------------------------------------------------------
+
+
+def test_what_a_have_names_beyond_ours_is_asked_for_once(alice, bob):
+    side = Side(bob, alice)
+    side.handle(Connected())
+    effects = side.handle(Received(have_of(alice, bob)))
+    assert isinstance(effects[0], Witness)
+    assert sent(effects, Want) == [Want(alice.peer_id, 0, 0)]
+    assert sent(side.handle(Received(have_of(alice, bob))), Want) == []
+    later = side.handle(Tick(), NOW + WANT_S)
+    assert sent(later, Want) == [Want(alice.peer_id, 0, 0)], "an answer that got lost"
+
+
+def test_a_long_answer_is_asked_on_from_where_it_ended(alice, bob):
+    side = Side(bob, alice)
+    side.handle(Received(have_of(alice, bob)))
+    effects = side.handle(stored(bob, alice, through=1, more=True))
+    assert sent(effects, Want) == [Want(alice.peer_id, 0, 2)]
+
+
+def test_a_gap_is_asked_for(alice, bob):
+    side = Side(bob, alice)
+    event = Stored(alice.peer_id, None, -1, more=False, error=Gap("missing"))
+    assert sent(side.handle(event), Want) == [Want(alice.peer_id, 0, 0)]
+
+
+def test_a_hole_that_nothing_justifies_is_refused_and_asked_for_again(alice, bob):
+    first, second = alice.batches()
+    holed = replace(first, entries=(hole(first.entries[0]),))
+    run = bob.follow(alice, [holed, second])
+    side = Side(bob, alice)
+    event = Stored(alice.peer_id, run.head, run.through, False, run.incomplete_from)
+    assert refused(side.handle(event)) == [Incomplete.code]
+    later = side.handle(Tick(), NOW + EXCHANGE_S)
+    assert sent(later, Want) == [Want(alice.peer_id, 0, 0)]
+    run = bob.follow(alice, alice.batches())
+    assert run.error is None
+    assert run.incomplete_from is None
+    assert bob.live(alice) == alice.live(alice)
+
+
+def test_a_hole_from_before_the_link_is_asked_for(alice, bob):
+    first = alice.batches()[0]
+    bob.follow(alice, [replace(first, entries=(hole(first.entries[0]),))])
+    side = Side(bob, alice)
+    assert sent(side.handle(Tick()), Want) == [Want(alice.peer_id, 0, 0)]
+
+
+def test_a_partner_that_errs_is_asked_less_and_less_often(alice, bob):
+    side = Side(bob, alice)
+    side.handle(Received(have_of(alice, bob)))
+    pauses, now = [], NOW
+    for _ in range(8):
+        event = Stored(alice.peer_id, None, -1, False, error=WrongContent("altered"))
+        assert refused(side.handle(event, now)) == [WrongContent.code]
+        start = now
+        while not sent(side.handle(Tick(), now), Want):
+            now += 1
+        pauses.append(now - start)
+    assert pauses == sorted(pauses)
+    assert pauses[0] == EXCHANGE_S
+    assert pauses[-1] == BACK_OFF_MOST_S
+
+
+def test_a_replay_is_refused_without_a_pause(alice, bob):
+    side = Side(bob, alice)
+    event = Stored(alice.peer_id, None, -1, False, error=Replayed("held"))
+    assert refused(side.handle(event)) == [Replayed.code]
+    assert sent(side.handle(Received(have_of(alice, bob))), Want)
+
+
+def test_a_refused_question_is_not_repeated_at_once(alice, bob):
+    side = Side(bob, alice)
+    side.handle(Received(have_of(alice, bob)))
+    side.handle(Received(Refused("busy", "", "")), NOW + EXCHANGE_S - 1)
+    assert sent(side.handle(Tick(), NOW + WANT_S), Want) == []
+
+
+# -- answering ------------------------------------------------------------------------------------
+
+
+def test_a_want_is_answered_from_the_askers_cursor(alice, bob):
+    side = Side(alice, bob)
+    assert side.handle(Received(Want(alice.peer_id, 0, 1))) == [Load(alice.peer_id, 1)]
+    batches = alice.batches(1)
+    effects = side.handle(Loaded(alice.peer_id, batches, 1, more=False))
+    assert sent(effects, Batches) == [Batches(alice.peer_id, batches, more=False)]
+
+
+def test_what_is_not_there_is_not_answered(alice, bob):
+    side = Side(alice, bob)
+    assert side.handle(Received(Want(alice.peer_id, 0, 2))) == []
+    assert side.handle(Received(Want(bob.peer_id, 0, 0))) == []
+    assert refused(side.handle(Received(Want(alice.peer_id, 1, 0)))) == ["gap"]
+    assert refused(side.handle(Received(Want(bytes(32), 0, 0)))) == ["wrong-addressee"]
+    assert side.handle(Loaded(alice.peer_id, (), 1, more=False)) == []
+
+
+def test_a_new_head_is_pushed_to_a_partner_in_step(alice, bob):
+    bob.follow(alice, alice.batches())
+    side = Side(alice, bob)
+    side.handle(Connected())
+    side.handle(Received(have_of(bob, alice)))
+    assert side.handle(Appended(alice.append(publish(3)))) == [Load(alice.peer_id, 2)]
+
+
+def test_a_partner_that_is_catching_up_is_told_instead(alice, bob):
+    side = Side(alice, bob)
+    side.handle(Connected())
+    side.handle(Received(have_of(bob, alice)))
+    side.handle(Received(Want(alice.peer_id, 0, 0)))
+    side.handle(Loaded(alice.peer_id, alice.batches()[:1], 0, more=True))
+    effects = side.handle(Appended(alice.append(publish(3))))
+    assert sent(effects, Have)
+    assert len(effects) == 1
+
+
+def test_a_head_that_is_reported_late_changes_nothing(alice, bob):
+    side = Side(alice, bob)
+    side.handle(Connected())
+    old, new = alice.append(publish(3)), alice.append(publish(4))
+    side.handle(Appended(new))
+    assert side.handle(Appended(old)) == []
+    assert side.exchange.own == new
+
+
+# -- faults ---------------------------------------------------------------------------------------
+
+
+def test_a_fork_freezes_the_origin(alice, bob):
+    side = Side(bob, alice)
+    header = alice.batches()[0].signed_header
+    proof = ForkProof(header, header)
+    effects = side.handle(Stored(alice.peer_id, None, -1, more=False, error=ForkFound(proof)))
+    assert Freeze(alice.peer_id, proof) in effects
+    assert refused(effects) == ["forked"]
+    assert side.handle(Received(Batches(alice.peer_id, alice.batches(), more=False))) == []
+    assert sent(side.handle(Received(have_of(alice, bob))), Want) == []
+
+
+def test_a_facility_that_is_behind_its_own_word_halts(alice, bob):
+    bob.follow(alice, alice.batches())
+    restored = Facility("alice")
+    restored.append(publish(1))
+    side = Side(restored, bob)
+    effects = side.handle(Received(have_of(bob, alice)))
+    assert sent(effects, Want) == [Want(alice.peer_id, 0, 1)]
+    signed = alice.batches()[1]
+    (halt,) = side.handle(Received(Batches(alice.peer_id, (signed,), more=False)))
+    assert isinstance(halt, Halt)
+    assert halt.signed == signed.signed_header
+
+
+def test_nobody_halts_a_facility_by_a_claim_alone(alice, bob):
+    ahead = OriginHead(alice.peer_id, 0, 9, bytes(32), 99)
+    lie = HaveBody(bob.peer_id, alice.peer_id, NOW, (ahead,))
+    side = Side(alice, bob)
+    effects = side.handle(Received(Have(sign_statement(bob.node_seed, HAVE_DOMAIN, lie))))
+    assert not any(isinstance(effect, Halt) for effect in effects)
+    forged = Batches(alice.peer_id, bob_signs(bob), more=False)
+    assert refused(side.handle(Received(forged))) == ["bad-signature"]
+    given_back = Batches(alice.peer_id, alice.batches(), more=False)
+    assert side.handle(Received(given_back)) == []
+
+
+def bob_signs(bob):
+    bob.append(publish(7))
+    return bob.batches()
+
+
+# -- frontier -------------------------------------------------------------------------------------
+
+
+def test_a_head_is_fresh_until_its_lease_ends(alice):
+    head = alice.append(now=NOW, lease_s=100)
+    assert is_fresh(head, NOW)
+    assert is_fresh(head, NOW + 99)
+    assert not is_fresh(head, NOW + 100)
+    assert not is_fresh(None, NOW)
+
+
+def test_a_head_from_the_future_vouches_for_nothing(alice):
+    head = alice.append(now=NOW + CLOCK_SKEW_S + 1)
+    assert not is_fresh(head, NOW)
+    assert is_fresh(head, NOW + 1)
+
+
+def head(batch=3, epoch=0, header_hash=b"\1" * 32):
+    return Head(epoch, batch, 9, 1, header_hash, 9, bytes(32), NOW, NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("claim", "held", "ahead", "ask_from"),
+    [
+        (OriginHead(b"", 0, 3, b"\1" * 32, 9), head(), False, 3),
+        (OriginHead(b"", 0, 2, b"\2" * 32, 8), head(), False, 2),
+        (OriginHead(b"", 0, 4, b"\2" * 32, 9), head(), True, 4),
+        (OriginHead(b"", 0, 9, b"\2" * 32, 9), head(), True, 4),
+        (OriginHead(b"", 0, 3, b"\2" * 32, 9), head(), True, 3),
+        (OriginHead(b"", 1, 2, b"\2" * 32, 9), head(), True, 2),
+        (OriginHead(b"", 0, 0, b"\1" * 32, 0), None, True, 0),
+    ],
+)
+def test_what_a_claim_is_to_a_head(claim, held, ahead, ask_from):
+    assert is_ahead(claim, held) is ahead
+    assert next_batch(claim, held) == ask_from
+
+
+def test_a_withdrawal_erases_at_the_partner(alice, bob):
+    bob.follow(alice, alice.batches())
+    alice.append(withdraw(1))
+    run = bob.follow(alice, alice.batches(2))
+    assert run.withdrawn == (withdraw(1).entry_id,)
+    assert run.erased
