@@ -155,6 +155,10 @@ class Facility:
 
     async def _appended(self):
         self.told += 1
+        await self.on_appended()
+
+    async def on_appended(self):
+        """What a test may want to happen when the journal has grown."""
 
     def meet(self, other, terms=Terms()):  # noqa: B008 - Terms is frozen
         """Become partners with `other`; `terms`: what this side offers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,6 +73,24 @@ def begin_key_epoch(tx: Tx, audience: bytes) -> int:
         (audience, epoch),
     )
     return epoch
+
+
+def hold_keys(tx: Tx, everyone: bytes, partners: Collection[bytes]) -> bool:
+    """Note who gets evaluations now; return whether someone who did no longer does.
+
+    Then the key epochs of `everyone` and of those who left have begun anew: what is published under
+    the old ones can be opened by them, and is to be replaced.
+    """
+    held = {row["peer_id"] for row in tx.execute("SELECT peer_id FROM key_holders").fetchall()}
+    gone = held.difference(partners)
+    if gone:
+        begin_key_epoch(tx, everyone)
+    for peer_id in gone:
+        begin_key_epoch(tx, peer_id)
+        tx.execute("DELETE FROM key_holders WHERE peer_id = ?", (peer_id,))
+    for peer_id in set(partners) - held:
+        tx.execute("INSERT INTO key_holders VALUES (?)", (peer_id,))
+    return bool(gone)
 
 
 # -- patients ---------------------------------------------------------------------------------
@@ -182,6 +200,17 @@ def audiences_of(tx: Tx, study_instance_uid: str) -> list[bytes]:
         (study_instance_uid,),
     ).fetchall()
     return [row["audience"] for row in rows]
+
+
+def patients_with(tx: Tx, study_instance_uid: str) -> list[int]:
+    """Return the patients under whom a study is published; more than one after a split alone."""
+    rows = tx.execute(
+        "SELECT DISTINCT p.patient FROM published_studies s"
+        " JOIN published_patients p ON p.published = s.published"
+        " WHERE s.study_instance_uid = ? ORDER BY p.patient",
+        (study_instance_uid,),
+    ).fetchall()
+    return [row["patient"] for row in rows]
 
 
 def count_studies(tx: Tx) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
+
+import structlog
 
 from peer import audit
 from peer.audit import Actor, AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
-from peer.errors import Conflict
+from peer.errors import Conflict, NodeError
 from peer.index import journal, packs, publications, studies
 from peer.index.database import Database, Tx
 from peer.index.journal import JournalKeys
@@ -22,10 +24,13 @@ from peer.partners import Partner
 from peer.publish.difference import difference
 from peer.publish.wanted import wanted
 from protocol import manifest
+from protocol.errors import Refusal
 from protocol.evaluation import EVERYONE
 from protocol.identifiers import PeerId
 from protocol.journal import NewEntry, Withdraw
 from protocol.signing import sign
+
+_log = structlog.get_logger()
 
 PATIENTS_AT_A_TIME: Final = 32
 """Patients of one transaction in a pass over all: a tenth of a second in which nobody else writes,
@@ -46,8 +51,8 @@ class Keys(JournalKeys, Protocol):
 class Publish:
     """Publishes and withdraws.
 
-    `partners` returns the active partners; `appended` is called after each commit that grew the
-    journal.  Register `apply_in` with the consents and `study_changed` with the ingest.
+    `partners` returns the active partners, loaded before anything here is called; `appended` is
+    awaited after each commit that grew the journal.
     """
 
     def __init__(
@@ -66,78 +71,87 @@ class Publish:
         self._appended = appended
         self._lease_s = settings.journal.lease_s
         self._renew_s = settings.journal.renew_s
-        self._erase_later = False
         self._look_at_all = True
+        self._erase_due = False
+        self._told_batch = -1
         self._wake = asyncio.Event()
 
-    # -- what others call -------------------------------------------------------------------------
+    # -- in the caller's transaction; the caller awaits `written` after its commit -----------------
 
     def apply_in(self, tx: Tx, patient: int) -> int | None:
-        """Make the journal say what is wanted of a patient, in the caller's transaction.
+        """Make the journal say what is wanted of a patient.
 
-        Returns the seq of the last entry written, or None if nothing had to change.  The caller
-        awaits `written` after its commit.
+        Returns the seq of the last entry written, or None if nothing had to change.
         """
-        if journal.halted(tx):
-            # What changed must not wait for the journal's recovery; the journal follows after it.
-            publications.schedule(tx, patient, self._clock.now())
-            return None
         return self._reconcile(tx, [patient])
 
+    def withdraw_in(self, tx: Tx, study_instance_uid: str) -> None:
+        """Withdraw a study that is about to go, or is gone already, from every audience."""
+        concerned = publications.patients_with(tx, study_instance_uid)
+        self._reconcile(tx, concerned, without=study_instance_uid)
+
     async def written(self, _patients: object = None) -> None:
-        """Erase what was withdrawn from the write-ahead log too, and tell the partners."""
+        """Tell the partners of a new head, and erase from the log what was withdrawn."""
+        me = self._keys.peer_id
+        head = await self._db.read(lambda tx: journal.head(tx, me))
+        if head is not None and head.batch != self._told_batch:
+            self._told_batch = head.batch
+            await self._appended()
         await self._erase()
-        await self._appended()
+
+    # -- what happens elsewhere -------------------------------------------------------------------
 
     async def study_changed(self, study_instance_uid: str) -> None:
         """A study has settled, grown, or was held back or released."""
 
-        def work(tx: Tx) -> int | None:
+        def work(tx: Tx) -> None:
             study = studies.get(tx, study_instance_uid)
             if study is None:
-                return None
+                return
             if study.settled_at is not None and study.origin is None:
                 self._sign_manifest(tx, study_instance_uid)
-            return self.apply_in(tx, study.patient)
+            self._reconcile(tx, [study.patient])
 
         await self._write(work)
 
     async def patient_changed(self, patient: int) -> None:
-        """Something about a patient changed: merged, split, corrected, or a study was purged."""
-        await self._write(lambda tx: self.apply_in(tx, patient))
+        """Something about a patient changed: merged, split, corrected."""
+        await self._write(lambda tx: self._reconcile(tx, [patient]))
 
-    async def partner_changed(self, peer_id: PeerId, state: str) -> None:
-        """A partner became active or was removed: who may find what has changed.
+    async def partner_changed(self, _peer_id: PeerId, state: str) -> None:
+        """A partner became active or was removed: who may find what has changed."""
+        if state in {"active", "removed"}:
+            self._look_at_all = True
+            self._wake.set()
 
-        A removed partner knew keys of the audience of everyone: they are changed for new ones.
-        """
-        if state == "removed":
-            await self._db.write(lambda tx: self._begin_re_key(tx, peer_id))
-        self._look_at_all = True
-        self._wake.set()
-
-    async def look_at_all(self) -> None:
-        """Reconcile every patient that has studies or publications; a re-key ends here."""
-        while self._look_at_all:
-            self._look_at_all = False
-            patients = await self._db.read(_everyone)
-            for start in range(0, len(patients), PATIENTS_AT_A_TIME):
-                some = patients[start : start + PATIENTS_AT_A_TIME]
-                await self._write(partial(self._reconcile, patients=some))
-        await self._write(self._end_re_key)
+    # -- what time demands ------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Do what time demands: begin and end of consents, the lease, passes over all patients."""
+        """Keep up with the clock and with the partners, until cancelled.
+
+        A pass over all patients comes first: what was missed while the node was off is made good.
+        """
         while True:
-            if not await self._db.read(journal.halted):
-                await self.renew()
-                await self.apply_due()
-                if self._look_at_all:
-                    await self.look_at_all()
-            await self._erase()
+            try:
+                await self._catch_up()
+            except (NodeError, Refusal) as error:
+                # A full disk or a halted journal: tried again until someone has helped.
+                _log.warning("publish-interrupted", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_AGAIN_S)
             self._wake.clear()
+
+    async def _catch_up(self) -> None:
+        if not await self._db.read(journal.halted):
+            await self.renew()
+            await self.apply_due()
+            if self._look_at_all:
+                await self.look_at_all()
+        await self.written()
+
+    async def renew(self) -> None:
+        """Sign a fresh head if the last one is older than it should get; make batch 0 at first."""
+        await self._write(self._renew)
 
     async def apply_due(self) -> None:
         """Apply what consents say has begun or ended by now, missed while off or not."""
@@ -145,36 +159,54 @@ class Publish:
         if await self._db.read(lambda tx: publications.due(tx, now)):
             await self._write(lambda tx: self._reconcile(tx, publications.due(tx, now)))
 
-    async def renew(self) -> None:
-        """Sign a fresh head if the last one is older than it should get; make batch 0 at first."""
-        await self._write(self._renew)
+    async def look_at_all(self) -> None:
+        """Reconcile every patient who has studies or publications; a change of keys ends here."""
+        while self._look_at_all:
+            self._look_at_all = False
+            everyone = await self._db.read(_everyone)
+            for start in range(0, len(everyone), PATIENTS_AT_A_TIME):
+                some = everyone[start : start + PATIENTS_AT_A_TIME]
+                await self._write(partial(self._reconcile, patients=some))
+        await self._write(self._end_key_epochs)
 
     # -- inside a transaction ---------------------------------------------------------------------
 
-    def _reconcile(self, tx: Tx, patients: Iterable[int]) -> int | None:
+    def _reconcile(self, tx: Tx, patients: Sequence[int], without: str = "") -> int | None:
         now = self._clock.now()
+        if journal.halted(tx):
+            # What changed must not wait for the journal's recovery; the journal follows after it.
+            for patient in patients:
+                publications.schedule(tx, patient, now)
+            return None
         partners = tuple(self._partners())
+        if publications.hold_keys(tx, EVERYONE, [bytes(one.peer_id) for one in partners]):
+            self._look_at_all = True
         entries: list[NewEntry] = []
         for patient in patients:
-            wish = wanted(tx, patient, partners, now)
+            wish = wanted(tx, patient, partners, now, without)
             changed = difference(tx, self._keys.search_master, patient, wish)
             if changed:
                 _record(tx, patient, changed, now)
             entries += changed
         return self._append(tx, entries) if entries else None
 
-    def _append(self, tx: Tx, entries: Iterable[NewEntry]) -> int:
-        head = journal.append_entries(
-            tx, self._keys, tuple(entries), self._clock.now(), self._lease_s
-        )
-        self._erase_later = True  # written only here, in the transaction; read after its commit
+    def _append(self, tx: Tx, entries: Sequence[NewEntry]) -> int:
+        now = self._clock.now()
+        head = journal.append_entries(tx, self._keys, entries, now, self._lease_s)
+        if any(isinstance(entry, Withdraw) for entry in entries):
+            self._erase_due = True
         return head.last_seq
 
-    def _renew(self, tx: Tx) -> int | None:
+    def _renew(self, tx: Tx) -> None:
         head = journal.head(tx, self._keys.peer_id)
-        if head is not None and self._clock.now() < head.issued_at + self._renew_s:
-            return None
-        return self._append(tx, ())
+        if head is None or self._clock.now() >= head.issued_at + self._renew_s:
+            self._append(tx, ())
+
+    def _end_key_epochs(self, tx: Tx) -> None:
+        """Withdraw the fillers of key epochs under which nobody is published any more."""
+        ended = publications.end_key_epochs(tx)
+        if ended:
+            self._append(tx, [Withdraw(entry_id) for entry_id in ended])
 
     def _sign_manifest(self, tx: Tx, study_instance_uid: str) -> None:
         """Sign a manifest of what the study holds, unless the current one says just that."""
@@ -190,41 +222,30 @@ class Publish:
         row = ManifestRow(built.version, manifest.root(built), signed, self._clock.now())
         packs.put_manifest(tx, study_instance_uid, row)
 
-    def _begin_re_key(self, tx: Tx, peer_id: PeerId) -> None:
-        publications.begin_key_epoch(tx, EVERYONE)
-        publications.begin_key_epoch(tx, peer_id)
-
-    def _end_re_key(self, tx: Tx) -> int | None:
-        """Withdraw the fillers of key epochs under which nobody is published any more."""
-        ended = publications.end_key_epochs(tx)
-        return self._append(tx, [Withdraw(entry_id) for entry_id in ended]) if ended else None
-
     # -- after it ---------------------------------------------------------------------------------
 
-    async def _write(self, work: Callable[[Tx], int | None]) -> None:
-        if await self._db.write(work) is not None:
-            await self.written()
+    async def _write(self, work: Callable[[Tx], object]) -> None:
+        await self._db.write(work)
+        await self.written()
 
     async def _erase(self) -> None:
-        if not self._erase_later:
-            return
-        self._erase_later = False
-        try:
-            await self._db.checkpoint_truncate()
-        except Conflict:
-            # A long read holds the log; `run` tries again.
-            self._erase_later = True
+        if self._erase_due:
+            self._erase_due = False
+            try:
+                await self._db.checkpoint_truncate()
+            except Conflict:
+                # A long read holds the log; `run` tries again.
+                self._erase_due = True
 
 
 def _everyone(tx: Tx) -> list[int]:
     """Return every patient with a study of our own or a publication."""
-    with_studies = publications.with_own_studies(tx)
-    return sorted({*with_studies, *publications.patients(tx)})
+    return sorted({*publications.with_own_studies(tx), *publications.patients(tx)})
 
 
-def _record(tx: Tx, patient: int, entries: Iterable[NewEntry], now: int) -> None:
+def _record(tx: Tx, patient: int, entries: Sequence[NewEntry], now: int) -> None:
     withdrawn = sum(isinstance(entry, Withdraw) for entry in entries)
-    published = sum(1 for _ in entries) - withdrawn
+    published = len(entries) - withdrawn
     event = AuditEvent(
         action="publish" if published else "withdraw",
         outcome="success",

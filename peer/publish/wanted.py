@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from peer.access import facts
 from peer.index import consents, nicknames, patients, publications, studies
 from peer.index.database import Tx
 from peer.index.patients import PatientRow
@@ -28,15 +29,23 @@ class _Found:
     studies: dict[str, StudyDigest | None] = field(default_factory=dict)
 
 
-def wanted(tx: Tx, patient: int, partners: Sequence[Partner], now: int) -> dict[bytes, Wanted]:
+def wanted(
+    tx: Tx, patient: int, partners: Sequence[Partner], now: int, without: str = ""
+) -> dict[bytes, Wanted]:
     """Return what each audience should find of a patient now, and schedule the next look.
 
-    Only our own studies count: what came from a partner is that partner's to publish.
+    Only our own studies count: what came from a partner is that partner's to publish.  `without`:
+    Study Instance UID of a study that is about to go.
     """
     row = patients.get(tx, patient)
     directives = consents.for_patient(tx, patient)
-    own = [study for study in studies.of_patient(tx, patient) if study.origin is None]
-    own = [study for study in own if study.manifest_root is not None]
+    own = [
+        study
+        for study in studies.of_patient(tx, patient)
+        if study.origin is None
+        and study.manifest_root is not None
+        and study.study_instance_uid != without
+    ]
     due_at = consent.earliest_change(directives, now, map(facts, own))
     publications.schedule(tx, patient, due_at)
     keys = index_keys(_demographics(row), nicknames.load()) if row is not None else ()
@@ -52,17 +61,6 @@ def wanted(tx: Tx, patient: int, partners: Sequence[Partner], now: int) -> dict[
         )
         for audience, found in _by_audience(own, directives, partners, now).items()
     }
-
-
-def facts(study: StudyRow) -> StudyFacts:
-    """Return what a consent decision may depend on."""
-    return StudyFacts(
-        study_instance_uid=study.study_instance_uid,
-        study_date=study.study_date,
-        modalities=frozenset(study.modalities),
-        body_parts=frozenset(study.body_parts),
-        held_back=study.held_back,
-    )
 
 
 def offered(terms: Terms, study: StudyFacts) -> bool:

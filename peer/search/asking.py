@@ -96,8 +96,8 @@ class Asking:
             reason = "has not sent its journal yet"
             return _not(partner, "no-journal", reason, listable=False)
         if head.lease_over:
-            reason = "its journal was last confirmed too long ago; last confirmed"
-            return _not(partner, "lease-over", reason, head.last_confirmed_at, listable=False)
+            since = head.last_confirmed_at
+            return _not(partner, "lease-over", "not confirmed", since, listable=False)
         try:
             answer = await self._links.request(partner.peer_id, message, self._deadline_s)
             if not isinstance(answer, Evaluated):

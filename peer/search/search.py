@@ -26,6 +26,7 @@ from protocol.digest import StudyDigest
 from protocol.errors import Refusal
 from protocol.hashing import keyed
 from protocol.identifiers import PeerId
+from protocol.limits import LEASE_MOST_S
 from protocol.matching.keys import Demographics, query_keys, refusal_reason
 from protocol.matching.score import Score, score
 from protocol.messages import Evaluate, Evaluated
@@ -111,9 +112,11 @@ class Search:
             code, remedy = "too-little", "Add the birth date, or an identifier with its issuer."
             raise Refusal(code, reason, remedy)
         search_id = secrets.token_bytes(SEARCH_ID_BYTES)
+        coverage = self._coverage()
+        await self._forget_lapsed(coverage)
         asked = await self._asking.ask(
             self._partners(),
-            self._coverage(),
+            coverage,
             tuple(key.text for key in query_keys(person, self._nicknames)),
             search_id=search_id,
             clinician=self.pseudonym(actor),
@@ -124,14 +127,14 @@ class Search:
         by_id = {each.partner.peer_id: each.partner.name for each in asked}
         listed = [*_from_partners(hits, by_id, held), *own]
         persons, results = grouped(newest_first(listed), self._nicknames)
-        coverage = Coverage(
+        covered = Coverage(
             searched=(
                 self._here,
                 *(Facility(a.partner.peer_id, a.partner.name) for a in asked if not a.uncovered),
             ),
             not_searched=tuple(a.uncovered for a in asked if a.uncovered is not None),
         )
-        answer = Answer(search_id, persons, results, coverage)
+        answer = Answer(search_id, persons, results, covered)
         await self._db.write(lambda tx: self._record(tx, question, answer, hits, dropped, actor))
         return answer
 
@@ -168,6 +171,13 @@ class Search:
         if actor.pseudonym:
             return actor.pseudonym
         return keyed(self._keys.pseudonym_key, actor.name.encode())[:PSEUDONYM_BYTES].hex()
+
+    async def _forget_lapsed(self, coverage: Mapping[PeerId, Head]) -> None:
+        """Forget what was opened of partners who have been silent for longer than any lease."""
+        oldest = self._clock.now() - LEASE_MOST_S
+        for facility, known in coverage.items():
+            if known.last_confirmed_at is not None and known.last_confirmed_at < oldest:
+                await self.forget_partner(facility)
 
     # -- partners' patients -----------------------------------------------------------------------
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from peer.index import opened, publications, studies
+from peer.index import journal, meta, opened, packs, publications, studies
 from peer.search import Question
 from protocol.agreement import Terms
 from protocol.consent import Scope
@@ -380,6 +381,10 @@ async def test_a_journal_past_its_lease_is_not_listed(hospitals):
     assert await alice.finds() == set()
     (uncovered,) = (await alice.find()).coverage.not_searched
     assert (uncovered.facility.name, uncovered.code) == ("Bob", "lease-over")
+    assert await alice.db.read(lambda tx: opened.count(tx, bob.peer_id)) == 1
+    alice.clock.advance(30 * DAY)
+    await alice.find()
+    assert await alice.db.read(lambda tx: opened.count(tx, bob.peer_id)) == 0
 
 
 async def test_a_refusal_and_a_deadline_are_named_in_the_coverage(hospitals):
@@ -405,6 +410,79 @@ async def test_both_sides_have_the_search_on_record_and_the_origin_not_the_perso
     assert CLINICIAN.name not in evaluated[0]
     ours = [line async for line in alice.audit.export(None, None)]
     assert any('"search"' in line and ASK_JANE.name in line for line in ours)
+
+
+async def test_a_purge_withdraws_in_the_transaction_that_removes_the_study(hospitals):
+    alice, bob, _ = hospitals
+    await bob.acquire(STUDY)
+    await bob.acquire(LATER)
+    await bob.consent()
+
+    def purge(tx):
+        bob.publish.withdraw_in(tx, STUDY)
+        packs.remove_study(tx, STUDY)
+
+    await bob.db.write(purge)
+    told = bob.told
+    await bob.publish.written()
+    assert bob.told == told + 1
+    await everyone_shares(*hospitals)
+    assert await alice.finds() == {("Bob", LATER)}
+    await bob.publish.patient_changed(1)
+    await everyone_shares(*hospitals)
+    assert await alice.finds() == {("Bob", LATER)}
+
+
+async def test_run_makes_good_what_was_missed_while_the_node_was_off(hospitals):
+    _, bob, _ = hospitals
+    await bob.acquire(STUDY)
+    await bob.consent(expires_at=START + DAY, shorter_period_requested=True)
+    bob.clock.advance(7 * DAY)
+    withdrawn = asyncio.Event()
+
+    async def look():
+        if not await published(bob):
+            withdrawn.set()
+
+    bob.on_appended = look
+    running = asyncio.create_task(bob.publish.run())
+    await withdrawn.wait()
+    running.cancel()
+    head = await bob.db.read(lambda tx: journal.head(tx, bob.peer_id))
+    assert head.issued_at == bob.clock.now()
+
+
+async def test_what_changes_while_the_journal_is_halted_follows_after_it(hospitals):
+    alice, bob, _ = hospitals
+    await bob.acquire(STUDY)
+    directive = await bob.consent()
+    await bob.db.write(lambda tx: meta.put(tx, "journal.halted", b"x"))
+    recorded = await bob.consents.revoke(directive.directive_id, "", OFFICER)
+    assert recorded.directive.status == "revoked"
+    assert recorded.withdrawn_seq is None
+    await bob.db.write(lambda tx: meta.delete(tx, "journal.halted"))
+    await bob.publish.apply_due()
+    await everyone_shares(*hospitals)
+    assert await published(bob) == []
+    assert await alice.finds() == set()
+
+
+async def test_fillers_of_a_past_key_epoch_are_withdrawn_with_it(hospitals):
+    _, bob, carol = hospitals
+    twins = [replace(JANE, patient_id=f"MRN-{n:05}") for n in range(100, 112)]
+    for n, twin in enumerate(twins):
+        await bob.acquire(f"1.2.9.{n}", twin)
+        directive = await bob.consent(twin)
+        if n < 11:
+            await bob.consents.revoke(directive.directive_id, "", OFFICER)
+    filler_entries = "SELECT count(*) AS number FROM slot_filler_entries"
+    assert await bob.db.read(lambda tx: tx.execute(filler_entries).fetchone()["number"]) > 0
+    bob.remove(carol)
+    await bob.publish.partner_changed(carol.peer_id, "removed")
+    await bob.publish.look_at_all()
+    assert await bob.db.read(lambda tx: tx.execute(filler_entries).fetchone()["number"]) == 0
+    head = await bob.db.read(lambda tx: journal.head(tx, bob.peer_id))
+    assert head.live_count == 2, "card and study of the one patient who is left"
 
 
 async def test_scope_decides_which_studies_are_published(hospitals):

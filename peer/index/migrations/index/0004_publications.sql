@@ -58,6 +58,11 @@ CREATE TABLE key_epochs (
     key_epoch INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Partners who may have learned outputs under the current keys of every partner's audience.
+CREATE TABLE key_holders (
+    peer_id BLOB PRIMARY KEY
+) WITHOUT ROWID;
+
 -- When to look at a patient again although nothing happens: a consent begins or ends.
 CREATE TABLE publication_reviews (
     patient INTEGER PRIMARY KEY,
