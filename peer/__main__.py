@@ -1,0 +1,5 @@
+"""`python -m peer` is `openpriors`."""
+
+from peer.cli import main
+
+main()

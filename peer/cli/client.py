@@ -1,0 +1,158 @@
+"""The node's JSON API over its Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import aiohttp
+
+from peer.cli.output import CommandError, print_json
+
+Answer = TypeVar("Answer")
+
+ANSWER_TIMEOUT_S: Final = 120
+"""Longest wait for one answer; a search over many partners ends after seconds by itself."""
+
+_ADDRESSES: Final = Path("run", "addresses.json")
+
+
+class Client:
+    """One command's conversation with the node that runs on a data directory."""
+
+    def __init__(self, session: aiohttp.ClientSession, data: Path) -> None:
+        self._session = session
+        self._data = data
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, data: Path) -> AsyncIterator[Self]:
+        """Connect to the node of `data`; raise CommandError if none runs there."""
+        connector = aiohttp.UnixConnector(path=str(socket_of(data)))
+        timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            yield cls(session, data)
+
+    async def get(self, path: str, **query: str | int | None) -> Any:  # noqa: ANN401 - JSON
+        """Return the JSON answer to a GET of /api/v1`path`."""
+        asked = {name: str(value) for name, value in query.items() if value is not None}
+        return await self._ask("GET", path, params=asked)
+
+    async def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        """Return the JSON answer to a POST of a JSON body."""
+        return await self._ask("POST", path, json={} if body is None else body)
+
+    async def post_instance(self, content: bytes) -> Any:  # noqa: ANN401 - JSON
+        """Return the outcome of storing one DICOM instance."""
+        headers = {"Content-Type": "application/dicom"}
+        return await self._ask("POST", "/instances", data=content, headers=headers)
+
+    async def delete(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        """Return the JSON answer to a DELETE."""
+        return await self._ask("DELETE", path, json={} if body is None else body)
+
+    async def instances(self, study_instance_uid: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of a study's instances, by WADO-RS (PS3.18 section 10.4)."""
+        headers = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+        address = f"http://node/dicom-web/studies/{study_instance_uid}"
+        async with self._session.get(address, headers=headers) as answer:
+            if answer.status != HTTPStatus.OK:
+                raise refusal(await answer.text())
+            reader = aiohttp.MultipartReader.from_response(answer)
+            while (part := await reader.next()) is not None:
+                if isinstance(part, aiohttp.BodyPartReader):
+                    yield bytes(await part.read())
+
+    async def lines(self, path: str, **query: str | int | None) -> AsyncIterator[str]:
+        """Yield the lines of an answer that is a stream of JSON lines."""
+        asked = {name: str(value) for name, value in query.items() if value is not None}
+        async with self._session.get(f"http://node/api/v1{path}", params=asked) as answer:
+            if answer.status != HTTPStatus.OK:
+                raise refusal(await answer.text())
+            async for line in answer.content:
+                yield line.decode().rstrip("\n")
+
+    async def _ask(self, method: str, path: str, **arguments: Any) -> Any:  # noqa: ANN401
+        try:
+            async with self._session.request(
+                method, f"http://node/api/v1{path}", **arguments
+            ) as answer:
+                text = await answer.text()
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    raise refusal(text)
+                return json.loads(text) if text else None
+        except aiohttp.ClientConnectionError as error:
+            raise not_running(self._data) from error
+        except TimeoutError as error:
+            raise CommandError(
+                "timed-out",
+                f"The node did not answer within {ANSWER_TIMEOUT_S} s.",
+                "Look at its log; it may be overloaded or shutting down.",
+            ) from error
+
+
+def refusal(text: str) -> CommandError:
+    """Return the error that an answer's JSON body describes."""
+    try:
+        error = json.loads(text)["error"]
+        return CommandError(error["code"], error["reason"], error.get("remedy", ""))
+    except (ValueError, KeyError, TypeError):
+        return CommandError("no-answer", "The node answered with something that is no answer.")
+
+
+def not_running(data: Path) -> CommandError:
+    """Return the error for a data directory on which no node runs."""
+    if not (data / "openpriors.toml").exists():
+        return CommandError(
+            "no-node",
+            f"There is no node in {data}.",
+            "Name its data directory with --data DIR or OPENPRIORS_DATA, "
+            "or make a node with: openpriors init",
+        )
+    return CommandError(
+        "not-running",
+        f"No node is running on {data}.",
+        f"Start it with: openpriors run --data {data}",
+    )
+
+
+def socket_of(data: Path) -> Path:
+    """Return the path of the running node's socket; raise CommandError if there is none."""
+    try:
+        socket = Path(json.loads((data / _ADDRESSES).read_text())["socket"])
+    except (OSError, ValueError, KeyError) as error:
+        raise not_running(data) from error
+    if not socket.exists():
+        raise not_running(data)
+    return socket
+
+
+def ask(
+    data: Path,
+    as_json: bool,
+    work: Callable[[Client], Awaitable[Answer]],
+) -> Answer:
+    """Return what `work` gets from the node of `data`; print it if JSON is wanted."""
+
+    async def conversation() -> Answer:
+        async with Client.open(data) as client:
+            return await work(client)
+
+    answer = run(conversation(), as_json=as_json)
+    if as_json:
+        print_json(answer)
+    return answer
+
+
+def run(work: Coroutine[Any, Any, Answer], *, as_json: bool) -> Answer:
+    """Run a conversation; an error of it is said in the form that the verb was asked for."""
+    try:
+        return asyncio.run(work)
+    except CommandError as error:
+        error.as_json = as_json
+        raise

@@ -1,0 +1,70 @@
+"""How answers, refusals and tables reach the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+console = Console()
+_errors = Console(stderr=True)
+
+
+class CommandError(Exception):
+    """A command that could not be done: the cause, and what the person can do about it."""
+
+    def __init__(self, code: str, reason: str, remedy: str = "", *, as_json: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.remedy = remedy
+        self.as_json = as_json
+
+
+def fail(error: CommandError) -> None:
+    """Say why a command failed: on standard error, or as JSON where JSON was asked for."""
+    if error.as_json:
+        print_json({"error": {"code": error.code, "reason": error.reason, "remedy": error.remedy}})
+        return
+    _errors.print(Text(error.reason, style="bold red"))
+    if error.remedy:
+        _errors.print(Text(error.remedy))
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value on standard output, two spaces deep, Unicode as it is."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under headings; None is shown as nothing."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console.print(table)
+
+
+def say(sentence: str, style: str = "") -> None:
+    """Print one sentence; nothing in it is taken for markup."""
+    console.print(Text(sentence, style=style))
+
+
+def instant(seconds: int | None) -> str:
+    """Return a UTC instant as people read it, to the minute."""
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def day(date: str) -> str:
+    """Return a DICOM date YYYYMMDD as YYYY-MM-DD; anything else as it is."""
+    if len(date) == len("YYYYMMDD") and date.isdigit():
+        return f"{date[:4]}-{date[4:6]}-{date[6:]}"
+    return date

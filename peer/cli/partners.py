@@ -1,0 +1,113 @@
+"""List, confirm and remove partner facilities."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from peer.cli.client import Client, ask, run
+from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
+from peer.cli.output import CommandError, instant, print_json, print_table, say
+
+NAME = "partners"
+app = typer.Typer(no_args_is_help=True)
+
+SHORTEST_PREFIX = 8
+"""Least digits of an identity that may stand for it: 32 bits, no two partners share them."""
+
+
+async def find_partner(client: Client, wanted: str) -> dict[str, Any]:
+    """Return the partner whose name, identity or beginning of an identity is `wanted`."""
+    partners = (await client.get("/partners"))["partners"]
+    found = [
+        partner
+        for partner in partners
+        if partner["name"].casefold() == wanted.casefold()
+        or (len(wanted) >= SHORTEST_PREFIX and partner["peer_id"].startswith(wanted.lower()))
+    ]
+    match found:
+        case [partner]:
+            return partner  # type: ignore[no-any-return]
+        case []:
+            known = ", ".join(partner["name"] for partner in partners) or "none yet"
+            raise CommandError("unknown-partner", f"No partner is called so. Known: {known}.")
+        case _:
+            raise CommandError(
+                "ambiguous-partner",
+                "Several partners are called so.",
+                "Name it by its identity, as `openpriors partners list` prints it.",
+            )
+
+
+@app.command("list")
+def list_partners(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """List every partner with its state and connection."""
+    answer = ask(data, as_json, lambda client: client.get("/partners"))
+    if as_json:
+        return
+    if not answer["partners"]:
+        say("No partners yet. Make an invitation with: openpriors invite")
+        return
+    print_table(
+        ("Facility", "State", "Connected", "Last confirmed", "Digests", "Words", "Identity"),
+        (
+            (
+                partner["name"],
+                partner["state"],
+                "yes" if partner["connected"] else (partner["last_error"] or "no"),
+                instant(partner["last_confirmed_at"]),
+                partner["digests"],
+                " ".join(partner["words"]) if partner["state"] == "pending" else None,
+                partner["peer_id"][:16],
+            )
+            for partner in answer["partners"]
+        ),
+    )
+
+
+@app.command("confirm")
+def confirm(
+    partner: Annotated[str, typer.Argument(help="Name or identity.")],
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Say that both screens show the same six words; the other side must confirm too."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        found = await find_partner(client, partner)
+        answer: dict[str, Any] = await client.post(f"/partners/{found['peer_id']}/confirm")
+        return answer
+
+    answer = ask(data, as_json, work)
+    if as_json:
+        return
+    if answer["state"] == "active":
+        say(f"{answer['name']} is a partner now.", style="green")
+    else:
+        say(f"Confirmed here. {answer['name']} has not confirmed yet; it gets nothing until then.")
+
+
+@app.command("remove")
+def remove(
+    partner: Annotated[str, typer.Argument(help="Name or identity.")],
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit record.")],
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """End a partnership at once; only a new invitation can bring it back."""
+
+    async def work() -> dict[str, Any]:
+        async with Client.open(data) as client:
+            found = await find_partner(client, partner)
+            answer: dict[str, Any] = await client.delete(
+                f"/partners/{found['peer_id']}", {"reason": reason}
+            )
+            return answer
+
+    answer = run(work(), as_json=as_json)
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"{answer['name']} is no partner any more. It was asked to delete what it holds of us;")
+        say("deletion at the other side cannot be forced.")

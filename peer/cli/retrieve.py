@@ -1,0 +1,68 @@
+"""Fetch a study from a partner, verified instance by instance."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from peer.cli.client import Client, run
+from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose
+from peer.cli.output import CommandError, console, print_json, say
+from peer.cli.partners import find_partner
+
+NAME = "retrieve"
+
+POLL_S: Final = 0.2
+"""How often the progress is asked for."""
+
+
+def command(
+    study: Annotated[str, typer.Argument(help="Study Instance UID, as `search` prints it.")],
+    facility: Annotated[str, typer.Option("--from", help="The partner: name or identity.")],
+    purpose: Purpose = "TREAT",
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the study; an interrupted retrieval goes on when it is asked for again."""
+
+    async def conversation() -> dict[str, Any]:
+        async with Client.open(data) as client:
+            partner = await find_partner(client, facility)
+            return await fetch(client, partner["peer_id"], study, purpose, quiet=as_json)
+
+    status = run(conversation(), as_json=as_json)
+    if as_json:
+        print_json(status)
+    if status["state"] != "complete":
+        raise CommandError(
+            status.get("code") or "retrieval-failed",
+            status["sentence"],
+            status.get("remedy", ""),
+            as_json=False,
+        )
+    if not as_json:
+        say(f"{status['sentence']}. The receipt is in both facilities' records.", style="green")
+
+
+async def fetch(
+    client: Client, peer_id: str, study: str, purpose: str, *, quiet: bool
+) -> dict[str, Any]:
+    """Ask for a study, show how far it is, and return the last status of the retrieval."""
+    asked = {"peer_id": peer_id, "study_instance_uid": study, "purpose": purpose}
+    status: dict[str, Any] = await client.post("/retrievals", asked)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
+        task = progress.add_task("Fetching and verifying", total=None)
+        while status["state"] not in {"complete", "failed", "refused", "revoked"}:
+            progress.update(task, completed=status.get("bytes", 0), total=status.get("bytes_total"))
+            await asyncio.sleep(POLL_S)
+            status = await client.get(f"/retrievals/{status['retrieval_id']}")
+    return status

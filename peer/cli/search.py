@@ -1,0 +1,72 @@
+"""Search every facility for a person's studies, by name and birth date or by identifier."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from peer.cli.client import ask
+from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose
+from peer.cli.output import CommandError, day, print_table, say
+
+NAME = "search"
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="'Family^Given' or 'Family, Given'.")] = "",
+    birth_date: Annotated[str, typer.Option("--birth-date", help="YYYY-MM-DD.")] = "",
+    sex: Annotated[str, typer.Option(help="M, F or O.")] = "",
+    identifier: Annotated[
+        list[str] | None, typer.Option("--id", help="ISSUER/VALUE; may be given several times.")
+    ] = None,
+    purpose: Purpose = "TREAT",
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Print one merged list and the coverage line."""
+    question = {
+        "name": name,
+        "birth_date": birth_date.replace("-", ""),
+        "sex": sex,
+        "identifiers": [parse_identifier(text) for text in identifier or []],
+        "purpose": purpose,
+    }
+    answer = ask(data, as_json, lambda client: client.post("/search", question))
+    if not as_json:
+        show(answer)
+
+
+def parse_identifier(text: str) -> dict[str, str]:
+    """Return {"issuer", "value"} of 'ISSUER/VALUE'."""
+    issuer, slash, value = text.rpartition("/")
+    if not slash or not issuer or not value:
+        raise CommandError(
+            "bad-identifier",
+            "An identifier is written ISSUER/VALUE.",
+            "Example: --id urn:oid:1.2.3/123456",
+        )
+    return {"issuer": issuer, "value": value}
+
+
+def show(answer: dict[str, Any]) -> None:
+    """Print a search's answer as a table and its coverage line."""
+    rows = [
+        (
+            result["facility"]["name"],
+            day(result["study_date"]),
+            "/".join(result["modalities"]),
+            result["description"],
+            result["patient"]["name"],
+            f"{result['match']['tier']}: {'; '.join(result['match']['reasons'])}",
+            result["study_instance_uid"],
+        )
+        for result in answer["results"]
+    ]
+    if rows:
+        print_table(
+            ("Facility", "Date", "Modality", "Description", "Patient", "Match", "Study"), rows
+        )
+    else:
+        say("None found at the searched facilities.")
+    say(answer["coverage"]["sentence"], style="bold")

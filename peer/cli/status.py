@@ -1,0 +1,36 @@
+"""Show what the node holds, whom it is connected to, and what needs attention."""
+
+from __future__ import annotations
+
+from peer.cli.client import ask
+from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
+from peer.cli.output import instant, print_table, say
+
+NAME = "status"
+
+
+def command(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Print the node's state."""
+    answer = ask(data, as_json, lambda client: client.get("/status"))
+    if as_json:
+        return
+    say(f"{answer['facility']['name']}  ({answer['facility']['peer_id'][:16]})", style="bold")
+    say(f"Running since {instant(answer['started_at'])}, version {answer['version']}")
+    say(f"{answer['studies']} studies, {answer['instances']} instances")
+    say(f"Journal: {answer['journal']['live']} entries live, batch {answer['journal']['batch']}")
+    if answer["partners"]:
+        print_table(
+            ("Partner", "State", "Connected", "Last confirmed", "Digests"),
+            (
+                (
+                    partner["name"],
+                    partner["state"],
+                    "yes" if partner["connected"] else "no",
+                    instant(partner["last_confirmed_at"]),
+                    partner["digests"],
+                )
+                for partner in answer["partners"]
+            ),
+        )
+    for warning in answer["warnings"]:
+        say(f"Warning: {warning}", style="yellow")

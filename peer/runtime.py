@@ -1,0 +1,326 @@
+"""The composition root: builds every room of the node once and runs them in one task group.
+
+Nothing else knows more than its neighbours: what a lower room needs of a higher one is passed in
+here, as a function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Final
+
+import structlog
+
+from peer.access import Access
+from peer.audit import Actor, Audit, AuditEvent
+from peer.clock import Clock, SystemClock
+from peer.config import Settings, load
+from peer.consents import Consents
+from peer.dimse import DicomListener
+from peer.errors import AlreadyRunning
+from peer.federation import FederationListener, PairingListener
+from peer.gossip import Gossip
+from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database, studies
+from peer.index.database import Tx
+from peer.index.partners import REMOVED
+from peer.ingest import Ingest
+from peer.keys import NodeKeys, find_root_key
+from peer.keys import load as load_keys
+from peer.link import Links
+from peer.notify import Notify
+from peer.partners import Partners
+from peer.people import Link, People
+from peer.publish import Publish
+from peer.report import Report
+from peer.retention import Retention
+from peer.retrieve import Retrieve
+from peer.search import Search
+from peer.store import Store
+from peer.web.listeners import start_socket, start_tcp
+from peer.web.services import Services
+from protocol.digest import labels
+from protocol.identifiers import PeerId
+from protocol.messages import Evaluate
+
+RUN: Final = "run"
+"""Folder below the data directory for what exists only while the node runs."""
+ADDRESSES: Final = "addresses.json"
+LOCK: Final = "node.lock"
+SOCKET: Final = "node.sock"
+
+_log = structlog.get_logger()
+
+NODE: Final = Actor(name="node", kind="node", roles=frozenset())
+"""Who does what nobody asked for: starting, stopping, publishing."""
+
+
+async def run(data: Path) -> None:
+    """Run the node of `data` until SIGTERM or SIGINT; raise NodeError if it cannot start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with start(data):
+        await stop.wait()
+
+
+async def first_link(data: Path) -> Link:
+    """Return the one-time link that signs in whoever has made the node of `data`."""
+    settings, clock = load(data), SystemClock()
+    with _only_one(data):
+        keys = load_keys(data, settings)
+        async with AsyncExitStack() as stack:
+            db = await _open(stack, data / "index.db", keys)
+            audit = await Audit.open(db, clock, keys.audit_key)
+            people = People(db, clock, settings.people, keys.pseudonym_key)
+            actor = people.os_user(os.getuid())
+            await audit.record(AuditEvent("init", "success", actor))
+            return await people.make_link(actor)
+
+
+@asynccontextmanager
+async def start(data: Path, clock: Clock | None = None) -> AsyncIterator[Services]:
+    """Run the node of `data` for as long as the context lasts."""
+    settings = load(data)
+    clock = clock or SystemClock()
+    with _only_one(data):
+        keys = load_keys(data, settings)
+        async with AsyncExitStack() as stack:
+            db = await _open(stack, data / "index.db", keys)
+            partners_db = await _open(stack, data / "partners.db", None)
+            services = await _build(data, settings, keys, clock, db, partners_db)
+            await _recover(services)
+            async with _listening(data, services), _working(services):
+                await services.audit.record(AuditEvent("start", "success", NODE))
+                services.health.ready = True
+                _log.info("node-started", peer_id=keys.peer_id.hex())
+                yield services
+                services.health.ready = False
+                await services.audit.record(AuditEvent("stop", "success", NODE))
+
+
+async def _open(stack: AsyncExitStack, path: Path, keys: NodeKeys | None) -> Database:
+    """Open the index if `keys` are given, and the partners' batches if not."""
+    if keys is not None:
+        database = await Database.open(path, keys.index_key, INDEX_MIGRATIONS)
+    else:
+        database = await Database.open(path, None, PARTNERS_MIGRATIONS)
+    stack.push_async_callback(database.close)
+    return database
+
+
+async def _build(
+    data: Path,
+    settings: Settings,
+    keys: NodeKeys,
+    clock: Clock,
+    db: Database,
+    partners_db: Database,
+) -> Services:
+    """Build every room and tie them together; nothing runs yet."""
+    store = Store(data / "store")
+    audit = await Audit.open(db, clock, keys.audit_key)
+    people = People(db, clock, settings.people, keys.pseudonym_key)
+    partners = Partners(db, keys, clock)
+    consents = Consents(db, clock)
+    access = Access(db, clock)
+    ingest = Ingest(db, store, keys.store_key, clock, settings)
+    links = Links(keys, partners, clock)
+    gossip = Gossip(db, partners_db, links, keys, clock, partners=partners, labels=labels)
+    publish = Publish(db, keys, clock, partners.active, gossip.appended, settings)
+    search = Search(
+        db,
+        partners_db,
+        keys,
+        links,
+        clock,
+        settings=settings,
+        partners=partners.active,
+        coverage=gossip.coverage,
+    )
+    retrieve = Retrieve(
+        db=db,
+        store=store,
+        keys=keys,
+        access=access,
+        partners=partners,
+        links=links,
+        ingest=ingest,
+        prior=search.prior,
+        clock=clock,
+        settings=settings,
+    )
+
+    def withdraw_in(tx: Tx, study_instance_uid: str) -> None:
+        study = studies.get(tx, study_instance_uid)
+        if study is not None:
+            studies.hold(tx, study_instance_uid, held_back=True)
+            publish.apply_in(tx, study.patient)
+
+    retention = Retention(db, ingest, clock, settings, withdraw_in)
+    notify = Notify(
+        db=db,
+        keys=keys,
+        access=access,
+        partners=partners,
+        links=links,
+        clock=clock,
+        settings=settings,
+    )
+    report = Report(db, clock, settings, gossip.acknowledged, partners.active)
+
+    async def partner_changed(peer_id: PeerId, state: str) -> None:
+        await publish.partner_changed(peer_id, state)
+        if state == REMOVED:
+            await gossip.forget(peer_id)
+            await search.forget_partner(peer_id)
+
+    ingest.on_settled(publish.study_changed)
+    consents.apply_with(publish.apply_in)
+    consents.on_change(publish.written)
+    partners.on_change(partner_changed)
+    gossip.on_withdrawn(search.forget)
+    links.handle(Evaluate, search.evaluate)
+    links.serve_packs(retrieve.origin.read_range)
+    return Services(
+        db=db,
+        partners_db=partners_db,
+        settings=settings,
+        keys=keys,
+        clock=clock,
+        audit=audit,
+        people=people,
+        partners=partners,
+        consents=consents,
+        ingest=ingest,
+        publish=publish,
+        search=search,
+        retrieve=retrieve,
+        notify=notify,
+        retention=retention,
+        report=report,
+        gossip=gossip,
+        links=links,
+        access=access,
+    )
+
+
+async def _recover(services: Services) -> None:
+    """Bring what the last run left behind into order before anybody can ask for anything."""
+    await services.ingest.recover()
+    await services.partners.load()
+    await services.gossip.load()
+
+
+@asynccontextmanager
+async def _working(services: Services) -> AsyncIterator[None]:
+    """Run what works by itself; what fails for good ends the node rather than half of it."""
+    rooms = (
+        services.ingest,
+        services.publish,
+        services.partners,
+        services.links,
+        services.gossip,
+        services.retrieve,
+        services.notify,
+    )
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(room.run()) for room in rooms]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@asynccontextmanager
+async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
+    """Open every listener, record where each really is, and close all in the end."""
+    settings, addresses = services.settings, services.addresses
+    services.health.started_at = services.clock.now()
+    services.health.warnings.extend(_warnings(data))
+    async with AsyncExitStack() as stack:
+        federation = FederationListener(
+            services.keys,
+            services.partners,
+            services.links,
+            services.retrieve.origin.read_range,
+            host=settings.federation.host,
+            port=settings.federation.port,
+        )
+        port = await federation.start()
+        stack.push_async_callback(federation.stop)
+        host = settings.federation.host
+        addresses.federation_url = settings.federation.public_url or f"https://{host}:{port}"
+        pairing = PairingListener(
+            services.keys,
+            services.partners,
+            host=settings.pairing.host,
+            port=settings.pairing.port,
+        )
+        port = await pairing.start()
+        stack.push_async_callback(pairing.stop)
+        host = settings.pairing.host
+        addresses.pairing_url = settings.pairing.public_url or f"https://{host}:{port}"
+        stack.push_async_callback(services.ingest.close)
+        if settings.dicom.enabled:
+            dicom = DicomListener(settings, services.ingest, asyncio.get_running_loop())
+            await dicom.start()
+            stack.push_async_callback(dicom.stop)
+            addresses.dicom_port = dicom.port
+        addresses.local_url, stop = await start_tcp(services)
+        stack.push_async_callback(stop)
+        socket, stop = await start_socket(services, data / RUN / SOCKET)
+        stack.push_async_callback(stop)
+        addresses.socket = str(socket)
+        addresses.pid = os.getpid()
+        stack.enter_context(_recorded(data, services))
+        yield
+
+
+@contextlib.contextmanager
+def _recorded(data: Path, services: Services) -> Iterator[None]:
+    path = data / RUN / ADDRESSES
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(asdict(services.addresses), indent=2) + "\n")
+    draft.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Hold the lock of the data directory; raise AlreadyRunning if another process holds it."""
+    folder = data / RUN
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        _take(lock, data)
+        yield
+
+
+def _take(lock: IO[str], data: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise AlreadyRunning(
+            f"A node is running on {data} already. Stop it first, or choose another directory."
+        ) from error
+
+
+def _warnings(data: Path) -> Iterator[str]:
+    if find_root_key(data) is not None:
+        yield (
+            "The root key stands in the data directory: whoever copies that can become this "
+            "facility. Move it to where the node cannot read it."
+        )
