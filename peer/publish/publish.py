@@ -136,7 +136,7 @@ class Publish:
                 await self._catch_up()
             except (NodeError, Refusal) as error:
                 # A full disk or a halted journal: tried again until someone has helped.
-                _log.warning("publish-interrupted", reason=str(error))
+                _log.warning("publish-interrupted", reason=type(error).__name__)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_AGAIN_S)
             self._wake.clear()
