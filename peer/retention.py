@@ -47,6 +47,8 @@ def locked_until(start: dt.date, months: int) -> dt.date:
     """Return the last day of a period of `months` after `start`."""
     months += start.month - 1
     year, month = start.year + months // _MONTHS_PER_YEAR, months % _MONTHS_PER_YEAR + 1
+    if year >= dt.MAXYEAR:  # A mistyped Study Date; whoever releases it will see why.
+        return dt.date(dt.MAXYEAR - 1, _MONTHS_PER_YEAR, 31)
     try:
         return dt.date(year, month, start.day)
     except ValueError:  # No such day in that month: the period ends on the day after.
