@@ -1,0 +1,298 @@
+"""Real nodes in real processes: each made by `openpriors init` and started by `openpriors run`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+Found = TypeVar("Found")
+
+START_TIMEOUT_S = 40
+"""A node starts in about a second; on a busy machine it may need many."""
+STOP_TIMEOUT_S = 20
+WAIT_S = 30
+COMMAND_TIMEOUT_S = 60
+POLL_S = 0.1
+LOG_LINES_SHOWN = 30
+
+NAMES = ("Northgate General Hospital", "Lakeside Imaging Centre", "St. Brigid University Hospital")
+ISSUERS = ("urn:oid:2.999.1.1", "urn:oid:2.999.1.2", "urn:oid:2.999.1.3")
+"""2.999 is the arc that X.660 keeps for examples."""
+
+
+class CommandFailed(AssertionError):
+    """A command ended with another status than 0; the text has all that it said."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One facility: its data directory, its root key, and the process that runs it, if any."""
+
+    name: str
+    data: Path
+    root_key: Path
+    issuer: str
+    process: subprocess.Popen[bytes] | None = None
+    addresses: dict[str, Any] = field(default_factory=dict)
+
+    # -- its life -------------------------------------------------------------------------------
+
+    @property
+    def log(self) -> Path:
+        return self.data.with_name(f"{self.data.name}.log")
+
+    def init(self, *more: str) -> str:
+        """Make the node on ports that are free now; return what the command said."""
+        local, federation, pairing, dicom = free_ports(4)
+        return self.run(
+            "init", "--name", self.name, "--root-key", str(self.root_key),
+            "--public-host", "127.0.0.1", "--federation-host", "127.0.0.1",
+            "--default-issuer", self.issuer,
+            "--local-port", str(local), "--federation-port", str(federation),
+            "--pairing-port", str(pairing), "--dicom-port", str(dicom), *more,
+        )  # fmt: skip
+
+    def start(self, **environment: str) -> None:
+        """Start the process and wait until the node says that it is ready."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "peer", "run", "--data", str(self.data)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **environment},
+            )
+        wait_until(
+            self._is_ready, f"{self.name} did not start", START_TIMEOUT_S, more=self.log_lines
+        )
+
+    def _is_ready(self) -> bool:
+        process = self.process
+        assert process is not None
+        assert process.poll() is None, f"{self.name} ended at once:\n{self.log_lines()}"
+        with suppress(OSError, ValueError, KeyError):
+            addresses = json.loads((self.data / "run" / "addresses.json").read_text())
+            if addresses["pid"] == process.pid:
+                self.addresses = addresses
+                status, _ = self.api("GET", "/status")
+                return status == http.HTTPStatus.OK
+        return False
+
+    def stop(self) -> int | None:
+        """Stop as an operator does (SIGTERM) and return the exit status."""
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            pytest.fail(f"{self.name} did not stop on SIGTERM:\n{self.log_lines()}")
+
+    def kill(self) -> None:
+        """End the process without any warning (SIGKILL)."""
+        process, self.process = self.process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def log_lines(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-LOG_LINES_SHOWN:])
+
+    # -- talking to it --------------------------------------------------------------------------
+
+    @property
+    def local_url(self) -> str:
+        return str(self.addresses["local_url"])
+
+    @property
+    def federation_url(self) -> str:
+        return str(self.addresses["federation_url"])
+
+    @property
+    def dicom_port(self) -> int:
+        return int(self.addresses["dicom_port"])
+
+    @property
+    def peer_id(self) -> str:
+        return str(self.get("/status")["facility"]["peer_id"])
+
+    def run(self, *arguments: str) -> str:
+        """Run `openpriors VERB ...` on this node and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "peer", *arguments],
+            env={**os.environ, "OPENPRIORS_DATA": str(self.data), "COLUMNS": "200"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            shown = " ".join(arguments)
+            raise CommandFailed(
+                f"openpriors {shown}: status {done.returncode}\n{done.stdout}{done.stderr}"
+                f"\n--- log\n{self.log_lines()}"
+            )
+        return done.stdout
+
+    def run_json(self, *arguments: str) -> Any:
+        """Run a verb with --json and return its answer."""
+        return json.loads(self.run(*arguments, "--json"))
+
+    def api(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        content_type: str = "application/json",
+    ) -> tuple[int, Any]:
+        """Ask the API over the Unix socket; return the status and the JSON answer."""
+        connection = _UnixConnection(str(self.addresses["socket"]))
+        try:
+            content = body if isinstance(body, bytes) or body is None else json.dumps(body)
+            headers = {} if body is None else {"Content-Type": content_type}
+            connection.request(method, f"/api/v1{path}", body=content, headers=headers)
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> Any:
+        """Return the answer to a GET that must succeed."""
+        return self._must("GET", path, None)
+
+    def post(self, path: str, body: object = None) -> Any:
+        """Return the answer to a POST of JSON that must succeed."""
+        return self._must("POST", path, {} if body is None else body)
+
+    def store(self, instance: bytes) -> Any:
+        """Store one DICOM instance and return its outcome."""
+        status, answer = self.api("POST", "/instances", instance, content_type="application/dicom")
+        assert status < http.HTTPStatus.BAD_REQUEST, f"not stored: {answer}"
+        return answer
+
+    def token(self, *roles: str, name: str = "tests", purpose: str = "TREAT") -> str:
+        """Return a new bearer token for the TCP listener."""
+        wanted = {"name": name, "roles": list(roles) or ["clinician"], "purpose": purpose}
+        return str(self.post("/tokens", wanted)["bearer"])
+
+    def partner(self, other: Node) -> dict[str, Any]:
+        """Return what this node says of another one."""
+        wanted = other.peer_id
+        partners: list[dict[str, Any]] = self.get("/partners")["partners"]
+        return next(each for each in partners if each["peer_id"] == wanted)
+
+    def _must(self, method: str, path: str, body: object) -> Any:
+        status, answer = self.api(method, path, body)
+        assert status < http.HTTPStatus.BAD_REQUEST, f"{method} {path}: {status} {answer}"
+        return answer
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("node", timeout=COMMAND_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@dataclass(slots=True)
+class Nodes:
+    """Makes nodes, and stops whatever it has made."""
+
+    folder: Path
+    made: list[Node] = field(default_factory=list)
+
+    def __call__(self, count: int = 1, *, started: bool = True) -> list[Node]:
+        """Return `count` new nodes, initialised and, unless told otherwise, running."""
+        fresh = [self._new(len(self.made) + index) for index in range(count)]
+        for node in fresh:
+            self.made.append(node)
+            node.init()
+            if started:
+                node.start()
+        return fresh
+
+    def _new(self, number: int) -> Node:
+        name, issuer = NAMES[number % len(NAMES)], ISSUERS[number % len(ISSUERS)]
+        if number >= len(NAMES):
+            name = f"{name} {number // len(NAMES) + 1}"
+        folder = self.folder / f"facility-{number + 1}"
+        folder.mkdir()
+        return Node(name, folder / "data", folder / "root.key", issuer)
+
+    def stop(self) -> None:
+        """Kill what still runs: a test that cares about a clean end stops its nodes itself."""
+        for node in self.made:
+            node.kill()
+
+
+def pair(one: Node, other: Node) -> None:
+    """Make two running nodes partners as their operators would, and wait for their link."""
+    invitation = one.run_json("invite")["invitation"]
+    joined = other.run_json("join", invitation)
+    waiting = one.partner(other)
+    assert joined["words"] == waiting["words"], "the two screens show different words"
+    one.run("partners", "confirm", other.peer_id)
+    other.run("partners", "confirm", one.peer_id)
+    for here, there in ((one, other), (other, one)):
+        wait_until(
+            lambda here=here, there=there: (
+                here.partner(there)["connected"] and here.partner(there)["last_confirmed_at"]
+            ),
+            f"{here.name} is not connected to {there.name}",
+            more=here.log_lines,
+        )
+
+
+def wait_until(
+    question: Callable[[], Found],
+    otherwise: str,
+    timeout_s: float = WAIT_S,
+    *,
+    more: Callable[[], str] | None = None,
+) -> Found:
+    """Return the first true answer to `question`; fail with `otherwise` if none comes in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(otherwise + (f"\n{more()}" if more else ""))
+        time.sleep(POLL_S)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that were free a moment ago, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
