@@ -61,6 +61,12 @@ class Facility:
     def follow(self, origin, batches):
         return store(self.partners, origin.peer_id, origin.node_key, batches, labels_of)
 
+    def catch_up(self, origin):
+        """Follow, answer by answer, to the end of what `origin` has."""
+        while self.held(origin).head() != origin.head():
+            head = self.held(origin).head()
+            assert self.follow(origin, origin.batches(head.batch + 1 if head else 0)).error is None
+
     def held(self, origin):
         tx = self.index if origin.peer_id == self.peer_id else self.partners
         return Held(tx, origin.peer_id)
