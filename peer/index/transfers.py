@@ -177,6 +177,12 @@ def retrievals(tx: Tx, limit: int) -> tuple[RetrievalRow, ...]:
     return tuple(_retrieval(row) for row in tx.execute(query, (limit,)))
 
 
+def retrievals_of(tx: Tx, study_instance_uid: str) -> tuple[RetrievalRow, ...]:
+    """Return every retrieval of a study, oldest first."""
+    query = "SELECT * FROM retrievals WHERE study_instance_uid = ? ORDER BY started_at"
+    return tuple(_retrieval(row) for row in tx.execute(query, (study_instance_uid,)))
+
+
 def unfinished(tx: Tx) -> tuple[RetrievalRow, ...]:
     """Return the retrievals to go on with, oldest first."""
     query = "SELECT * FROM retrievals WHERE state IN (?, ?, ?) ORDER BY started_at, retrieval_id"

@@ -23,6 +23,7 @@ from peer.partners import Partner, Partners
 from peer.retrieve.leave import Links, Prior, Unreachable
 from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
 from peer.retrieve.origin import Origin
+from peer.retrieve.receipts import receipts_of
 from peer.retrieve.recipient import Attempt, Recipient
 from peer.retrieve.status import Retrieval
 from peer.store import Store, unwrap_pack_key, unwrap_study_key
@@ -128,6 +129,11 @@ class Retrieve:
         """Return the latest retrievals, newest first."""
         rows = await self._db.read(lambda tx: transfers.retrievals(tx, LISTED))
         return [self._seen(row) for row in rows]
+
+    async def receipts(self, study_instance_uid: str) -> list[dict[str, object]]:
+        """Return the receipts for a study on either side, newest first, as the API shows them."""
+        found = await self._db.read(lambda tx: receipts_of(tx, study_instance_uid))
+        return [each.to_json(self._name(each.partner)) for each in found]
 
     async def finished(self, retrieval_id: bytes) -> Retrieval:
         """Return a retrieval once nothing more will happen to it."""

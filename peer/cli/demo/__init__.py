@@ -8,15 +8,16 @@ import signal
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.panel import Panel
 from rich.table import Table
 
-from peer.cli.demo.stage import Stage, Unexpected
-from peer.cli.demo.story import Story
 from peer.cli.output import console
+
+if TYPE_CHECKING:
+    from peer.cli.demo.story import Story
 
 NAME = "demo"
 
@@ -44,8 +45,10 @@ def command(
 
 
 async def _perform(folder: Path, json_file: Path | None, *, once: bool) -> bool:
-    stage = Stage(console)
-    story = Story(stage, folder)
+    from peer.cli.demo.stage import Stage
+    from peer.cli.demo.story import Story
+
+    story = Story(Stage(console), folder)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     telling = asyncio.create_task(_tell(story, json_file))
@@ -69,6 +72,8 @@ async def _perform(folder: Path, json_file: Path | None, *, once: bool) -> bool:
 
 
 async def _tell(story: Story, json_file: Path | None) -> bool:
+    from peer.cli.demo.stage import Unexpected
+
     ok = False
     try:
         await story.tell()

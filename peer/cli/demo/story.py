@@ -68,9 +68,9 @@ class Story:
     async def init(self) -> None:
         """Step 1: keys and names; three processes run."""
         async with self.stage.step("Three hospitals make their nodes", "init") as step:
-            for node in self.nodes.values():
-                said = await node.init()
-                expect("/login?link=" in said, f"{node.name}: init printed no one-time link")
+            said = await asyncio.gather(*(node.init() for node in self.nodes.values()))
+            for node, text in zip(self.nodes.values(), said, strict=True):
+                expect("/login?link=" in text, f"{node.name}: init printed no one-time link")
                 expect(node.root_key.exists(), f"{node.name}: the root key was not written")
             await asyncio.gather(*(node.start() for node in self.nodes.values()))
             for node in self.nodes.values():
