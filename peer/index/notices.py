@@ -27,20 +27,20 @@ class Sent:
     notice_id: bytes
     partner: PeerId
     content: NoticeContent
-    statement: Statement
     sent_at: int
     sent_by: str
     delivered_at: int | None = None
     acknowledged_at: int | None = None
     acknowledged_by: str = ""
+    acknowledgement: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
     """A notice from a partner; `sent_at` by its clock.
 
-    `acknowledgement` is the signed statement once someone here has seen it; `told_at` is when the
-    webhook had answered.
+    `acknowledged_as` is the pseudonym under which the sender is told; `told_at` is when the webhook
+    had answered.
     """
 
     notice_id: bytes
@@ -50,7 +50,7 @@ class Received:
     received_at: int
     acknowledged_at: int | None = None
     acknowledged_by: str = ""
-    acknowledgement: Statement | None = None
+    acknowledged_as: str = ""
     acknowledgement_delivered_at: int | None = None
     told_at: int | None = None
 
@@ -59,14 +59,11 @@ class Received:
 def add_sent(tx: Tx, notice: Sent) -> None:
     """Put a notice into the outbox."""
     tx.execute(
-        "INSERT INTO outbox (notice_id, partner, content, payload, signature, sent_at, sent_by)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outbox (notice_id, partner, content, sent_at, sent_by) VALUES (?, ?, ?, ?, ?)",
         (
             notice.notice_id,
             notice.partner,
             to_bytes(notice.content),
-            notice.statement.payload,
-            notice.statement.signature,
             notice.sent_at,
             notice.sent_by,
         ),
@@ -97,14 +94,17 @@ def delivered(tx: Tx, notice_id: bytes, now: int) -> None:
     tx.execute(query, (now, notice_id))
 
 
-def seen(tx: Tx, notice_id: bytes, partner: PeerId, at: int, person: str) -> bool:
+def seen(
+    tx: Tx, notice_id: bytes, partner: PeerId, acknowledgement: Statement, at: int, person: str
+) -> bool:
     """Note that a person at the partner has seen a notice; return whether this is news."""
-    query = (
-        "UPDATE outbox SET acknowledged_at = ?, acknowledged_by = ?,"
-        " delivered_at = coalesce(delivered_at, ?)"
-        " WHERE notice_id = ? AND partner = ? AND acknowledged_at IS NULL"
+    cursor = tx.execute(
+        "UPDATE outbox SET acknowledged_at = ?1, acknowledged_by = ?2, payload = ?3,"
+        " signature = ?4, delivered_at = coalesce(delivered_at, ?1)"
+        " WHERE notice_id = ?5 AND partner = ?6 AND acknowledged_at IS NULL",
+        (at, person, acknowledgement.payload, acknowledgement.signature, notice_id, partner),
     )
-    return tx.execute(query, (at, person, at, notice_id, partner)).rowcount == 1
+    return cursor.rowcount == 1
 
 
 # -- inbox ------------------------------------------------------------------------------------
@@ -136,14 +136,12 @@ def inbox(tx: Tx, limit: int) -> tuple[Received, ...]:
     return tuple(_received(row) for row in tx.execute(query, (limit,)))
 
 
-def acknowledge(
-    tx: Tx, notice_id: bytes, partner: PeerId, acknowledgement: Statement, at: int, by: str
-) -> None:
-    """Note that someone here has seen a notice, with the statement that says so."""
+def acknowledge(tx: Tx, notice: Received, at: int, by: str, pseudonym: str) -> None:
+    """Note that someone here has seen a notice."""
     tx.execute(
-        "UPDATE inbox SET acknowledged_at = ?, acknowledged_by = ?, payload = ?, signature = ?"
+        "UPDATE inbox SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_as = ?"
         " WHERE notice_id = ? AND partner = ?",
-        (at, by, acknowledgement.payload, acknowledgement.signature, notice_id, partner),
+        (at, by, pseudonym, notice.notice_id, notice.partner),
     )
 
 
@@ -179,12 +177,14 @@ def _sent(row: Row) -> Sent:
         notice_id=row["notice_id"],
         partner=PeerId(row["partner"]),
         content=_content(row),
-        statement=Statement(row["payload"], row["signature"]),
         sent_at=row["sent_at"],
         sent_by=row["sent_by"],
         delivered_at=row["delivered_at"],
         acknowledged_at=row["acknowledged_at"],
         acknowledged_by=row["acknowledged_by"],
+        acknowledgement=(
+            None if row["payload"] is None else Statement(row["payload"], row["signature"])
+        ),
     )
 
 
@@ -197,9 +197,7 @@ def _received(row: Row) -> Received:
         received_at=row["received_at"],
         acknowledged_at=row["acknowledged_at"],
         acknowledged_by=row["acknowledged_by"],
-        acknowledgement=(
-            None if row["payload"] is None else Statement(row["payload"], row["signature"])
-        ),
+        acknowledged_as=row["acknowledged_as"],
         acknowledgement_delivered_at=row["acknowledgement_delivered_at"],
         told_at=row["told_at"],
     )

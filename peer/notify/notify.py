@@ -1,0 +1,405 @@
+"""The room: a durable outbox, an inbox, acknowledgements, and the facility's own webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+
+from peer import audit
+from peer.access import Access
+from peer.audit import Actor, AuditEvent
+from peer.clock import Clock
+from peer.config import Settings
+from peer.errors import NodeError, NotFound
+from peer.index import Database, Tx, notices, patients, studies
+from peer.index.notices import Received, Sent
+from peer.keys import NodeKeys
+from peer.notify.notice import Notice, received_notice, sent_notice
+from peer.notify.webhook import NotTaken, Webhook
+from peer.partners import Partner, Partners
+from protocol.errors import Refusal
+from protocol.hashing import keyed
+from protocol.identifiers import PeerId
+from protocol.limits import NOTICE_STUDIES, PROTOCOL_VERSION
+from protocol.messages import Notice as NoticeMessage
+from protocol.messages import NoticeAcknowledged
+from protocol.notice import (
+    ACKNOWLEDGEMENT_DOMAIN,
+    NOTICE_DOMAIN,
+    AcknowledgementBody,
+    NoticeBody,
+    NoticeContent,
+    NoticeStudy,
+    open_acknowledgement,
+    open_content,
+    open_notice,
+    seal_content,
+)
+from protocol.statements import sign_statement
+
+NOTICE_ID_BYTES: Final = 16
+SECRET_BYTES: Final = 32
+PSEUDONYM_BYTES: Final = 16
+
+NAME_CHARACTERS: Final = 256
+SENTENCE_CHARACTERS: Final = 1024
+"""What `protocol.records` takes of a Name and of a Sentence."""
+
+DELIVER_S: Final = 30.0
+"""How long a partner's node may take to put a notice on its disk."""
+
+LISTED: Final = 1000
+"""Most notices of one list."""
+
+_log = structlog.get_logger()
+
+
+class Links(Protocol):
+    """What is needed of `peer.link`."""
+
+    async def request(self, peer_id: PeerId, message: object, timeout_s: float) -> object:
+        """Return the answer to a request; raise Refusal, or NodeError if there is none."""
+
+    def handle(self, kind: type, handler: Callable[..., Awaitable[object]]) -> None:
+        """Let `handler(message, partner)` answer the messages of a class."""
+
+    def on_connected(self, callback: Callable[[PeerId], None]) -> None:
+        """Have `callback` called whenever a link comes up."""
+
+
+class Notify:
+    """Sends notices to partners and keeps what they send."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        keys: NodeKeys,
+        access: Access,
+        partners: Partners,
+        links: Links,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._db = db
+        self._keys = keys
+        self._access = access
+        self._partners = partners
+        self._links = links
+        self._clock = clock
+        self._retry_s = settings.notify.retry_s
+        self._webhook = Webhook.configured(settings)
+        self._due: set[PeerId] = set()
+        self._delivery_due = asyncio.Event()
+        self._post_due = asyncio.Event()
+        links.handle(NoticeMessage, self.receive)
+        links.handle(NoticeAcknowledged, self.receive_acknowledgement)
+        links.on_connected(self._deliver_soon)
+
+    # -- what people do ---------------------------------------------------------------------
+    async def send(
+        self, peer_id: PeerId, study_instance_uids: Sequence[str], actor: Actor, message: str = ""
+    ) -> Notice:
+        """Put a notice about one patient's studies into the outbox; it is delivered from there.
+
+        Raises Refusal if the patient's consent does not let the partner know of a study, or if the
+        studies are of several patients; NotFound.
+        """
+        partner = self._partners.get(peer_id)
+        if partner is None or not partner.active:
+            raise Refusal(
+                "not-a-partner", "This facility is no partner.", "Pair with it before notifying it."
+            )
+        uids = tuple(dict.fromkeys(study_instance_uids))
+        if not 0 < len(uids) <= NOTICE_STUDIES:
+            raise Refusal(
+                "too-many-studies",
+                f"A notice is about 1 to {NOTICE_STUDIES} studies.",
+                "Send several notices.",
+            )
+        now = self._clock.now()
+
+        def work(tx: Tx) -> Sent:
+            content, patient = self._content(tx, uids, partner, actor, message)
+            notice_id = secrets.token_bytes(NOTICE_ID_BYTES)
+            row = Sent(notice_id, peer_id, content, now, actor.name)
+            notices.add_sent(tx, row)
+            for uid in uids:
+                _record(tx, "notify", actor, partner.peer_id, row.notice_id, now, uid, patient)
+            return row
+
+        row = await self._db.write(work)
+        self._deliver_soon(peer_id)
+        return sent_notice(row, partner.name)
+
+    async def acknowledge(self, notice_id: bytes, actor: Actor) -> Notice:
+        """Note that `actor` has seen a notice, and let its sender know; raise NotFound."""
+        now = self._clock.now()
+
+        def work(tx: Tx) -> Received:
+            row = notices.received(tx, notice_id)
+            if row is None:
+                raise NotFound("There is no such notice; the inbox shows all of them.")
+            if row.acknowledged_at is None:
+                notices.acknowledge(tx, row, now, actor.name, self._pseudonym(actor))
+                _record(tx, "acknowledge", actor, row.partner, notice_id, now)
+            return notices.received(tx, notice_id) or row
+
+        row = await self._db.write(work)
+        self._deliver_soon(row.partner)
+        return received_notice(row, self._name(row.partner))
+
+    async def inbox(self) -> list[Notice]:
+        """Return what partners have notified us of, newest first."""
+        rows = await self._db.read(lambda tx: notices.inbox(tx, LISTED))
+        return [received_notice(row, self._name(row.partner)) for row in rows]
+
+    async def outbox(self) -> list[Notice]:
+        """Return what we have notified partners of, newest first."""
+        rows = await self._db.read(lambda tx: notices.outbox(tx, LISTED))
+        return [sent_notice(row, self._name(row.partner)) for row in rows]
+
+    # -- what partners send -----------------------------------------------------------------
+    async def receive(self, message: NoticeMessage, partner: Partner) -> None:
+        """Put a partner's notice into the inbox; return when it is durable."""
+        now = self._clock.now()
+        body = open_notice(
+            message.statement,
+            key=partner.record.node_public,
+            author=partner.peer_id,
+            me=self._keys.peer_id,
+            now=now,
+        )
+        content = open_content(self._keys.seal_secret, body)
+        row = Received(body.notice_id, partner.peer_id, content, body.issued_at, now)
+
+        def work(tx: Tx) -> bool:
+            is_news = notices.add_received(tx, row)
+            if is_news:
+                sender = Actor(partner.name, "partner", frozenset(), facility=partner.peer_id)
+                _record(tx, "notify", sender, partner.peer_id, body.notice_id, now)
+            return is_news
+
+        if await self._db.write(work):
+            self._post_due.set()
+
+    async def receive_acknowledgement(self, message: NoticeAcknowledged, partner: Partner) -> None:
+        """Note that someone at the partner has seen our notice."""
+        now = self._clock.now()
+        body = open_acknowledgement(
+            message.statement,
+            key=partner.record.node_public,
+            author=partner.peer_id,
+            me=self._keys.peer_id,
+            now=now,
+        )
+
+        def work(tx: Tx) -> None:
+            row = notices.sent(tx, body.notice_id)
+            if row is None or row.partner != partner.peer_id:
+                raise Refusal("no-such-notice", "No such notice was sent to your facility.")
+            at = body.acknowledged_at
+            if notices.seen(tx, row.notice_id, partner.peer_id, message.statement, at, body.person):
+                someone = Actor(
+                    body.person, "partner", frozenset(), "TREAT", partner.peer_id, body.person
+                )
+                for study in row.content.studies:
+                    uid = study.study_instance_uid
+                    _record(tx, "acknowledge", someone, partner.peer_id, row.notice_id, now, uid)
+
+        await self._db.write(work)
+
+    # -- keeping it going -------------------------------------------------------------------
+    async def run(self) -> None:
+        """Deliver what waits, now, on every connection and from time to time; until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_delivering())
+            if self._webhook is not None:
+                group.create_task(self._keep_posting(self._webhook))
+
+    async def _keep_delivering(self) -> None:
+        self._due.update(partner.peer_id for partner in self._partners.active())
+        while True:
+            due, self._due = self._due, set()
+            await asyncio.gather(*(self._deliver(peer_id) for peer_id in due))
+            if not await _is_set(self._delivery_due, self._retry_s):
+                self._due.update(partner.peer_id for partner in self._partners.active())
+
+    async def _keep_posting(self, webhook: Webhook) -> None:
+        while True:
+            await self._post(webhook)
+            await _is_set(self._post_due, self._retry_s)
+
+    def _deliver_soon(self, peer_id: PeerId) -> None:
+        self._due.add(peer_id)
+        self._delivery_due.set()
+
+    async def _deliver(self, peer_id: PeerId) -> None:
+        """Bring a partner what it has not confirmed: notices first, then acknowledgements."""
+        partner = self._partners.get(peer_id)
+        if partner is None or not partner.active:
+            return
+        waiting, owed = await self._db.read(
+            lambda tx: (notices.undelivered(tx, peer_id), notices.owed(tx, peer_id))
+        )
+        for notice in waiting:
+            note = partial(notices.delivered, notice_id=notice.notice_id, now=self._clock.now())
+            if not await self._bring(partner, self._notice(notice, partner), note):
+                return
+        for seen in owed:
+            note = partial(
+                notices.acknowledgement_delivered,
+                notice_id=seen.notice_id,
+                partner=peer_id,
+                now=self._clock.now(),
+            )
+            if not await self._bring(partner, self._acknowledgement(seen), note):
+                return
+
+    async def _bring(self, partner: Partner, message: object, note: Callable[[Tx], None]) -> bool:
+        """Send one message and note that it arrived; return whether the partner can be reached."""
+        try:
+            await self._links.request(partner.peer_id, message, DELIVER_S)
+        except Refusal as refusal:
+            _log.warning("notice_refused", partner=partner.peer_id.hex(), code=refusal.code)
+            return True
+        except (NodeError, TimeoutError):
+            return False
+        await self._db.write(note)
+        return True
+
+    async def _post(self, webhook: Webhook) -> None:
+        for row in await self._db.read(notices.untold):
+            data: dict[str, str | int] = {
+                "notice_id": row.notice_id.hex(),
+                "peer_id": row.partner.hex(),
+                "studies": len(row.content.studies),
+            }
+            try:
+                await webhook.post("notice.received", row.notice_id.hex(), self._clock.now(), data)
+            except NotTaken as error:
+                _log.warning("webhook_failed", reason=str(error))
+                return
+            note = partial(
+                notices.told,
+                notice_id=row.notice_id,
+                partner=row.partner,
+                now=self._clock.now(),
+            )
+            await self._db.write(note)
+
+    # -- what is said -----------------------------------------------------------------------
+    def _content(
+        self, tx: Tx, uids: Sequence[str], partner: Partner, actor: Actor, text: str
+    ) -> tuple[NoticeContent, int]:
+        """Return what a notice says, and the patient; raise Refusal or NotFound."""
+        rows = []
+        for uid in uids:
+            row = studies.get(tx, uid)
+            if row is None:
+                raise NotFound("One of these studies is not held here.")
+            refusal = self._access.objection(tx, uid, partner, purpose=actor.purpose)
+            if refusal is not None:
+                raise refusal
+            rows.append(row)
+        patient = patients.get(tx, rows[0].patient)
+        if patient is None or any(row.patient != patient.patient for row in rows):
+            raise Refusal(
+                "several-patients",
+                "These studies are of several patients.",
+                "Send one notice for each patient.",
+            )
+        content = NoticeContent(
+            patient_name=patient.names[0][:SENTENCE_CHARACTERS] if patient.names else "",
+            birth_date=patient.birth_date,
+            sex=patient.sex,
+            studies=tuple(
+                NoticeStudy(
+                    row.study_instance_uid,
+                    row.study_date,
+                    "\\".join(row.modalities)[:NAME_CHARACTERS],
+                    row.description[:NAME_CHARACTERS],
+                )
+                for row in rows
+            ),
+            text=text[:SENTENCE_CHARACTERS],
+        )
+        return content, patient.patient
+
+    def _notice(self, row: Sent, partner: Partner) -> NoticeMessage:
+        box = seal_content(
+            partner.record.seal_public,
+            secrets.token_bytes(SECRET_BYTES),
+            row.content,
+            row.notice_id,
+        )
+        body = NoticeBody(
+            version=PROTOCOL_VERSION,
+            author=self._keys.peer_id,
+            addressee=partner.peer_id,
+            issued_at=row.sent_at,
+            notice_id=row.notice_id,
+            box=box,
+        )
+        return NoticeMessage(sign_statement(self._keys.node_seed, NOTICE_DOMAIN, body))
+
+    def _acknowledgement(self, row: Received) -> NoticeAcknowledged:
+        body = AcknowledgementBody(
+            version=PROTOCOL_VERSION,
+            author=self._keys.peer_id,
+            addressee=row.partner,
+            issued_at=self._clock.now(),
+            notice_id=row.notice_id,
+            acknowledged_at=row.acknowledged_at or 0,
+            person=row.acknowledged_as,
+        )
+        return NoticeAcknowledged(
+            sign_statement(self._keys.node_seed, ACKNOWLEDGEMENT_DOMAIN, body)
+        )
+
+    def _pseudonym(self, actor: Actor) -> str:
+        if actor.pseudonym:
+            return actor.pseudonym
+        return keyed(self._keys.pseudonym_key, actor.name.encode())[:PSEUDONYM_BYTES].hex()
+
+    def _name(self, peer_id: PeerId) -> str:
+        partner = self._partners.get(peer_id)
+        return peer_id.hex() if partner is None else partner.name
+
+
+async def _is_set(event: asyncio.Event, within_s: float) -> bool:
+    """Wait for an event and clear it; return False if it is not set within that time."""
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    event.clear()
+    return True
+
+
+def _record(
+    tx: Tx,
+    action: str,
+    actor: Actor,
+    partner: PeerId,
+    notice_id: bytes,
+    now: int,
+    study_instance_uid: str = "",
+    patient: int | None = None,
+) -> None:
+    event = AuditEvent(
+        action=action,
+        outcome="success",
+        actor=actor,
+        patient="" if patient is None else str(patient),
+        study_instance_uid=study_instance_uid,
+        partner=partner,
+        detail={"notice": notice_id.hex()},
+    )
+    audit.append(tx, event, now)

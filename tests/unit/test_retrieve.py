@@ -1,0 +1,291 @@
+"""Retrieval between two facilities with real databases and stores."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from peer.errors import NotFound
+from peer.index import packs, studies, transfers
+from peer.link import NotConnected
+from protocol.errors import Refusal
+from protocol.manifest import CHUNK_BYTES
+from tests.facilities import CLINICIAN, OFFICER, everyone_shares
+from tests.transfers import STUDY, files_below, hospitals, ready
+
+
+@pytest.fixture
+async def pair(tmp_path):
+    async with hospitals(tmp_path, "Alice", "Bob") as opened:
+        yield opened
+
+
+async def test_a_study_arrives_byte_for_byte_with_a_receipt_on_both_sides(pair):
+    alice, bob = pair
+    files = await ready(alice, bob)
+    done = await alice.fetch(bob)
+
+    assert done.sentence == "3/3 instances verified"
+    assert done.state == "complete"
+    assert await alice.kept() == files
+    study = await alice.db.read(lambda tx: studies.get(tx, STUDY))
+    assert study.origin == bob.peer_id
+    (receipt,) = await alice.actions("receipt")
+    assert receipt["outcome"] == "success"
+    (theirs,) = await bob.actions("receipt")
+    assert theirs["detail"]["says"] == "3/3 instances verified"
+    (grant,) = await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))
+    assert grant.receipt == done.row.receipt
+    assert done.to_json()["receipt"]["delivered_at"] is not None
+    for facility in pair:
+        assert (await facility.audit.verify()).ok
+
+
+async def test_what_is_stored_is_the_origins_ciphertext_unchanged(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+    await alice.fetch(bob)
+    theirs, ours = bob.store.sizes(), alice.store.sizes()
+    assert ours == theirs
+    for pack_id, size in theirs.items():
+        assert alice.store.read_range(pack_id, 0, size) == bob.store.read_range(pack_id, 0, size)
+    wrapped = await alice.db.read(lambda tx: packs.wrapped_study_key(tx, STUDY))
+    assert wrapped != await bob.db.read(lambda tx: packs.wrapped_study_key(tx, STUDY))
+
+
+async def test_a_study_that_is_held_costs_one_round_trip(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+    await alice.fetch(bob)
+    fetched, asked = alice.links.bytes, len(alice.links.requests)
+    again = await alice.fetch(bob)
+    assert again.sentence == "3/3 instances verified"
+    assert alice.links.bytes == fetched, "bytes were fetched again"
+    assert alice.links.requests[asked:] == ["GrantRequest", "ReceiptMessage"]
+
+
+@pytest.mark.parametrize("cut_after", [1, 2, 4])
+async def test_a_retrieval_goes_on_after_a_restart_of_either_side(tmp_path, cut_after):
+    """Interrupted after a number of ranges, both nodes stopped: only what is missing is fetched."""
+    async with hospitals(tmp_path, "Alice", "Bob", transfer={"parallel_ranges": 2}) as pair:
+        alice, bob = pair
+        files = await ready(alice, bob, count=6, size=1_500_000)
+
+    async def break_off(path, start, data):
+        if len(alice.links.ranges) > cut_after:
+            raise NotConnected("the line broke")
+        return data
+
+    alice.links.meddle = break_off
+    async with alice.open(tmp_path / "Alice"), bob.open(tmp_path / "Bob"):
+        started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+        await until(alice, started, "waiting")
+        assert not await alice.db.read(lambda tx: studies.get(tx, STUDY)), "shown incomplete"
+    assert alice.links.bytes > 0
+    alice.links.meddle = None
+    async with alice.open(tmp_path / "Alice"), bob.open(tmp_path / "Bob"):
+        alice.links.connect(bob)
+        await until(alice, started, "complete")
+        assert await alice.kept() == files
+        assert alice.links.bytes == sum(bob.store.sizes().values()), "something was fetched twice"
+        assert (await bob.actions("receipt"))[-1]["detail"]["outcome"] == "verified"
+
+
+async def until(facility, retrieval, state):
+    async with asyncio.timeout(20):
+        while (await facility.retrieve.status(retrieval.retrieval_id)).state != state:  # noqa: ASYNC110 - polled as a page polls it
+            await asyncio.sleep(0.02)
+
+
+async def test_a_flipped_byte_costs_one_chunk(pair):
+    alice, bob = pair
+    files = await ready(alice, bob, count=2, size=1_500_000)
+    flipped = []
+
+    async def flip(path, start, data):
+        if flipped or len(data) <= CHUNK_BYTES:
+            return data
+        flipped.append(start)
+        return data[:5] + bytes([data[5] ^ 1]) + data[6:]
+
+    alice.links.meddle = flip
+    done = await alice.fetch(bob)
+    assert done.state == "complete"
+    assert await alice.kept() == files
+    assert flipped
+    extra = alice.links.bytes - sum(bob.store.sizes().values())
+    assert extra == CHUNK_BYTES
+
+
+async def test_a_chunk_that_stays_wrong_ends_in_a_receipt_that_names_what_is_missing(pair):
+    alice, bob = pair
+    await ready(alice, bob, count=3, size=100_000)
+    spoilt = []
+
+    async def spoil(path, start, data):
+        if not spoilt:
+            spoilt.append(start)
+        return bytes(len(data)) if start <= spoilt[0] < start + len(data) else data
+
+    alice.links.meddle = spoil
+    done = await alice.fetch(bob)
+    assert done.state == "failed"
+    receipt = done.receipt
+    assert receipt.outcome == "incomplete"
+    assert receipt.verified + len(receipt.missing) == receipt.instances == 3
+    assert "instances verified" in done.sentence
+    assert alice.store.sizes() == alice.store.incoming() == {}
+    (theirs,) = await bob.actions("receipt")
+    assert "missing" in theirs["detail"]["says"]
+
+
+async def test_a_grant_that_expires_under_way_is_renewed(pair):
+    alice, bob = pair
+    files = await ready(alice, bob, count=4, size=1_500_000)
+
+    async def take_long(path, start, data):
+        alice.clock.advance(600)
+        return data
+
+    alice.links.meddle = take_long
+    done = await alice.fetch(bob)
+    assert done.state == "complete"
+    assert await alice.kept() == files
+    assert len(await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))) > 1
+
+
+async def test_a_study_that_has_grown_is_fetched_as_a_difference(pair):
+    alice, bob = pair
+    files = await ready(alice, bob)
+    await alice.fetch(bob)
+    first = alice.links.bytes
+    files |= await bob.scan(first=4, count=2)
+    await everyone_shares(alice, bob)
+    done = await alice.fetch(bob)
+    assert done.sentence == "5/5 instances verified"
+    assert done.row.manifest_version == 2
+    assert await alice.kept() == files
+    assert alice.links.bytes == sum(bob.store.sizes().values())
+    assert alice.links.bytes > first
+
+
+async def test_a_granted_version_stays_servable_while_the_study_grows(pair):
+    alice, bob = pair
+    await ready(alice, bob, count=4, size=1_500_000)
+    grown = []
+
+    async def grow(path, start, data):
+        if not grown:
+            grown.append(start)
+            await bob.scan(first=5, count=1)
+        return data
+
+    alice.links.meddle = grow
+    done = await alice.fetch(bob)
+    assert done.sentence == "4/4 instances verified"
+    assert done.row.manifest_version == 1
+
+
+async def test_revoked_in_mid_transfer_nothing_stays_and_the_receipt_says_so(pair, tmp_path):
+    alice, bob = pair
+    await bob.scan(count=6, size=1_500_000)
+    directive = await bob.consent()
+    await everyone_shares(alice, bob)
+    await alice.finds()
+    served, one_by_one = [], asyncio.Lock()
+
+    async def revoke(path, start, data):
+        async with one_by_one:
+            served.append(data)
+            if len(served) == 2:
+                await bob.consents.revoke(directive.directive_id, "changed her mind", OFFICER)
+        return data
+
+    alice.links.meddle = revoke
+    done = await alice.fetch(bob)
+    assert done.state == "revoked"
+    assert done.row.code == "revoked"
+    assert done.receipt.outcome == "destroyed"
+    assert len(served) < 9, "ranges went on after the revocation"
+    assert alice.store.sizes() == alice.store.incoming() == {}
+    assert not any(served[0][:64] in data for data in files_below(tmp_path / "Alice").values())
+    (theirs,) = await bob.actions("receipt")
+    assert theirs["detail"]["outcome"] == "destroyed"
+    assert [each["outcome"] for each in await bob.actions("release")] == ["refused"]
+
+
+async def test_no_grant_without_a_digest_that_was_opened(pair):
+    alice, bob = pair
+    await bob.scan()
+    done = await alice.fetch(bob)
+    assert done.state == "refused"
+    assert done.row.code == "not-published"
+    assert done.receipt is None
+
+
+async def test_only_a_clinician_is_granted_anything(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+    done = await alice.fetch(bob, actor=OFFICER)
+    assert (done.state, done.row.code) == ("refused", "role")
+    (refused,) = await bob.actions("grant-refused")
+    assert refused["detail"]["code"] == "role"
+
+
+async def test_a_purpose_outside_the_consent_is_refused_at_the_origin(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+    research = CLINICIAN.__class__("dr.grey", "person", frozenset({"clinician"}), "HRESCH")
+    done = await alice.fetch(bob, actor=research)
+    assert (done.state, done.row.code) == ("refused", "purpose")
+    assert done.row.remedy
+
+
+async def test_a_study_held_back_after_publication_is_refused(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+    await bob.db.write(lambda tx: studies.hold(tx, STUDY, held_back=True, reason="sensitive"))
+    done = await alice.fetch(bob)
+    assert (done.state, done.row.code) == ("refused", "held-back")
+
+
+async def test_a_receipt_reaches_an_origin_that_was_away(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+
+    request = alice.links.request
+
+    async def lose_receipts(peer_id, message, timeout_s):
+        if type(message).__name__ == "ReceiptMessage":
+            raise NotConnected("no link")
+        return await request(peer_id, message, timeout_s)
+
+    alice.links.request = lose_receipts
+    done = await alice.fetch(bob)
+    assert done.state == "complete"
+    assert done.row.receipt_delivered_at is None
+    alice.links.request = request
+    alice.links.connect(bob)
+    async with asyncio.timeout(5):
+        while not await bob.actions("receipt"):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_retrieval_that_does_not_exist_is_not_found(pair):
+    alice, _ = pair
+    with pytest.raises(NotFound):
+        await alice.retrieve.status(bytes(16))
+    with pytest.raises(Refusal):
+        await alice.retrieve.retrieve(bytes(32), STUDY, CLINICIAN)
+
+
+async def test_reading_needs_a_permit_for_that_study(pair):
+    _, bob = pair
+    await bob.scan()
+    await bob.scan("1.2.3.4", count=1)
+    permit = await bob.access.permit_local("1.2.3.4", CLINICIAN, "view")
+    with pytest.raises(Refusal, match="another study"):
+        await bob.retrieve.read_instance(permit, f"{STUDY}.1.1")
+    with pytest.raises(NotFound):
+        await bob.retrieve.read_instance(permit, "1.2.3")
