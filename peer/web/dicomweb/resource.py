@@ -87,10 +87,15 @@ def unrenderable() -> Iterator[None]:
 
 
 def service_url(request: web.Request) -> str:
-    """Return the address of the DICOMweb service as the client sees it: behind a proxy, too."""
-    public = services(request).settings.local.public_url.rstrip("/")
-    if urlsplit(public).netloc == request.host:
-        return public + ROOT
+    """Return the address of the DICOMweb service as the client sees it: behind a proxy, too.
+
+    Some clients leave the port out of the Host header, so an address of ours goes before it.
+    """
+    rooms = services(request)
+    asked = urlsplit(f"//{request.host}").hostname
+    for ours in (rooms.settings.local.public_url, rooms.addresses.local_url):
+        if ours and urlsplit(ours).hostname == asked:
+            return ours.rstrip("/") + ROOT
     return f"{request.scheme}://{request.host}{ROOT}"
 
 

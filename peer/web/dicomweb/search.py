@@ -54,7 +54,7 @@ async def _search(request: web.Request, level: str, found: Found) -> web.StreamR
     if len(page) > asked.limit:
         warnings.append("There are additional results that can be requested.")
     response = web.Response(
-        text=json.dumps(page[: asked.limit], ensure_ascii=False),
+        body=json.dumps(page[: asked.limit], ensure_ascii=False).encode(),
         headers={hdrs.CONTENT_TYPE: media_type},
     )
     for each in warnings:

@@ -74,7 +74,7 @@ async def store_instances(request: web.Request) -> web.StreamResponse:
     if not outcomes:
         raise bad_request("The body holds no instances.")
     return web.Response(
-        text=json.dumps(_answer(outcomes, service_url(request))),
+        body=json.dumps(_answer(outcomes, service_url(request))).encode(),
         status=_status(outcomes),
         headers={hdrs.CONTENT_TYPE: media_type},
     )
