@@ -13,6 +13,7 @@ from peer.index.database import Database, Tx
 from peer.partners import Partner
 from protocol import evaluation
 from protocol.consent import PurposeOfUse
+from protocol.consent.directive import serves
 from protocol.errors import Refusal
 from protocol.evaluation import EVERYONE, Tier
 from protocol.messages import AudienceAnswer, Evaluate, Evaluated
@@ -100,8 +101,8 @@ def _refusal(message: Evaluate, partner: Partner) -> Refusal | None:
             "The purpose of use is none of HL7 PurposeOfUse.",
             "Search with a purpose such as TREAT.",
         )
-    allowed = partner.our_terms.purposes
-    if allowed and message.purpose not in allowed:
+    allowed = frozenset(partner.our_terms.purposes)
+    if allowed and not serves(allowed, message.purpose):
         return Refusal(
             "purpose",
             "The peering agreement does not cover searches for this purpose.",

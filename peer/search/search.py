@@ -72,6 +72,18 @@ class _Hit:
     studies: tuple[FoundStudy, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """What this facility holds itself: its results, which of `listed` are here, and whom we know.
+
+    `patient`: the one patient here who matches the question, None if there is none or several.
+    """
+
+    results: tuple[Result, ...]
+    held: frozenset[str]
+    patient: int | None
+
+
 class Search:
     """Searches all facilities, and answers theirs.
 
@@ -123,9 +135,9 @@ class Search:
             purpose=actor.purpose,
         )
         hits, dropped = await self._hits(person, asked)
-        own, held = await self._db.read(lambda tx: self._at_home(tx, person, hits))
+        home = await self._db.read(lambda tx: self._at_home(tx, person, hits))
         by_id = {each.partner.peer_id: each.partner.name for each in asked}
-        listed = [*_from_partners(hits, by_id, held), *own]
+        listed = [*_from_partners(hits, by_id, home.held), *home.results]
         persons, results = grouped(newest_first(listed), self._nicknames)
         covered = Coverage(
             searched=(
@@ -135,7 +147,8 @@ class Search:
             not_searched=tuple(a.uncovered for a in asked if a.uncovered is not None),
         )
         answer = Answer(search_id, persons, results, covered)
-        await self._db.write(lambda tx: self._record(tx, question, answer, hits, dropped, actor))
+        event = _event(question, answer, actor, home.patient, dropped)
+        await self._db.write(lambda tx: self._record(tx, hits, event))
         return answer
 
     async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
@@ -217,24 +230,28 @@ class Search:
 
     # -- our own ----------------------------------------------------------------------------------
 
-    def _at_home(
-        self, tx: Tx, person: Demographics, hits: Sequence[_Hit]
-    ) -> tuple[list[Result], frozenset[str]]:
-        """Return our own results, and which of the partners' listed studies are held here too."""
+    def _at_home(self, tx: Tx, person: Demographics, hits: Sequence[_Hit]) -> _Home:
+        """Return our own results; a study retrieved from a partner counts if it is not listed."""
         listed = {each.digest.study_instance_uid for hit in hits for each in hit.studies}
-        held = frozenset(uid for uid in listed if studies.get(tx, uid) is not None)
-        results = []
+        results: list[Result] = []
+        matching: list[int] = []
         for row in local.candidates(tx, person):
             patient = local.person_of(row)
             fit = score(person, patient, self._nicknames)
             if fit.tier not in _LISTED:
                 continue
+            if fit.tier == "match":
+                matching.append(row.patient)
             results += [
                 self._own(study, patient, fit)
                 for study in studies.of_patient(tx, row.patient)
                 if study.origin is None or study.study_instance_uid not in listed
             ]
-        return results, held
+        return _Home(
+            results=tuple(results),
+            held=frozenset(uid for uid in listed if studies.get(tx, uid) is not None),
+            patient=matching[0] if len(matching) == 1 else None,
+        )
 
     def _own(self, study: StudyRow, patient: Demographics, fit: Score) -> Result:
         return Result(
@@ -263,34 +280,34 @@ class Search:
 
     # -- the record -------------------------------------------------------------------------------
 
-    def _record(
-        self,
-        tx: Tx,
-        question: Question,
-        answer: Answer,
-        hits: Sequence[_Hit],
-        dropped: int,
-        actor: Actor,
-    ) -> None:
+    def _record(self, tx: Tx, hits: Sequence[_Hit], event: AuditEvent) -> None:
         now = self._clock.now()
         for hit in hits:
             uids = [each.digest.study_instance_uid for each in hit.studies]
             opened.remember(tx, hit.opened, uids, now)
-        event = AuditEvent(
-            action="search",
-            outcome="success",
-            actor=actor,
-            detail={
-                "search_id": answer.search_id.hex(),
-                "name": question.name,
-                "birth_date": question.birth_date,
-                "identifiers": " ".join(f"{i.value}@{i.issuer}" for i in question.identifiers),
-                "results": len(answer.results),
-                "dropped": dropped,
-                "coverage": answer.coverage.sentence,
-            },
-        )
         audit.append(tx, event, now)
+
+
+def _event(
+    question: Question, answer: Answer, actor: Actor, patient: int | None, dropped: int
+) -> AuditEvent:
+    return AuditEvent(
+        action="search",
+        outcome="success",
+        actor=actor,
+        patient="" if patient is None else str(patient),
+        detail={
+            "search_id": answer.search_id.hex(),
+            "name": question.name,
+            "birth_date": question.birth_date,
+            "identifiers": " ".join(f"{one.value}@{one.issuer}" for one in question.identifiers),
+            "results": len(answer.results),
+            "dropped": dropped,
+            "searched": len(answer.coverage.searched),
+            "not_searched": len(answer.coverage.not_searched),
+            "coverage": answer.coverage.sentence,
+        },
+    )
 
 
 def _from_partners(

@@ -1,4 +1,4 @@
-"""From consent to what a partner finds: publisher's index, journal, searcher's index."""
+"""What is published and withdrawn, seen through what partners find."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ from dataclasses import replace
 import pytest
 
 from peer.index import journal, meta, opened, packs, publications, studies
-from peer.search import Question
 from protocol.agreement import Terms
 from protocol.consent import Scope
-from protocol.errors import Refusal
-from protocol.identifiers import PatientIdentifier
-from protocol.limits import EVALUATION_BYTES
 from tests.facilities import (
-    ASK_JANE,
-    CLINICIAN,
     JANE,
     OFFICER,
     START,
@@ -87,35 +81,6 @@ async def test_a_study_restricted_to_one_partner_is_not_found_by_another(hospita
     assert await carol.finds() == set()
     coverage = (await carol.find()).coverage
     assert alice.peer_id in {each.peer_id for each in coverage.searched}, "Carol was answered"
-
-
-@pytest.mark.parametrize(
-    "question",
-    [
-        Question("Müller^Jane", "19800517", "F"),
-        Question("Muller^Jane", "19800517", "F"),
-        Question("Jane Mueller", "19800517"),
-        Question("Jane^Mueller", "19800517", "F"),
-        Question("Mueller, Jane", "19801705", "F"),
-        Question("", "", "", (PatientIdentifier("1.2.40.0.13.1", "MRN-00017"),)),
-    ],
-    ids=["umlaut", "misspelt", "free text", "swapped", "day and month swapped", "identifier"],
-)
-async def test_a_misspelt_or_reordered_question_finds_the_patient(hospitals, question):
-    alice, bob, _ = hospitals
-    await bob.acquire(STUDY)
-    await bob.consent()
-    await everyone_shares(*hospitals)
-    assert await alice.finds(question) == {("Bob", STUDY)}
-
-
-async def test_somebody_else_finds_nothing_and_nothing_is_remembered(hospitals):
-    alice, bob, _ = hospitals
-    await bob.acquire(STUDY)
-    await bob.consent()
-    await everyone_shares(*hospitals)
-    assert await alice.finds(Question("Doe^John", "19610203", "M")) == set()
-    assert await alice.db.read(lambda tx: opened.count(tx, bob.peer_id)) == 0
 
 
 async def test_revocation_withdraws_everything_in_its_own_transaction(hospitals):
@@ -211,27 +176,6 @@ async def test_reconciling_again_changes_nothing(hospitals):
     assert bob.told == told
 
 
-async def test_a_study_appears_without_asking_again_and_while_its_origin_is_offline(hospitals):
-    alice, bob, carol = hospitals
-    await bob.acquire(STUDY)
-    await bob.consent()
-    await everyone_shares(*hospitals)
-    assert await alice.finds() == {("Bob", STUDY)}
-
-    await bob.acquire(LATER)
-    await everyone_shares(*hospitals)
-    alice.links.offline = {bob.peer_id}
-    answer = await alice.find()
-    assert {r.study_instance_uid for r in answer.results} == {STUDY, LATER}
-    assert "Searched 2 of 3 facilities. Not searched: Bob (offline since" in (
-        answer.coverage.sentence
-    )
-    # Carol has never asked for Jane: without Bob she finds nothing, and is told why.
-    carol.links.offline = {bob.peer_id}
-    assert await carol.finds() == set()
-    assert (await carol.find()).coverage.not_searched[0].code == "offline"
-
-
 async def test_an_expired_consent_is_hidden_by_the_receivers_clock_and_then_withdrawn(hospitals):
     alice, bob, _ = hospitals
     ends = START + 40 * DAY
@@ -303,113 +247,6 @@ async def test_a_directive_that_names_a_partner_takes_effect_when_it_joins(hospi
     await everyone_shares(*hospitals)
     assert await alice.finds() == {("Bob", STUDY)}
     assert await carol.finds() == set()
-
-
-async def test_own_studies_are_in_the_same_list_by_the_same_rules(hospitals):
-    alice, bob, _ = hospitals
-    at_alice = replace(JANE, issuer="1.2.3.4", patient_id="OTHER-1", names=("Müller^Jane",))
-    await alice.acquire("1.2.7.1", at_alice)
-    await bob.acquire(STUDY, date="20250101")
-    await bob.consent()
-    await everyone_shares(*hospitals)
-    answer = await alice.find()
-    assert [(r.study_instance_uid, r.local, r.held_here) for r in answer.results] == [
-        ("1.2.7.1", True, True),
-        (STUDY, False, False),
-    ]
-    assert len(answer.persons) == 1, "two descriptions of one person were not grouped"
-
-
-async def test_a_retrieved_study_is_marked_and_never_published_again(hospitals):
-    alice, bob, carol = hospitals
-    await bob.acquire(STUDY)
-    await bob.consent()
-    await alice.acquire(STUDY, origin=bob.peer_id)
-    await alice.consent()
-    await everyone_shares(*hospitals)
-    (result,) = (await alice.find()).results
-    assert (result.facility.name, result.held_here) == ("Bob", True)
-    assert await carol.finds() == {("Bob", STUDY)}
-    assert await published(alice) == []
-
-
-async def test_what_retrieval_needs_is_known_after_the_search(hospitals):
-    alice, bob, _ = hospitals
-    await bob.acquire(STUDY)
-    await bob.consent()
-    await everyone_shares(*hospitals)
-    assert await alice.search.prior(bob.peer_id, STUDY) is None, "nobody has searched yet"
-    await alice.find()
-    prior = await alice.search.prior(bob.peer_id, STUDY)
-    manifest = await bob.db.read(lambda tx: studies.get(tx, STUDY))
-    assert prior.digest.manifest_root == manifest.manifest_root
-    assert prior.digest.manifest_version == 1
-    assert prior.digest.instances == 1
-    behind = await bob.db.read(lambda tx: publications.by_handle(tx, prior.retrieve_handle))
-    assert (behind.study_instance_uid, behind.audience) == (STUDY, b"")
-
-
-async def test_a_question_without_date_and_identifier_is_refused_with_a_sentence(hospitals):
-    alice, *_ = hospitals
-    with pytest.raises(Refusal) as refused:
-        await alice.find(Question("Mueller^Jane", ""))
-    assert refused.value.code == "too-little"
-    assert "birth date" in refused.value.reason
-    assert alice.links.sent == []
-
-
-async def test_every_partner_gets_the_same_bytes_whatever_is_asked(hospitals):
-    alice, *_ = hospitals
-    await alice.find()
-    one, other = alice.links.sent
-    assert one == other
-    await alice.find(Question("Nguyen^Van An", "19910102", "M"))
-    assert {len(each) for each in alice.links.sent} == {len(one)}
-    assert len(one) > 2 * EVALUATION_BYTES
-
-
-async def test_a_journal_past_its_lease_is_not_listed(hospitals):
-    alice, bob, carol = hospitals
-    await bob.acquire(STUDY)
-    await bob.consent()
-    await everyone_shares(*hospitals)
-    assert await alice.finds() == {("Bob", STUDY)}
-    alice.clock.advance(73 * 3600)
-    await carol.publish.renew()
-    await carol.share(alice)
-    alice.freshness[bob.peer_id].lease_over = True
-    assert await alice.finds() == set()
-    (uncovered,) = (await alice.find()).coverage.not_searched
-    assert (uncovered.facility.name, uncovered.code) == ("Bob", "lease-over")
-    assert await alice.db.read(lambda tx: opened.count(tx, bob.peer_id)) == 1
-    alice.clock.advance(30 * DAY)
-    await alice.find()
-    assert await alice.db.read(lambda tx: opened.count(tx, bob.peer_id)) == 0
-
-
-async def test_a_refusal_and_a_deadline_are_named_in_the_coverage(hospitals):
-    alice, bob, carol = hospitals
-    bob.partners = [replace(p, active=False) for p in bob.partners]
-
-    async def never(message, partner):
-        raise TimeoutError
-
-    carol.search.evaluate = never
-    codes = {u.facility.name: u.code for u in (await alice.find()).coverage.not_searched}
-    assert codes == {"Bob": "refused", "Carol": "timed-out"}
-
-
-async def test_both_sides_have_the_search_on_record_and_the_origin_not_the_person(hospitals):
-    alice, bob, _ = hospitals
-    await alice.find()
-    theirs = [line async for line in bob.audit.export(None, None)]
-    evaluated = [line for line in theirs if '"evaluate"' in line]
-    assert len(evaluated) == 1
-    assert alice.search.pseudonym(CLINICIAN) in evaluated[0]
-    assert "ueller" not in evaluated[0]
-    assert CLINICIAN.name not in evaluated[0]
-    ours = [line async for line in alice.audit.export(None, None)]
-    assert any('"search"' in line and ASK_JANE.name in line for line in ours)
 
 
 async def test_a_purge_withdraws_in_the_transaction_that_removes_the_study(hospitals):
