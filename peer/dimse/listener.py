@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import socket
+import time
 from typing import Final, cast
 
 import structlog
@@ -33,6 +34,9 @@ IDLE_S: Final = 120
 
 STORE_TIMEOUT_S: Final = 300
 """Longest that a sender waits for one instance to be durable, below the limits of most senders."""
+
+STOP_S: Final = 2.0
+"""How long associations that are opening or closing may take to end by themselves at stop."""
 
 ERROR_COMMENT_CHARACTERS: Final = 64
 """PS3.7 section C.4.3, VR LO."""
@@ -110,9 +114,24 @@ class DicomListener:
             ) from error
 
     async def stop(self) -> None:
-        """End all associations and stop listening."""
-        await asyncio.to_thread(self._ae.shutdown)
+        """Stop listening and end all associations."""
+        await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        if self._server is None:
+            return
+        self._server.shutdown()
         self._server = None
+        # The library's own shutdown aborts associations in states that have no such transition.
+        ending = self._ae.active_associations
+        for association in ending:
+            if association.is_established:
+                association.abort()
+        deadline = time.monotonic() + STOP_S
+        for association in ending:
+            association.join(max(0.0, deadline - time.monotonic()))
+            if association.is_alive():
+                association.dul.kill_dul()
 
     def _echo(self, event: evt.Event) -> int:
         return SUCCESS if self._is_allowed(event, "echo") else NOT_AUTHORISED

@@ -285,3 +285,28 @@ async def test_the_library_logs_nothing(tmp_path, caplog, capfd):
     assert "Secret" not in caplog.text
     captured = capfd.readouterr()
     assert "Secret" not in captured.out + captured.err
+
+
+async def test_stopping_waits_for_no_silent_caller(tmp_path):
+    loop = asyncio.get_running_loop()
+    with socket.socket() as silent:
+        async with listening(tmp_path) as (_, port):
+            await asyncio.to_thread(silent.connect, ("127.0.0.1", port))
+            await asyncio.sleep(0.2)
+            began = loop.time()
+        assert loop.time() - began < 6
+
+
+async def test_an_open_association_is_ended_at_stop(tmp_path):
+    async with listening(tmp_path) as (_, port):
+        ae = AE(ae_title="CT1")
+        ae.add_requested_context("1.2.840.10008.1.1")
+        association = await asyncio.to_thread(
+            ae.associate, "127.0.0.1", port, ae_title="OPENPRIORS"
+        )
+        assert association.is_established
+    for _ in range(100):
+        if association.is_aborted:
+            break
+        await asyncio.sleep(0.05)
+    assert association.is_aborted
