@@ -1,0 +1,37 @@
+"""The JSON API at /api/v1, one module for each resource; the command line speaks exactly this."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peer.web.api import (
+    accounts,
+    audit,
+    consents,
+    instances,
+    notices,
+    partners,
+    receipts,
+    report,
+    retention,
+    retrievals,
+    search,
+    status,
+    studies,
+)
+
+ROUTES: Final = (
+    *status.ROUTES,
+    *instances.ROUTES,
+    *studies.ROUTES,
+    *search.ROUTES,
+    *retrievals.ROUTES,
+    *receipts.ROUTES,
+    *partners.ROUTES,
+    *consents.ROUTES,
+    *notices.ROUTES,
+    *report.ROUTES,
+    *audit.ROUTES,
+    *retention.ROUTES,
+    *accounts.ROUTES,
+)

@@ -1,0 +1,116 @@
+"""Instances brought in over HTTP."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from aiohttp import web
+from pydantic import Field
+
+from peer.index import contents
+from peer.ingest import Outcome
+from peer.web.api.bodies import Body, HashHex, Uid, answer, body
+from peer.web.errors import Problem, RequestError
+from peer.web.identity import actor
+from peer.web.routes import CLINICIAN, OPERATOR, Route, services
+
+KNOWN_HASHES: Final = 10_000
+"""Most content hashes of one question: a large study's, within the bound of a body."""
+
+SETTLED_STUDIES: Final = 10_000
+"""Most studies of one request: those of an import."""
+
+_REFUSED_STATUS: Final = {
+    "conflict": HTTPStatus.CONFLICT,
+    "oversized": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "no-space": HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""Refusals of an instance that are not simply 422."""
+
+
+class KnownBody(Body):
+    """BLAKE3 of each instance in question."""
+
+    content_hashes: Annotated[tuple[HashHex, ...], Field(max_length=KNOWN_HASHES)]
+
+
+class SettleBody(Body):
+    """Which studies are complete; null for all."""
+
+    study_instance_uids: Annotated[tuple[Uid, ...], Field(max_length=SETTLED_STUDIES)] | None = None
+
+
+async def store(request: web.Request) -> web.StreamResponse:
+    """Store the DICOM instance that is the body; answered when it is durable."""
+    rooms = services(request)
+    content = await read_bounded(request, rooms.settings.ingest.max_instance_bytes)
+    outcome = await rooms.ingest.store_instance(memoryview(content), actor(request), "http")
+    status = HTTPStatus.OK
+    if outcome.status == "refused":
+        status = _REFUSED_STATUS.get(outcome.code, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return answer(outcome_json(outcome), status)
+
+
+def outcome_json(outcome: Outcome) -> dict[str, object]:
+    """Return what became of an instance."""
+    found: dict[str, object] = {
+        "status": outcome.status,
+        "code": outcome.code,
+        "reason": outcome.reason,
+        "study_instance_uid": outcome.study_instance_uid,
+        "sop_instance_uid": outcome.sop_instance_uid,
+        "sop_class_uid": outcome.sop_class_uid,
+    }
+    if outcome.status == "refused":
+        found["error"] = {"code": outcome.code, "reason": outcome.reason, "remedy": ""}
+    return found
+
+
+async def read_bounded(request: web.Request, limit: int) -> bytearray:
+    """Return the body, or raise RequestError as soon as it is longer than `limit` bytes."""
+    content = bytearray()
+    if (request.content_length or 0) <= limit:
+        async for piece in request.content.iter_any():
+            content += piece
+            if len(content) > limit:
+                break
+        else:
+            return content
+    raise RequestError(
+        Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "oversized",
+            f"The instance has more than {limit} bytes.",
+            "An operator can raise ingest.max_instance_bytes.",
+        )
+    )
+
+
+async def known(request: web.Request) -> web.StreamResponse:
+    """Return which of these instances are here already, so that an import can skip them."""
+    asked = await body(request, KnownBody)
+    found = await services(request).db.read(lambda tx: contents.studies(tx, asked.content_hashes))
+    return answer(
+        {
+            "known": [each for each in asked.content_hashes if each in found],
+            "studies": {each.hex(): study for each, study in found.items()},
+        }
+    )
+
+
+async def settle(request: web.Request) -> web.StreamResponse:
+    """Take studies as complete without waiting, so that they are published now."""
+    asked = await body(request, SettleBody)
+    ingest = services(request).ingest
+    settled: list[str] = []
+    for study in (None,) if asked.study_instance_uids is None else asked.study_instance_uids:
+        settled += await ingest.settle(study)
+    return answer({"settled": settled})
+
+
+ROUTES: Final = (
+    Route("POST", "/api/v1/instances", store, CLINICIAN | OPERATOR),
+    Route("POST", "/api/v1/instances/known", known, CLINICIAN | OPERATOR),
+    Route("POST", "/api/v1/studies/settle", settle, CLINICIAN | OPERATOR),
+)

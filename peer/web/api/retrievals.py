@@ -1,0 +1,55 @@
+"""Studies fetched from partners."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from peer.web.api.bodies import Body, Id16Hex, PeerIdHex, Purpose, Uid, answer, body, path
+from peer.web.identity import actor
+from peer.web.routes import CLINICIAN, Route, services
+
+
+class RetrievalBody(Body):
+    """What to fetch, from whom, and why."""
+
+    peer_id: PeerIdHex
+    study_instance_uid: Uid
+    purpose: Purpose | None = None
+
+
+class RetrievalPath(Body):
+    """One retrieval."""
+
+    retrieval_id: Id16Hex
+
+
+async def retrieve(request: web.Request) -> web.StreamResponse:
+    """Start to fetch a study, or go on with it."""
+    asked = await body(request, RetrievalBody)
+    started = await services(request).retrieve.retrieve(
+        asked.peer_id, asked.study_instance_uid, actor(request, asked.purpose)
+    )
+    return answer(started.to_json(), HTTPStatus.ACCEPTED)
+
+
+async def show(request: web.Request) -> web.StreamResponse:
+    """Return how far a retrieval is."""
+    asked = path(request, RetrievalPath)
+    status = await services(request).retrieve.status(asked.retrieval_id)
+    return answer(status.to_json())
+
+
+async def list_retrievals(request: web.Request) -> web.StreamResponse:
+    """Return all retrievals, the newest first."""
+    found = await services(request).retrieve.list()
+    return answer({"retrievals": [each.to_json() for each in found]})
+
+
+ROUTES: Final = (
+    Route("POST", "/api/v1/retrievals", retrieve, CLINICIAN),
+    Route("GET", "/api/v1/retrievals", list_retrievals, CLINICIAN),
+    Route("GET", "/api/v1/retrievals/{retrieval_id}", show, CLINICIAN),
+)

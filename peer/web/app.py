@@ -1,0 +1,66 @@
+"""The web application: the same routes behind both doors, TCP and the Unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from peer.web import api, dicomweb, health, login
+from peer.web.brake import Brake
+from peer.web.errors import errors_to_answers
+from peer.web.identity import IDENTIFY, Identify, guard
+from peer.web.routes import ROLES, SERVICES, Route
+from peer.web.services import Services
+
+BODY_BYTES: Final = 2 * 1024 * 1024
+"""Largest JSON or form body: ten thousand content hashes are 700 kB.  Routes that take instances
+read the body piece by piece under `ingest.max_instance_bytes` instead."""
+
+_SECURITY_HEADERS: Final = {
+    # No inline script or style: text of a patient's that slips into a page cannot run.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Patients' data stay in no cache; a style sheet says otherwise for itself.
+    hdrs.CACHE_CONTROL: "no-store",
+}
+
+ROUTES: tuple[Route, ...] = (*health.ROUTES, *login.ROUTES, *api.ROUTES, *dicomweb.ROUTES)
+"""Every route there is.  A room of the web that is added lists its own here."""
+
+PREPARATIONS: tuple[Callable[[web.Application], None], ...] = (dicomweb.prepare,)
+"""What a room of the web does to the application before it starts, such as setting up templates."""
+
+
+def build(services: Services, identify: Identify) -> web.Application:
+    """Return the application of one door; `identify` tells who is asking there."""
+    app = web.Application(middlewares=[errors_to_answers, guard], client_max_size=BODY_BYTES)
+    app[SERVICES] = services
+    app[IDENTIFY] = identify
+    app[login.BRAKE] = Brake()
+    app[ROLES] = {route.handler: route.roles for route in ROUTES}
+    for route in ROUTES:
+        # HEAD would use a one-time link up; nothing here needs it.
+        if route.method == hdrs.METH_GET:
+            app.router.add_get(route.path, route.handler, allow_head=False)
+        else:
+            app.router.add_route(route.method, route.path, route.handler)
+    for prepare in PREPARATIONS:
+        prepare(app)
+    app.on_response_prepare.append(_set_security_headers)
+    return app
+
+
+async def _set_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    del request
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
