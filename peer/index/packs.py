@@ -51,6 +51,12 @@ def of_study(tx: Tx, study_instance_uid: str) -> list[PackRow]:
     ]
 
 
+def is_known(tx: Tx, pack_id: bytes) -> bool:
+    """Return whether the pack is on record."""
+    row = tx.execute("SELECT 1 FROM packs WHERE pack_id = ?", (pack_id,)).fetchone()
+    return row is not None
+
+
 def sizes(tx: Tx) -> dict[bytes, int]:
     """Return how many bytes of each pack are on record."""
     rows = tx.execute("SELECT pack_id, bytes FROM packs").fetchall()

@@ -37,6 +37,8 @@ class Adopted:
     """Instances of the manifest, all of them held now."""
     added: int
     """Those that were not held before."""
+    surplus: tuple[bytes, ...]
+    """Packs that hold nothing that was not held before: they are not on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,8 @@ def record(
     if study.origin == received.origin:
         _put_manifest(tx, received, now)
     studies.settle(tx, uid, now)
-    return Adopted(len(verified), len(fresh)), study.patient
+    surplus = tuple(pack for pack in received.manifest.packs if not packs.is_known(tx, pack))
+    return Adopted(len(verified), len(fresh), surplus), study.patient
 
 
 def _not_held(tx: Tx, verified: list[Verified]) -> list[Verified]:

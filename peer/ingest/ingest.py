@@ -152,7 +152,9 @@ class Ingest:
             return adopted
 
         async with self._lock:
-            return await self._db.write(work)
+            adopted = await self._db.write(work)
+            await asyncio.to_thread(self._destroy, adopted.surplus)
+            return adopted
 
     async def remove_study(self, study_instance_uid: str, also: Callable[[Tx], None]) -> None:
         """Destroy a study's key and rows, in one transaction with `also`, then its packs."""
@@ -168,8 +170,7 @@ class Ingest:
                 await self._db.checkpoint_truncate()
             except Conflict as error:
                 _log.warning("erasure_incomplete", reason=str(error))
-            for pack_id in ids:
-                await asyncio.to_thread(self._store.destroy, pack_id)
+            await asyncio.to_thread(self._destroy, ids)
 
     async def close(self) -> None:
         """Finish what is waiting and end every pack."""
@@ -177,6 +178,10 @@ class Ingest:
             await self._committer
         async with self._lock:
             self._writers.close_all()
+
+    def _destroy(self, pack_ids: Collection[bytes]) -> None:
+        for pack_id in pack_ids:
+            self._store.destroy(pack_id)
 
     async def _settle(self, due: Sequence[str]) -> tuple[str, ...]:
         settled = []
