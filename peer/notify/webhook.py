@@ -112,7 +112,11 @@ def _read_secret(path: Path) -> bytes:
         ) from error
     try:
         coded = text.startswith(SECRET_PREFIX)
-        secret = base64.b64decode(text.removeprefix(SECRET_PREFIX)) if coded else text.encode()
+        secret = (
+            base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+            if coded
+            else text.encode()
+        )
     except ValueError as error:
         raise ConfigError("The webhook's secret begins with whsec_ but is no base64.") from error
     if len(secret) < SECRET_BYTES:
