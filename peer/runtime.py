@@ -29,8 +29,7 @@ from peer.dimse import DicomListener
 from peer.errors import AlreadyRunning
 from peer.federation import FederationListener, PairingListener
 from peer.gossip import Gossip
-from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database, studies
-from peer.index.database import Tx
+from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.partners import REMOVED
 from peer.ingest import Ingest
 from peer.keys import NodeKeys, find_root_key
@@ -160,13 +159,7 @@ async def _build(
         settings=settings,
     )
 
-    def withdraw_in(tx: Tx, study_instance_uid: str) -> None:
-        study = studies.get(tx, study_instance_uid)
-        if study is not None:
-            studies.hold(tx, study_instance_uid, held_back=True)
-            publish.apply_in(tx, study.patient)
-
-    retention = Retention(db, ingest, clock, settings, withdraw_in)
+    retention = Retention(db, ingest, clock, settings, publish.withdraw_in)
     notify = Notify(
         db=db,
         keys=keys,

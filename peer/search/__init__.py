@@ -11,7 +11,8 @@ coverage
 """
 
 from peer.search.answer import Answer, Coverage, Facility, Question, Result, Uncovered
-from peer.search.search import KnownPrior, Search
+from peer.search.search import Search
+from peer.search.shown import KnownPrior
 
 __all__ = [
     "Answer",

@@ -24,6 +24,7 @@ from peer.search.asking import Asked, Asking, Head, Links
 from peer.search.opening import FoundStudy
 from peer.search.origin import Evaluator
 from peer.search.persons import grouped
+from peer.search.shown import KnownPrior, Shown
 from protocol.digest import StudyDigest
 from protocol.errors import Refusal
 from protocol.hashing import keyed
@@ -49,20 +50,6 @@ class Keys(origin.Keys, Protocol):
     @property
     def pseudonym_key(self) -> bytes:
         """Makes the names by which partners know our people, 32 B."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPrior:
-    """A partner's study as its digest tells it: what a retrieval starts from."""
-
-    origin: PeerId
-    digest: StudyDigest
-    patient: Demographics
-
-    @property
-    def retrieve_handle(self) -> bytes:
-        """Names the study to its origin, 16 B."""
-        return self.digest.retrieve_handle
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +102,7 @@ class Search:
         self._asking = Asking(links, settings.search.deadline_s)
         self._evaluator = Evaluator(db, keys, clock)
         self._nicknames = nicknames.load()
+        self._shown = Shown(clock)
 
     async def search(self, question: Question, actor: Actor) -> Answer:
         """Return every study of the person at every facility that could be searched.
@@ -151,6 +139,11 @@ class Search:
         answer = Answer(search_id, persons, results, covered)
         event = _event(question, answer, actor, home.patient, dropped)
         await self._db.write(lambda tx: self._record(tx, hits, event))
+        self._shown.note(
+            KnownPrior(hit.opened.origin, each.digest, hit.opened.person)
+            for hit in hits
+            for each in hit.studies
+        )
         return answer
 
     async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
@@ -158,7 +151,11 @@ class Search:
         return await self._evaluator.evaluate(message, partner)
 
     async def prior(self, facility: PeerId, study_instance_uid: str) -> KnownPrior | None:
-        """Return a partner's study that a search has listed, as it is published now."""
+        """Return a partner's study that a search has listed, as it is published now.
+
+        One that was withdrawn since, but may stand on a screen still, is returned as it was: its
+        origin decides anyway, and says why.
+        """
         known = await self._db.read(lambda tx: opened.with_study(tx, facility, study_instance_uid))
         now = self._clock.now()
 
@@ -170,7 +167,8 @@ class Search:
                         return KnownPrior(facility, study, each.person)
             return None
 
-        return await self._partners_db.read(work)
+        published = await self._partners_db.read(work)
+        return published or self._shown.get(facility, study_instance_uid)
 
     async def forget(self, facility: PeerId, entry_ids: Sequence[bytes]) -> None:
         """Forget the keys of patients whose entries were withdrawn."""
@@ -181,6 +179,7 @@ class Search:
 
     async def forget_partner(self, facility: PeerId) -> None:
         """Forget all that was opened of a partner that was removed."""
+        self._shown.forget(facility)
         await self._db.write(lambda tx: opened.forget_origin(tx, facility))
 
     def pseudonym(self, actor: Actor) -> str:
