@@ -131,7 +131,7 @@ def render(
             "Retrieve the instance and open it in a workstation.",
         )
     try:
-        pixels = pixel_array(data_set, index=number - 1)
+        pixels = _samples(data_set, number)
         picture = Image.fromarray(to_eight_bits(pixels, data_set, number - 1, window))
     except _UNDECODABLE as error:
         raise _not_decodable() from error
@@ -208,8 +208,8 @@ def _fragmented(data_set: Dataset, number: int, count: int) -> bytes:
 
 def _native(data_set: Dataset, number: int, count: int) -> bytes:
     bits = int(data_set.BitsAllocated)
-    if bits == 1:  # Frames are not aligned to bytes in the stream (PS3.5 section 8.1.1).
-        pixels = pixel_array(data_set, index=number - 1)
+    if bits == 1:
+        pixels = _single_bits(data_set, number)
         return np.packbits(pixels.ravel(), bitorder="little").tobytes()
     length = get_expected_length(data_set) // count
     pixels_at = length * (number - 1)
@@ -220,3 +220,21 @@ def _native(data_set: Dataset, number: int, count: int) -> bytes:
         swapped: npt.NDArray[Any] = np.frombuffer(frame, dtype=f">u{bits // 8}")
         return swapped.astype(f"<u{bits // 8}").tobytes()
     return frame
+
+
+def _samples(data_set: Dataset, number: int) -> npt.NDArray[Any]:
+    """Return a frame decoded, colours as RGB."""
+    native = not is_encapsulated(str(data_set.file_meta.TransferSyntaxUID))
+    if native and data_set.BitsAllocated == 1:
+        return _single_bits(data_set, number)
+    return pixel_array(data_set, index=number - 1)
+
+
+def _single_bits(data_set: Dataset, number: int) -> npt.NDArray[np.uint8]:
+    """Return a frame of single bits; frames are not aligned to bytes (PS3.5 section 8.1.1)."""
+    shape = (int(data_set.Rows), int(data_set.Columns))
+    count = shape[0] * shape[1]
+    first = count * (number - 1)
+    whole = np.frombuffer(data_set.PixelData, np.uint8)
+    bits = np.unpackbits(whole[first // 8 : -(-(first + count) // 8)], bitorder="little")
+    return bits[first % 8 : first % 8 + count].reshape(shape)
