@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -11,7 +11,7 @@ from peer.web import api, dicomweb, health, login
 from peer.web.brake import Brake
 from peer.web.errors import errors_to_answers
 from peer.web.identity import IDENTIFY, Identify, guard
-from peer.web.routes import ROLES, SERVICES, Route
+from peer.web.routes import ROLES, SERVICES, Handler, Route
 from peer.web.services import Services
 
 BODY_BYTES: Final = 2 * 1024 * 1024
@@ -47,7 +47,7 @@ def build(services: Services, identify: Identify) -> web.Application:
     app[SERVICES] = services
     app[IDENTIFY] = identify
     app[login.BRAKE] = Brake()
-    app[ROLES] = {route.handler: route.roles for route in ROUTES}
+    app[ROLES] = _roles(ROUTES)
     for route in ROUTES:
         # HEAD would use a one-time link up; nothing here needs it.
         if route.method == hdrs.METH_GET:
@@ -58,6 +58,15 @@ def build(services: Services, identify: Identify) -> web.Application:
         prepare(app)
     app.on_response_prepare.append(_set_security_headers)
     return app
+
+
+def _roles(routes: Iterable[Route]) -> dict[Handler, frozenset[str]]:
+    """Return who may use each handler; one on several paths has the same roles on each."""
+    roles: dict[Handler, frozenset[str]] = {}
+    for route in routes:
+        if roles.setdefault(route.handler, route.roles) != route.roles:
+            raise ValueError(f"{route.path} has other roles than its handler's other paths")
+    return roles
 
 
 async def _set_security_headers(request: web.Request, response: web.StreamResponse) -> None:

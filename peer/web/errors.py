@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from peer import errors
+from peer.link import NotConnected
 from peer.web.routes import Handler
 from protocol.errors import Malformed, Oversized, Refusal, RemoteProtocolError
 
@@ -66,20 +67,44 @@ ErrorPage: TypeAlias = Callable[[web.Request, Problem], web.StreamResponse]
 ERROR_PAGE: Final[web.AppKey[ErrorPage]] = web.AppKey("error_page")
 """Makes the answer for a person with a browser; a bare page serves until the pages set theirs."""
 
-_REFUSAL_STATUS: Final = {
-    "no-identity": HTTPStatus.UNAUTHORIZED,
-    "bad-token": HTTPStatus.UNAUTHORIZED,
-    "retention-lock": HTTPStatus.CONFLICT,
-    "not-connected": HTTPStatus.SERVICE_UNAVAILABLE,
-    "too-many": HTTPStatus.TOO_MANY_REQUESTS,
-    "wrong-host": HTTPStatus.MISDIRECTED_REQUEST,
-    "invalid-name": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "invalid-roles": HTTPStatus.UNPROCESSABLE_ENTITY,
+_REFUSALS: Final = {
+    HTTPStatus.UNAUTHORIZED: {"no-identity", "bad-token"},
+    HTTPStatus.NOT_FOUND: {"invitation-unknown", "pairing-unknown"},
+    HTTPStatus.CONFLICT: {
+        "already-partners",
+        "both-outbound-only",
+        "certificate-taken",
+        "invitation-exhausted",
+        "invitation-expired",
+        "invitation-used",
+        "journal-halted",
+        "outbound-only",
+        "own-invitation",
+        "retention-lock",
+        "wrong-words",
+    },
+    HTTPStatus.MISDIRECTED_REQUEST: {"wrong-host"},
+    HTTPStatus.UNPROCESSABLE_ENTITY: {
+        "bad-validity",
+        "invalid-directive",
+        "invalid-name",
+        "invalid-roles",
+        "several-patients",
+        "too-many-studies",
+    },
+    HTTPStatus.BAD_GATEWAY: {
+        "unexpected-answer",
+        "wrong-certificate",
+        "wrong-content",
+        "wrong-facility",
+    },
+    HTTPStatus.SERVICE_UNAVAILABLE: {"busy", "no-answer", "not-connected", "unreachable"},
 }
+_REFUSAL_STATUS: Final = {code: status for status, codes in _REFUSALS.items() for code in codes}
 """Refusals that are not simply 403 Forbidden."""
 
-
 _NODE_ERRORS: Final[dict[type[errors.NodeError], tuple[HTTPStatus, str]]] = {
+    NotConnected: (HTTPStatus.SERVICE_UNAVAILABLE, "not-connected"),
     errors.NotFound: (HTTPStatus.NOT_FOUND, "not-found"),
     errors.Conflict: (HTTPStatus.CONFLICT, "conflict"),
     errors.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "no-space"),
@@ -148,7 +173,7 @@ async def errors_to_answers(request: web.Request, handler: Handler) -> web.Strea
     except Exception as error:  # noqa: BLE001 - the only one of the web: nothing may leak past it
         found = problem_of(error)
         if found is None or found.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            _log.error("request_failed", **_place(request, error))
+            _log.error("request-failed", **_place(request, error))
         problem = found or Problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "internal-error",

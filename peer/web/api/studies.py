@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -111,9 +112,12 @@ async def hold(request: web.Request) -> web.StreamResponse:
     )
 
     def work(tx: Tx) -> None:
-        if not studies.hold(tx, uid, held_back=wanted.held_back, reason=wanted.reason):
-            raise NotFound("This study is not here.")
-        audit.append(tx, event, rooms.clock.now())
+        study = studies.get(tx, uid)
+        if study is None:
+            raise NotFound("There is no such study here. List the studies to find it.")
+        studies.hold(tx, uid, held_back=wanted.held_back, reason=wanted.reason)
+        rooms.publish.apply_in(tx, study.patient)
+        audit.append(tx, replace(event, patient=str(study.patient)), rooms.clock.now())
 
     await rooms.db.write(work)
     await rooms.publish.study_changed(uid)

@@ -15,6 +15,7 @@ from peer.audit import AuditEvent, append
 from peer.errors import Conflict, Damaged, NotFound, StorageFull
 from peer.index.consents import note_withdrawal
 from peer.ingest import Outcome
+from peer.link import NotConnected
 from peer.web.app import BODY_BYTES
 from protocol.errors import BadSignature, Malformed, Refusal
 
@@ -471,6 +472,9 @@ async def test_a_token_made_by_request_works(unix, anonymous):
         (Conflict("Twice."), 409, "conflict"),
         (StorageFull("Full."), 507, "no-space"),
         (Damaged("Broken."), 500, "damaged"),
+        (NotConnected("No link."), 503, "not-connected"),
+        (Refusal("unreachable", "No.", "Try."), 503, "unreachable"),
+        (Refusal("invitation-used", "No.", "Ask."), 409, "invitation-used"),
         (Refusal("no-directive", "No.", "Ask."), 403, "no-directive"),
         (Malformed("odd"), 400, "malformed"),
         (BadSignature("odd"), 502, "bad-signature"),
@@ -495,7 +499,7 @@ async def test_a_fault_of_ours_is_logged_with_its_place(unix, rooms):
     with structlog.testing.capture_logs() as lines:
         await post(unix, "/search", {"name": "A", "birth_date": "19700101"})
     (line,) = lines
-    assert line["event"] == "request_failed"
+    assert line["event"] == "request-failed"
     assert (line["route"], line["error"]) == ("/api/v1/search", "ZeroDivisionError")
     assert "search:" in line["place"]
     assert SECRET_NAME not in json.dumps(line)

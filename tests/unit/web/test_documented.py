@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from peer.web import api, health, login
-from peer.web.routes import ANYONE, PUBLIC
+from peer.web.app import ROUTES, _roles
+from peer.web.routes import ANYONE, PUBLIC, Route
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
 HEADING = re.compile(r"^### `([A-Z]+) (\S+)`\nRoles: (.+)$", re.MULTILINE)
@@ -31,5 +34,10 @@ def test_every_route_is_documented_with_its_roles():
 def test_no_route_is_there_twice():
     routes = [(r.method, r.path) for r in (*health.ROUTES, *login.ROUTES, *api.ROUTES)]
     assert len(routes) == len(set(routes))
-    handlers = [r.handler for r in (*health.ROUTES, *login.ROUTES, *api.ROUTES)]
-    assert len(handlers) == len(set(handlers)), "roles are looked up by handler"
+
+
+def test_a_handler_has_the_same_roles_on_all_its_paths():
+    open_and_closed = (Route("GET", "/a", len, PUBLIC), Route("GET", "/b", len, ANYONE))
+    with pytest.raises(ValueError, match="/b"):
+        _roles(open_and_closed)
+    assert set(_roles(ROUTES)) == {route.handler for route in ROUTES}
