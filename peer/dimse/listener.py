@@ -161,7 +161,7 @@ class DicomListener:
         address = str(event.assoc.requestor.address)
         allowed = self._callers.allows(_calling(event), address, service)
         if not allowed:
-            _log.warning("ae_refused", ae_title=_calling(event), service=service)
+            _log.warning("ae-refused", ae_title=_calling(event), service=service)
         return allowed
 
 

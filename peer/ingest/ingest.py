@@ -118,14 +118,17 @@ class Ingest:
             try:
                 await self.settle_due()
             except (NodeError, Refusal) as error:
-                _log.warning("settle_failed", reason=str(error))
+                _log.warning("settle-failed", error=type(error).__name__)
             await asyncio.sleep(SETTLE_CHECK_S)
 
     async def recover(self) -> Recovered:
         """Make store and index agree after whatever ended the last run.  Call before anything."""
         async with self._lock:
             recorded = await self._db.read(packs.sizes)
-            return await asyncio.to_thread(_recover, self._store, recorded)
+            recovered = await asyncio.to_thread(_recover, self._store, recorded)
+        if recovered.damaged:
+            _log.error("packs-damaged", count=len(recovered.damaged))
+        return recovered
 
     async def adopt(self, received: ReceivedStudy, actor: Actor) -> Adopted:
         """Keep a study that was retrieved from a partner; return when it is durable.
@@ -168,8 +171,8 @@ class Ingest:
             self._writers.close(study_instance_uid)
             try:
                 await self._db.checkpoint_truncate()
-            except Conflict as error:
-                _log.warning("erasure_incomplete", reason=str(error))
+            except Conflict:  # A long read; the log is truncated by a later erasure or at stop.
+                _log.warning("erasure-incomplete")
             await asyncio.to_thread(self._destroy, ids)
 
     async def close(self) -> None:
