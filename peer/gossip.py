@@ -28,7 +28,7 @@ from peer.index.journal import JournalKeys
 from peer.link import Links
 from peer.partners import Partner, Partners
 from protocol.entries import Entry
-from protocol.errors import RemoteProtocolError
+from protocol.errors import Forked, RemoteProtocolError
 from protocol.exchange import (
     Appended,
     Connected,
@@ -55,6 +55,9 @@ from protocol.messages import HAVE_DOMAIN, Batches, Have, Refused, Want
 from protocol.signing import public_key, sign
 
 _log = structlog.get_logger()
+
+ASKED_AGAIN: Final = "Nothing needs to be done: it is asked for again."
+ASK_THEM: Final = "Nothing more of this journal is read; the operators of both sides must talk."
 
 WAITING_MESSAGES: Final = 4
 """Messages of one partner that wait for their turn; the next ones wait in the partner's socket.
@@ -156,8 +159,10 @@ class Gossip:
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
-                for peer_id in list(self._links.connected()):
+                for peer_id in set(self._links.connected()) - self._lines.keys():
                     self._connected(peer_id)
+                for peer_id, line in self._lines.items():
+                    self._start(peer_id, line)
                 await asyncio.Event().wait()
             finally:
                 self._group = None
@@ -205,11 +210,13 @@ class Gossip:
 
     def _connected(self, peer_id: PeerId) -> None:
         self._disconnected(peer_id)
-        if self._group is None:
-            return
-        line = _Line()
-        self._lines[peer_id] = line
-        line.task = self._group.create_task(self._converse(peer_id, line))
+        # Before `run` it only listens: what is said first is not said again for a while.
+        line = self._lines[peer_id] = _Line()
+        self._start(peer_id, line)
+
+    def _start(self, peer_id: PeerId, line: _Line) -> None:
+        if self._group is not None and line.task is None:
+            line.task = self._group.create_task(self._converse(peer_id, line))
 
     def _disconnected(self, peer_id: PeerId) -> None:
         line = self._lines.pop(peer_id, None)
@@ -256,7 +263,9 @@ class Gossip:
     async def _next_event(self, exchange: Exchange, line: _Line) -> Event:
         patience_s = max(1, exchange.wake_at - self._clock.now())
         try:
-            return await asyncio.wait_for(line.events.get(), patience_s)
+            # Not wait_for: until Python 3.12 it can swallow a cancellation, and run on for ever.
+            async with asyncio.timeout(patience_s):
+                return await line.events.get()
         except TimeoutError:
             return Tick(_jitter_s())
 
@@ -344,7 +353,7 @@ class Gossip:
         _log.warning("exchange-refused", partner=partner.hex(), code=error.code)
         for listener in self._faults:
             await listener(partner, error)
-        remedy = "Nothing needs to be done: it is asked for again."
+        remedy = ASK_THEM if isinstance(error, Forked) else ASKED_AGAIN
         await self._links.tell(partner, Refused(error.code, str(error), remedy))
 
     def _update(self, origin: PeerId, **changes: Any) -> None:  # noqa: ANN401 - Frontier's fields

@@ -9,10 +9,12 @@ import pytest
 
 from peer.index import batches, journal, labels, witnesses
 from peer.index.frontiers import Frontier, read
-from protocol.entries import hole
+from protocol.entries import Header, hole
 from protocol.errors import Malformed, Refusal
 from protocol.forks import ForkProof
 from protocol.limits import ANSWER_BATCHES, BATCH_ENTRIES
+from protocol.records import from_bytes, to_bytes
+from protocol.signing import sign
 from protocol.statements import Statement
 from tests.simulation.memory import Facility, publish, withdraw
 
@@ -230,6 +232,27 @@ def test_a_removed_partner_leaves_no_body_behind_and_the_others_alone(alice, bob
     assert not batches.purge(bob.partners, alice.peer_id)
     assert bob.follow(alice, alice.batches()).error is None, "a new pairing begins anew"
     assert bob.live(alice) == alice.live(alice)
+
+
+def test_what_is_below_a_raised_floor_is_dropped_and_its_headers_stay(alice, bob):
+    alice.append(publish(1), publish(2))
+    alice.append(withdraw(1), publish(2))
+    bob.catch_up(alice)
+    alice.append()
+    raised = resign(alice, alice.batches(2)[0], floor=4)
+    run = bob.follow(alice, [raised])
+    assert run.error is None
+    held = bob.held(alice)
+    assert [entry.seq for entry in held.entries(1, 9)] == [3, 4], "the batch at the floor is whole"
+    assert held.find(publish(1).entry_id) is None, "its withdrawal is forgotten by everyone"
+    assert [entry.seq for entry in held.live_entries()] == [4]
+    assert all(held.header(batch) for batch in range(3))
+
+
+def resign(facility, batch, **changes):
+    """The batch with another header, validly signed: what a later version of an origin writes."""
+    signed = to_bytes(replace(from_bytes(Header, batch.header, 512), **changes))
+    return replace(batch, header=signed, signature=sign(facility.node_seed, "header", signed))
 
 
 # -- witnesses ------------------------------------------------------------------------------------
