@@ -16,7 +16,7 @@ from peer import audit
 from peer.audit import Actor, AuditEvent, Role
 from peer.clock import Clock
 from peer.errors import NotFound
-from peer.index import Database, Tx, consents, publications, studies, transfers
+from peer.index import Database, Tx, consents, publications, studies
 from peer.index.studies import StudyRow
 from peer.partners import Partner
 from protocol import consent
@@ -111,7 +111,7 @@ class Access:
 
         def work(tx: Tx) -> Permit | Refusal:
             now = self._clock.now()
-            uid = _behind(tx, retrieve_handle)
+            uid = publications.behind(tx, retrieve_handle)
             study = studies.get(tx, uid) if uid else None
             answer = self._decide(tx, study, partner, purpose, role, now)
             if study is None or isinstance(answer, Refusal):
@@ -222,17 +222,6 @@ def facts(study: StudyRow) -> StudyFacts:
         body_parts=frozenset(study.body_parts),
         held_back=study.held_back,
     )
-
-
-def _behind(tx: Tx, retrieve_handle: bytes) -> str | None:
-    """Return the study a handle stands for, or stood for when a grant was given for it.
-
-    A withdrawn study's handle is forgotten; whoever fetched it before is still told why not again.
-    """
-    publication = publications.by_handle(tx, retrieve_handle)
-    if publication is not None:
-        return publication.study_instance_uid
-    return transfers.once_granted(tx, retrieve_handle)
 
 
 def _offered(terms: Terms, study: StudyRow, purpose: str) -> bool:

@@ -39,15 +39,6 @@ class PublishedStudy:
 
 
 @dataclass(frozen=True, slots=True)
-class Publication:
-    """What a retrieve handle stands for."""
-
-    study_instance_uid: str
-    patient: int
-    audience: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class SlotChain:
     """The chain of one match key, by the key's output (64 B)."""
 
@@ -166,6 +157,11 @@ def add_study(tx: Tx, published: int, row: PublishedStudy) -> None:
             row.content_hash,
         ),
     )
+    if row.retrieve_handle is not None:
+        tx.execute(
+            "INSERT OR IGNORE INTO retrieve_handles VALUES (?, ?)",
+            (row.retrieve_handle, row.study_instance_uid),
+        )
 
 
 def remove_study(tx: Tx, entry_id: bytes) -> None:
@@ -181,14 +177,13 @@ def move_on(tx: Tx, published: int, next_position: int) -> None:
     )
 
 
-def by_handle(tx: Tx, retrieve_handle: bytes) -> Publication | None:
-    """Return what a retrieve handle stands for, or None if that is not published (any more)."""
+def behind(tx: Tx, retrieve_handle: bytes) -> str | None:
+    """Return the study that a handle stands for, published now or once, or None."""
     row = tx.execute(
-        "SELECT s.study_instance_uid, p.patient, p.audience FROM published_studies s"
-        " JOIN published_patients p ON p.published = s.published WHERE s.retrieve_handle = ?",
+        "SELECT study_instance_uid FROM retrieve_handles WHERE retrieve_handle = ?",
         (retrieve_handle,),
     ).fetchone()
-    return None if row is None else Publication(**dict(row))
+    return None if row is None else str(row["study_instance_uid"])
 
 
 def audiences_of(tx: Tx, study_instance_uid: str) -> list[bytes]:

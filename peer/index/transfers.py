@@ -130,13 +130,6 @@ def grants_of(tx: Tx, study_instance_uid: str) -> tuple[GrantRow, ...]:
     return tuple(_grant(row) for row in tx.execute(query, (study_instance_uid,)))
 
 
-def once_granted(tx: Tx, retrieve_handle: bytes) -> str | None:
-    """Return the study for which a grant was ever given under this handle, or None."""
-    query = "SELECT study_instance_uid FROM grants WHERE retrieve_handle = ? LIMIT 1"
-    row = tx.execute(query, (retrieve_handle,)).fetchone()
-    return None if row is None else str(row["study_instance_uid"])
-
-
 def revoke_grant(tx: Tx, grant_id: bytes, now: int) -> bool:
     """Note that a grant was ended by a decision; return whether this is the first note of it."""
     query = "UPDATE grants SET revoked_at = ? WHERE grant_id = ? AND revoked_at IS NULL"

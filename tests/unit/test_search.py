@@ -125,8 +125,8 @@ async def test_what_retrieval_needs_is_known_after_the_search(hospitals):
     assert prior.digest.manifest_root == manifest.manifest_root
     assert prior.digest.manifest_version == 1
     assert prior.digest.instances == 1
-    behind = await bob.db.read(lambda tx: publications.by_handle(tx, prior.retrieve_handle))
-    assert (behind.study_instance_uid, behind.audience) == (STUDY, b"")
+    behind = await bob.db.read(lambda tx: publications.behind(tx, prior.retrieve_handle))
+    assert behind == STUDY
 
 
 async def test_a_question_without_date_and_identifier_is_refused_with_a_sentence(hospitals):

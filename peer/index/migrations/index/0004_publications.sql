@@ -26,6 +26,13 @@ CREATE TABLE published_studies (
 ) WITHOUT ROWID;
 CREATE INDEX published_studies_uid ON published_studies (study_instance_uid);
 
+-- Every handle that ever stood in a digest: whoever comes with one of a study that was withdrawn since
+-- is told why, and the record says which study it was.
+CREATE TABLE retrieve_handles (
+    retrieve_handle BLOB PRIMARY KEY,
+    study_instance_uid TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- The chain of one match key in one audience and key epoch, known by the key's output.
 CREATE TABLE slot_chains (
     chain INTEGER PRIMARY KEY,

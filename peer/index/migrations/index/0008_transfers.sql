@@ -20,7 +20,6 @@ CREATE TABLE grants (
     UNIQUE (partner, nonce)
 ) WITHOUT ROWID;
 CREATE INDEX grants_study ON grants (study_instance_uid);
-CREATE INDEX grants_handle ON grants (retrieve_handle);
 
 -- What we fetch, or fetched, from partners.
 CREATE TABLE retrievals (
