@@ -8,9 +8,9 @@ time zone shortens it; a 29 February has its anniversary on 1 March.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from peer import audit
 from peer.audit import Actor, AuditEvent, Role
@@ -30,6 +30,8 @@ LAST_ZONE_S: Final = 12 * 3600
 """A day ends last at UTC-12."""
 
 _MONTHS_PER_YEAR: Final = 12
+
+Purged: TypeAlias = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ class Retention:
         self._clock = clock
         self._settings = settings
         self._withdraw_in = withdraw_in
+        self._listeners: list[Purged] = []
+
+    def on_purged(self, listener: Purged) -> None:
+        """Have `listener` called with the Study Instance UID of each study that was purged."""
+        self._listeners.append(listener)
 
     async def check(self, study_instance_uid: str) -> Lock:
         """Return the lock of a study; raise NotFound."""
@@ -129,6 +136,8 @@ class Retention:
             audit.append(tx, event, now)
 
         await self._ingest.remove_study(study_instance_uid, also)
+        for listener in self._listeners:
+            await listener(study_instance_uid)
 
     async def _refuse(self, study: StudyRow, lock: Lock, actor: Actor) -> None:
         event = _event("purge-refused", "refused", study, actor, {"lock": lock.reason})

@@ -253,6 +253,20 @@ def unsettle(tx: Tx, study_instance_uid: str) -> None:
     )
 
 
+def unsettle_unsigned(tx: Tx) -> int:
+    """Have our own studies settle once more that no manifest was signed for since they grew.
+
+    Whatever ended the last run may have come between the two.  Return their number.
+    """
+    cursor = tx.execute(
+        "UPDATE studies SET settled_at = NULL WHERE settled_at IS NOT NULL AND origin IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM manifests m"
+        " WHERE m.study_instance_uid = studies.study_instance_uid"
+        " AND m.version = studies.manifest_version AND m.made_at >= studies.changed_at)"
+    )
+    return cursor.rowcount
+
+
 class _Conditions:
     """The conditions of a WHERE clause: clauses are constants of this module, values are bound."""
 

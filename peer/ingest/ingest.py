@@ -124,6 +124,7 @@ class Ingest:
     async def recover(self) -> Recovered:
         """Make store and index agree after whatever ended the last run.  Call before anything."""
         async with self._lock:
+            await self._db.write(studies.unsettle_unsigned)
             recorded = await self._db.read(packs.sizes)
             recovered = await asyncio.to_thread(_recover, self._store, recorded)
         if recovered.damaged:

@@ -10,8 +10,10 @@ import pytest
 
 from peer.errors import NodeError, StorageFull
 from peer.index import packs, patients, studies
+from peer.index.packs import ManifestRow
 from peer.store import Store
 from protocol.hashing import plain_hash
+from protocol.manifest import root, sign_manifest
 from tests.dicom_samples import SAMPLES, data_set, encoded, instance
 from tests.intake import NOW, SENDER, open_intake
 
@@ -205,6 +207,29 @@ async def test_a_study_settles_again_if_publishing_it_failed(intake):
     with pytest.raises(NodeError):
         await intake.ingest.settle()
     assert await intake.db.read(lambda tx: studies.unsettled(tx, NOW)) == ["1.2.3"]
+
+
+async def test_a_study_settles_again_if_a_kill_came_before_its_manifest(tmp_path):
+    async with open_intake(tmp_path / "data") as intake:
+        await intake.take(instance(1))
+        assert await intake.ingest.settle() == ("1.2.3",)
+
+    async def sign(_):
+        manifest = await intake.db.read(lambda tx: packs.build_manifest(tx, "1.2.3"))
+        signed = sign_manifest(manifest, lambda _: bytes(64))
+        row = ManifestRow(manifest.version, root(manifest), signed, intake.clock.now())
+        await intake.db.write(lambda tx: packs.put_manifest(tx, "1.2.3", row))
+
+    async with open_intake(tmp_path / "data") as intake:
+        intake.ingest.on_settled(sign)
+        assert await intake.ingest.settle() == ("1.2.3",), "its manifest was never signed"
+    async with open_intake(tmp_path / "data") as intake:
+        assert await intake.ingest.settle() == ()
+        intake.clock.advance(1)
+        await intake.take(instance(2))
+        assert await intake.ingest.settle() == ("1.2.3",)
+    async with open_intake(tmp_path / "data") as intake:
+        assert await intake.ingest.settle() == ("1.2.3",), "its new version was never signed"
 
 
 async def test_the_running_ingest_settles_by_itself(intake, monkeypatch):

@@ -124,10 +124,17 @@ async def test_a_free_study_is_destroyed_and_withdrawn(intake):
     await store(intake, "20200102")
     await store(intake, "20200103", "1.2.4")
     withdrawn = []
+    purged = []
+
+    async def listener(uid):
+        purged.append((uid, list(withdrawn)))
+
     kept = retention(intake, withdrawn)
+    kept.on_purged(listener)
     assert [lock.study_instance_uid for lock in await kept.list()] == ["1.2.4", STUDY]
     await kept.purge(STUDY, OPERATOR)
     assert withdrawn == [STUDY]
+    assert purged == [(STUDY, [STUDY])]
     assert len(intake.store.sizes()) == 1
     assert await intake.db.read(lambda tx: studies.get(tx, STUDY)) is None
     with pytest.raises(NotFound):
