@@ -227,12 +227,12 @@ def hold(tx: Tx, study_instance_uid: str, *, held_back: bool, reason: str = "") 
     return cursor.rowcount > 0
 
 
-def unsettled(tx: Tx, changed_before: int) -> list[str]:
-    """Return the studies that have had no new instance since `changed_before` and not settled."""
+def unsettled(tx: Tx, since: int | None = None) -> list[str]:
+    """Return the studies that have not settled and, with `since`, had no new instance after it."""
     rows = tx.execute(
-        "SELECT study_instance_uid FROM studies WHERE settled_at IS NULL AND changed_at <= ?"
+        "SELECT study_instance_uid FROM studies WHERE settled_at IS NULL AND changed_at <= coalesce(?, changed_at)"
         " ORDER BY changed_at",
-        (changed_before,),
+        (since,),
     ).fetchall()
     return [row["study_instance_uid"] for row in rows]
 

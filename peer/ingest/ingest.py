@@ -101,16 +101,15 @@ class Ingest:
 
     async def settle(self, study_instance_uid: str | None = None) -> tuple[str, ...]:
         """Treat a study, or all, as complete without waiting; return those that settled by it."""
-        now = self._clock.now()
-        due = await self._db.read(lambda tx: studies.unsettled(tx, now))
+        due = await self._db.read(studies.unsettled)
         if study_instance_uid is not None:
             due = [uid for uid in due if uid == study_instance_uid]
         return await self._settle(due)
 
     async def settle_due(self) -> tuple[str, ...]:
         """Settle the studies that have had no new instance for settle_s."""
-        before = self._clock.now() - self._settings.settle_s
-        return await self._settle(await self._db.read(lambda tx: studies.unsettled(tx, before)))
+        since = self._clock.now() - self._settings.settle_s
+        return await self._settle(await self._db.read(lambda tx: studies.unsettled(tx, since)))
 
     async def run(self) -> None:
         """Settle studies as they fall due, until cancelled."""
