@@ -1,0 +1,203 @@
+"""The JSON API in front of the real rooms: two hospitals, one patient, from import to receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from blake3 import blake3
+
+from tests import facilities as base
+from tests.facilities import ISSUER, JANE
+from tests.transfers import STUDY, make_instance
+from tests.web_node import web_nodes
+
+PATIENT = {"issuer": ISSUER, "patient_id": JANE.patient_id}
+QUESTION = {"name": "Mueller^Jane", "birth_date": "1980-05-17", "sex": "F"}
+CONSENT = {"patient": PATIENT, "recipients": "all", "purposes": ["TREAT"], "grantor": "patient"}
+ROLES = ("clinician", "operator", "privacy-officer", "auditor")
+
+
+class Api:
+    """One program's conversation with one node."""
+
+    def __init__(self, session):
+        self.session = session
+
+    async def ask(self, method, path, body=None, **query):
+        arguments = {} if body is None else {"json": body}
+        address = f"/api/v1{path}"
+        async with self.session.request(method, address, params=query, **arguments) as answer:
+            return answer.status, await answer.json()
+
+    async def get(self, path, **query):
+        status, found = await self.ask("GET", path, **query)
+        assert status == 200, found
+        return found
+
+    async def post(self, path, body, status=200):
+        got, found = await self.ask("POST", path, body)
+        assert got == status, found
+        return found
+
+    async def store(self, content):
+        async with self.session.post("/api/v1/instances", data=io.BytesIO(content)) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def nodes(tmp_path):
+    async with web_nodes(tmp_path, "Anna", "Berg") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def anna(nodes):
+    async with nodes[0].program(*ROLES) as session:
+        yield Api(session)
+
+
+@pytest.fixture
+async def berg(nodes):
+    async with nodes[1].program(*ROLES) as session:
+        yield Api(session)
+
+
+async def share(nodes):
+    await base.everyone_shares(*(node.hospital for node in nodes))
+
+
+async def imported(api, count=2):
+    files = [make_instance(STUDY, number, size=20_000) for number in range(count)]
+    for content in files:
+        assert (await api.store(content))[0] == 200
+    await api.post("/studies/settle", {"study_instance_uids": [STUDY]})
+    return files
+
+
+async def until(ask, holds):
+    """Ask again until the answer is as awaited; return it."""
+    for _ in range(400):
+        found = await ask()
+        if holds(found):
+            return found
+        await asyncio.sleep(0.05)
+    pytest.fail("it did not come about within 20 s")
+
+
+async def test_an_import_is_listed_and_known(berg):
+    files = await imported(berg)
+    status, again = await berg.store(files[0])
+    assert (status, again["status"]) == (200, "duplicate")
+    status, refused = await berg.store(b"not DICOM at all")
+    assert (status, refused["status"], refused["error"]["code"]) == (422, "refused", "not-dicom")
+    digests = [blake3(content).hexdigest() for content in files]
+    known = await berg.post("/instances/known", {"content_hashes": [*digests, "00" * 32]})
+    assert known == {"known": digests, "studies": dict.fromkeys(digests, STUDY)}
+    (study,) = (await berg.get("/studies"))["studies"]
+    assert (study["instances"], study["modalities"]) == (2, ["CT"])
+    assert study["bytes"] == sum(map(len, files))
+    assert (study["origin"], study["held_back"]) == (None, False)
+    assert study["patient"]["name"] == "Mueller^Jane Ann"
+    assert study["patient"]["identifiers"] == [{"issuer": ISSUER, "value": JANE.patient_id}]
+    status = await berg.get("/status")
+    assert (status["studies"], status["instances"]) == (1, 2)
+
+
+async def test_from_consent_to_receipt(nodes, anna, berg):
+    await imported(berg)
+    before = await anna.post("/search", QUESTION)
+    assert before["results"] == [], "without consent there is nothing to find"
+
+    directive = await berg.post("/consents", CONSENT, 201)
+    await share(nodes)
+    found = await anna.post("/search", QUESTION)
+    (result,) = found["results"]
+    assert result["facility"]["name"] == "Berg"
+    assert (result["study_instance_uid"], result["instances"]) == (STUDY, 2)
+    assert found["coverage"]["sentence"]
+
+    asked = {"peer_id": result["facility"]["peer_id"], "study_instance_uid": STUDY}
+    retrieval_id = (await anna.post("/retrievals", asked, 202))["retrieval_id"]
+    retrieval = await until(
+        lambda: anna.get(f"/retrievals/{retrieval_id}"),
+        lambda one: one["state"] not in {"asking", "fetching", "waiting"},
+    )
+    assert (retrieval["state"], retrieval["sentence"]) == (
+        "complete",
+        "2/2 instances verified",
+    )
+    assert (await anna.get("/retrievals"))["retrievals"] == [retrieval]
+    (study,) = (await anna.get("/studies"))["studies"]
+    assert study["origin"] == asked["peer_id"]
+    (receipt,) = (await anna.get("/receipts", study_instance_uid=STUDY))["receipts"]
+    assert (receipt["direction"], receipt["instances_verified"]) == ("given", 2)
+
+    (disclosed,) = (await berg.get("/audit/disclosures", **PATIENT))["disclosures"]
+    assert (disclosed["recipient"], disclosed["study_instance_uid"]) == ("Anna", STUDY)
+
+    revoked = await berg.post(f"/consents/{directive['directive_id']}/revoke", {"reason": "asked"})
+    assert revoked["status"] == "revoked"
+    assert [each["name"] for each in revoked["withdrawals"]] == ["Anna"]
+    await share(nodes)
+    remaining = (await anna.post("/search", QUESTION))["results"]
+    assert all(each["facility"]["name"] != "Berg" or each["held_here"] for each in remaining)
+
+
+async def test_a_study_that_is_held_back_is_withdrawn(nodes, anna, berg):
+    await imported(berg)
+    await berg.post("/consents", CONSENT, 201)
+    await share(nodes)
+    assert len((await anna.post("/search", QUESTION))["results"]) == 1
+    body = {"held_back": True, "reason": "sensitive"}
+    await berg.post(f"/studies/{STUDY}/hold", body)
+    await share(nodes)
+    assert (await anna.post("/search", QUESTION))["results"] == []
+    (record,) = await nodes[1].hospital.actions("hold")
+    assert (record["study_instance_uid"], record["detail"]["reason"]) == (STUDY, "sensitive")
+    await berg.post(f"/studies/{STUDY}/hold", {"held_back": False})
+    await share(nodes)
+    assert len((await anna.post("/search", QUESTION))["results"]) == 1
+
+
+async def test_a_notice_reaches_the_inbox_and_is_acknowledged(nodes, anna, berg):
+    await imported(berg)
+    await berg.post("/consents", CONSENT, 201)
+    body = {"peer_id": nodes[0].hospital.peer_id.hex(), "study_instance_uids": [STUDY]}
+    sent = await berg.post("/notices", body | {"message": "Please look."}, 201)
+    inbox = await until(lambda: anna.get("/inbox"), lambda found: found["notices"])
+    (notice,) = inbox["notices"]
+    assert (notice["notice_id"], notice["message"]) == (sent["notice_id"], "Please look.")
+    await anna.post(f"/inbox/{notice['notice_id']}/acknowledge", {})
+    await until(lambda: berg.get("/outbox"), lambda found: found["notices"][0]["acknowledged_at"])
+
+
+async def test_a_young_study_cannot_be_purged(nodes, berg):
+    await imported(berg)
+    status, refused = await berg.ask("DELETE", f"/studies/{STUDY}", {})
+    assert (status, refused["error"]["code"]) == (409, "retention-lock")
+    lock = await berg.post("/retention/check", {"study_instance_uid": STUDY})
+    assert (lock["locked"], lock["until"]) == (True, "2027-11-02")
+    assert (await berg.get("/retention"))["studies"] == [lock]
+    status, purged = await berg.ask(
+        "DELETE", f"/studies/{STUDY}", {"release_reason": "court order"}
+    )
+    assert (status, purged["purged"]) == (200, True)
+    assert (await berg.get("/studies"))["studies"] == []
+
+
+async def test_whoever_may_not_gives_no_reason_that_counts(nodes, berg):
+    await imported(berg)
+    async with nodes[1].program("clinician", "operator", "auditor") as session:
+        status, refused = await Api(session).ask(
+            "DELETE", f"/studies/{STUDY}", {"release_reason": "I say so"}
+        )
+    assert (status, refused["error"]["code"]) == (403, "not-permitted")
+    assert len((await berg.get("/studies"))["studies"]) == 1
+
+
+async def test_the_trail_of_all_this_is_whole(nodes, berg):
+    await imported(berg)
+    await berg.post("/consents", CONSENT, 201)
+    assert (await berg.get("/audit/verify"))["ok"] is True
