@@ -230,8 +230,8 @@ def hold(tx: Tx, study_instance_uid: str, *, held_back: bool, reason: str = "") 
 def unsettled(tx: Tx, since: int | None = None) -> list[str]:
     """Return the studies that have not settled and, with `since`, had no new instance after it."""
     rows = tx.execute(
-        "SELECT study_instance_uid FROM studies WHERE settled_at IS NULL AND changed_at <= coalesce(?, changed_at)"
-        " ORDER BY changed_at",
+        "SELECT study_instance_uid FROM studies"
+        " WHERE settled_at IS NULL AND changed_at <= coalesce(?, changed_at) ORDER BY changed_at",
         (since,),
     ).fetchall()
     return [row["study_instance_uid"] for row in rows]
