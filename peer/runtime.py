@@ -169,7 +169,14 @@ async def _build(
         clock=clock,
         settings=settings,
     )
-    report = Report(db, clock, settings, gossip.acknowledged, partners.active)
+    report = Report(
+        db=db,
+        me=keys.peer_id,
+        partners=partners,
+        clock=clock,
+        lock=retention.check,
+        acknowledged=gossip.acknowledged,
+    )
 
     async def partner_changed(peer_id: PeerId, state: str) -> None:
         await publish.partner_changed(peer_id, state)
