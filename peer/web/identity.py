@@ -23,6 +23,7 @@ from peer.people import Session
 from peer.web.brake import Brake
 from peer.web.errors import Problem, RequestError
 from peer.web.routes import PUBLIC, ROLES, Handler
+from peer.web.routes import services as services_of
 from peer.web.services import Services
 from protocol.errors import Refusal
 
@@ -178,7 +179,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _check_origin(request: web.Request, session: Session) -> None:
     """Refuse a change that a page of another site may have sent in someone's name."""
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if origin is not None and not _is_ours(origin, request):
         raise _forged()
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise _forged()
@@ -188,6 +189,13 @@ async def _check_origin(request: web.Request, session: Session) -> None:
         proof = field if isinstance(field, str) else ""
     if not hmac.compare_digest(proof.encode(), session.csrf.encode()):
         raise _forged()
+
+
+def _is_ours(origin: str, request: web.Request) -> bool:
+    """Whether a page at `origin` is ours: asked for directly, or through a proxy before us."""
+    named = urlsplit(origin).netloc
+    proxy = urlsplit(services_of(request).settings.local.public_url).netloc
+    return named != "" and named in (request.host, proxy)
 
 
 def _forged() -> Refusal:

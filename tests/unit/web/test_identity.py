@@ -426,6 +426,13 @@ async def test_a_page_of_ours_may(signed_in, csrf, tcp):
     assert not await forged(signed_in, headers)
 
 
+async def test_a_page_of_ours_behind_a_proxy_may(signed_in, csrf, settings):
+    settings.local.public_url = "https://anna.example/"
+    headers = {CSRF_HEADER: csrf, "Origin": "https://anna.example"}
+    assert not await forged(signed_in, headers)
+    assert await forged(signed_in, headers | {"Origin": "https://anna.example.evil.example"})
+
+
 async def test_a_csrf_token_of_another_session_is_no_good(signed_in, people, root):
     other = await people.open_link((await people.make_link(root, "Eve")).secret)
     assert await forged(signed_in, {CSRF_HEADER: other.csrf})
