@@ -121,7 +121,12 @@ class RevokeBody(Body):
 
 async def grant(request: web.Request) -> web.StreamResponse:
     """Record a directive; what it permits is published at once."""
-    asked = await body(request, ConsentBody)
+    recorded = await record_consent(request, await body(request, ConsentBody))
+    return answer(await consent_json(services(request), recorded), HTTPStatus.CREATED)
+
+
+async def record_consent(request: web.Request, asked: ConsentBody) -> Recorded:
+    """Record a directive in the asker's name; raise Refusal if it means nothing."""
     rooms = services(request)
     directive = await rooms.consents.grant(
         NewDirective(
@@ -137,8 +142,7 @@ async def grant(request: web.Request) -> web.StreamResponse:
         ),
         actor(request),
     )
-    recorded = await rooms.consents.get(directive.directive_id)
-    return answer(await _json(rooms, recorded), HTTPStatus.CREATED)
+    return await rooms.consents.get(directive.directive_id)
 
 
 async def list_consents(request: web.Request) -> web.StreamResponse:
@@ -147,14 +151,14 @@ async def list_consents(request: web.Request) -> web.StreamResponse:
     rooms = services(request)
     patient = PatientIdentifier(asked.issuer, asked.patient_id) if asked.patient_id else None
     found = await rooms.consents.list(patient)
-    return answer({"consents": [await _json(rooms, each) for each in found]})
+    return answer({"consents": [await consent_json(rooms, each) for each in found]})
 
 
 async def show(request: web.Request) -> web.StreamResponse:
     """Return a directive and, once revoked, which partners have dropped what it permitted."""
     asked = path(request, ConsentPath)
     rooms = services(request)
-    return answer(await _json(rooms, await rooms.consents.get(asked.directive_id)))
+    return answer(await consent_json(rooms, await rooms.consents.get(asked.directive_id)))
 
 
 async def revoke(request: web.Request) -> web.StreamResponse:
@@ -163,10 +167,10 @@ async def revoke(request: web.Request) -> web.StreamResponse:
     wanted = await body(request, RevokeBody)
     rooms = services(request)
     recorded = await rooms.consents.revoke(asked.directive_id, wanted.reason, actor(request))
-    return answer(await _json(rooms, recorded))
+    return answer(await consent_json(rooms, recorded))
 
 
-async def _json(rooms: Services, recorded: Recorded) -> dict[str, object]:
+async def consent_json(rooms: Services, recorded: Recorded) -> dict[str, object]:
     """Return a directive and when each partner has applied its withdrawals."""
     withdrawals: list[dict[str, object]] = []
     if recorded.withdrawn_seq is not None:

@@ -101,27 +101,32 @@ async def hold(request: web.Request) -> web.StreamResponse:
     """Hold a study back from every partner, or release it."""
     asked = path(request, StudyPath)
     wanted = await body(request, HoldBody)
-    rooms = services(request)
     uid = asked.study_instance_uid
+    await hold_back(request, uid, held_back=wanted.held_back, reason=wanted.reason)
+    return answer({"study_instance_uid": uid, "held_back": wanted.held_back})
+
+
+async def hold_back(request: web.Request, uid: str, *, held_back: bool, reason: str) -> None:
+    """Hold a study back, or release it, in the asker's name; raise NotFound."""
+    rooms = services(request)
     event = AuditEvent(
         action="hold",
         outcome="success",
         actor=actor(request),
         study_instance_uid=uid,
-        detail={"held_back": int(wanted.held_back), "reason": wanted.reason},
+        detail={"held_back": int(held_back), "reason": reason},
     )
 
     def work(tx: Tx) -> None:
         study = studies.get(tx, uid)
         if study is None:
             raise NotFound("There is no such study here. List the studies to find it.")
-        studies.hold(tx, uid, held_back=wanted.held_back, reason=wanted.reason)
+        studies.hold(tx, uid, held_back=held_back, reason=reason)
         rooms.publish.apply_in(tx, study.patient)
         audit.append(tx, replace(event, patient=str(study.patient)), rooms.clock.now())
 
     await rooms.db.write(work)
     await rooms.publish.study_changed(uid)
-    return answer({"study_instance_uid": uid, "held_back": wanted.held_back})
 
 
 ROUTES: Final = (
