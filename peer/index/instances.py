@@ -15,6 +15,7 @@ from protocol.manifest import Chunk, lay_out
 
 PATIENT_CONFLICT: Final = "The birth date contradicts the one on record for this Patient ID."
 PATIENT_MISMATCH: Final = "Its instances name different patients."
+ORIGINS_MIXED: Final = "It holds instances of another facility beside our own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +71,38 @@ def add_study(
     """Record patient and study of an instance that arrives; return the patient.
 
     The study stays with the patient it was first recorded for.  Where an instance disagrees, the
-    study is held back from publication until someone has looked.
+    study is held back from publication until someone has looked.  So is a copy from a partner that
+    an instance of our own comes for: from then on the study is ours, and ours to keep.
     """
-    study = header.study
+    uid = header.study.study_instance_uid
     known = tx.execute(
-        "SELECT patient FROM studies WHERE study_instance_uid = ?", (study.study_instance_uid,)
+        "SELECT patient, origin FROM studies WHERE study_instance_uid = ?", (uid,)
     ).fetchone()
-    if known is not None and not header.patient.patient_id:
-        patient, agrees = int(known["patient"]), True
-    else:
-        patient, agrees = patients.put(tx, header.patient, issuer)
     if known is None:
-        _insert_study(tx, study, patient, wrapped_key, origin, now)
+        patient, agrees = patients.put(tx, header.patient, issuer)
+        _insert_study(tx, header.study, patient, wrapped_key, origin, now)
+        reason = "" if agrees else PATIENT_CONFLICT
     else:
-        _update_study(tx, study, now)
-    if known is not None and known["patient"] != patient:
-        patients.delete_unused(tx, patient)
-        studies.hold(tx, study.study_instance_uid, held_back=True, reason=PATIENT_MISMATCH)
-        return int(known["patient"])
-    if not agrees:
-        studies.hold(tx, study.study_instance_uid, held_back=True, reason=PATIENT_CONFLICT)
+        patient = int(known["patient"])
+        _update_study(tx, header.study, now)
+        reason = _disagreement(tx, header, issuer, patient)
+        if origin is None and known["origin"] is not None:
+            tx.execute("UPDATE studies SET origin = NULL WHERE study_instance_uid = ?", (uid,))
+            reason = ORIGINS_MIXED
+    if reason:
+        studies.hold(tx, uid, held_back=True, reason=reason)
     return patient
+
+
+def _disagreement(tx: Tx, header: Header, issuer: str, patient: int) -> str:
+    """Return why an instance does not belong to the patient of its study, '' if it may."""
+    if not header.patient.patient_id:
+        return ""
+    named, agrees = patients.put(tx, header.patient, issuer)
+    if named != patient:
+        patients.delete_unused(tx, named)
+        return PATIENT_MISMATCH
+    return "" if agrees else PATIENT_CONFLICT
 
 
 def _insert_study(

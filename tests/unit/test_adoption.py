@@ -172,3 +172,15 @@ async def test_a_wrong_key_brings_nothing(alice, bob):
     with pytest.raises(Damaged):
         await bob.ingest.adopt(replace(study, pack_keys=keys), CLINICIAN)
     assert await bob.db.read(studies.count) == (0, 0)
+
+
+async def test_an_instance_of_our_own_makes_a_copy_ours_and_holds_it_back(alice, bob):
+    await bob.ingest.adopt(await received(alice, bob), CLINICIAN)
+    assert (await bob.take(instance(1, study=STUDY, pixels=bytes([1]) * 300_000))).status == (
+        "duplicate"
+    )
+    assert (await bob.db.read(lambda tx: studies.get(tx, STUDY))).origin == ALICE
+    assert (await bob.take(instance(8, StudyDate="20250102"))).status == "accepted"
+    row = await bob.db.read(lambda tx: studies.get(tx, STUDY))
+    assert (row.origin, row.held_back, row.instances) == (None, True, 6)
+    assert "another facility" in row.held_reason
