@@ -270,9 +270,9 @@ def make_instance(uid, number, *, size=600_000, patient=JANE):
 
 
 @asynccontextmanager
-async def hospitals(folder, *names, **settings):
+async def hospitals(folder, *names, start=START, **settings):
     """Open hospitals that are partners of each other."""
-    clock = ManualClock(START)
+    clock = ManualClock(start)
     async with AsyncExitStack() as stack:
         opened = [Hospital(name, clock, **settings) for name in names]
         for i, one in enumerate(opened):
