@@ -15,9 +15,10 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.pixels.utils import get_expected_length, pixel_array
+from pydicom.pixels.utils import as_pixel_options, get_expected_length, pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from peer.dicom.decoders import decoders
 from peer.dicom.display import Window, to_eight_bits
 from peer.dicom.part10 import UNREADABLE, is_encapsulated
 from peer.errors import NotFound
@@ -99,7 +100,7 @@ def decoded_frame(data: bytes, number: int) -> Frame:
     data_set = _open(data)
     _checked_count(data_set, number)
     try:
-        pixels = pixel_array(data_set, index=number - 1, raw=True)
+        pixels = _samples(data_set, number, raw=True)
         if pixels.ndim == 3 and _number(data_set, "PlanarConfiguration"):  # noqa: PLR2004
             pixels = np.moveaxis(pixels, 2, 0)
         little = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
@@ -222,12 +223,29 @@ def _native(data_set: Dataset, number: int, count: int) -> bytes:
     return frame
 
 
-def _samples(data_set: Dataset, number: int) -> npt.NDArray[Any]:
-    """Return a frame decoded, colours as RGB."""
-    native = not is_encapsulated(str(data_set.file_meta.TransferSyntaxUID))
-    if native and data_set.BitsAllocated == 1:
+def _samples(data_set: Dataset, number: int, *, raw: bool = False) -> npt.NDArray[Any]:
+    """Return a frame decoded, colours as RGB unless `raw`."""
+    syntax = str(data_set.file_meta.TransferSyntaxUID)
+    if is_encapsulated(syntax):
+        encoded = _fragmented(data_set, number, _count(data_set))
+        found = as_pixel_options(data_set)
+        options = {name: value for name, value in found.items() if name in _IMAGE_PIXEL}
+        return decoders.decode(syntax, encoded, options, raw=raw)
+    if data_set.BitsAllocated == 1:
         return _single_bits(data_set, number)
-    return pixel_array(data_set, index=number - 1)
+    return pixel_array(data_set, index=number - 1, raw=raw)
+
+
+_IMAGE_PIXEL: Final = (
+    "bits_allocated",
+    "bits_stored",
+    "columns",
+    "photometric_interpretation",
+    "pixel_representation",
+    "planar_configuration",
+    "rows",
+    "samples_per_pixel",
+)
 
 
 def _single_bits(data_set: Dataset, number: int) -> npt.NDArray[np.uint8]:
