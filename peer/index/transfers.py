@@ -58,6 +58,18 @@ class GrantRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveRow:
+    """A grant that we were given; `bytes` is what is to be had under it."""
+
+    grant_id: bytes
+    retrieve_handle: bytes
+    manifest_root: bytes
+    manifest_version: int
+    instances: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RetrievalRow:
     """One study on its way from a partner, or arrived; `actor` is JSON."""
 
@@ -67,6 +79,7 @@ class RetrievalRow:
     actor: str
     state: str
     grant_id: bytes | None
+    retrieve_handle: bytes | None
     manifest_root: bytes | None
     manifest_version: int
     instances: int
@@ -218,23 +231,23 @@ def set_state(
     )
 
 
-def put_grant(
-    tx: Tx,
-    retrieval_id: bytes,
-    *,
-    grant_id: bytes,
-    root: bytes,
-    version: int,
-    instances: int,
-    size: int,
-    now: int,
-) -> None:
+def put_leave(tx: Tx, retrieval_id: bytes, leave: LeaveRow, now: int) -> None:
     """Note the grant that a retrieval runs under, and what it promises."""
     tx.execute(
-        "UPDATE retrievals SET state = ?, grant_id = ?, manifest_root = ?, manifest_version = ?,"
-        " instances = ?, bytes = ?, changed_at = ?, code = '', reason = '', remedy = ''"
-        " WHERE retrieval_id = ?",
-        (State.FETCHING, grant_id, root, version, instances, size, now, retrieval_id),
+        "UPDATE retrievals SET state = ?, grant_id = ?, retrieve_handle = ?, manifest_root = ?,"
+        " manifest_version = ?, instances = ?, bytes = ?, changed_at = ?, code = '', reason = '',"
+        " remedy = '' WHERE retrieval_id = ?",
+        (
+            State.FETCHING,
+            leave.grant_id,
+            leave.retrieve_handle,
+            leave.manifest_root,
+            leave.manifest_version,
+            leave.instances,
+            leave.bytes,
+            now,
+            retrieval_id,
+        ),
     )
 
 
@@ -338,6 +351,7 @@ def _retrieval(row: Row) -> RetrievalRow:
         actor=row["actor"],
         state=row["state"],
         grant_id=row["grant_id"],
+        retrieve_handle=row["retrieve_handle"],
         manifest_root=row["manifest_root"],
         manifest_version=row["manifest_version"],
         instances=row["instances"],

@@ -12,7 +12,6 @@ from peer.clock import Clock
 from peer.errors import NodeError
 from peer.keys import NodeKeys
 from peer.partners import Partner
-from protocol.digest import StudyDigest
 from protocol.errors import Malformed, UnknownMessage, WrongContent
 from protocol.grant import (
     REQUEST_DOMAIN,
@@ -59,12 +58,13 @@ class Links(Protocol):
         """Have `callback` called whenever a link comes up."""
 
 
-class Prior(Protocol):
-    """What a digest that was opened says of a study (`Search.prior`)."""
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a digest said of a study: its name at the origin, and the manifest to expect."""
 
-    @property
-    def digest(self) -> StudyDigest:
-        """The digest: it names the study to its origin and promises a manifest."""
+    retrieve_handle: bytes
+    manifest_root: bytes
+    manifest_version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,9 @@ class Leave:
 
 
 async def ask_leave(
-    links: Links, keys: NodeKeys, clock: Clock, *, partner: Partner, prior: Prior, actor: Actor
+    links: Links, keys: NodeKeys, clock: Clock, *, partner: Partner, promise: Promise, actor: Actor
 ) -> Leave:
-    """Return leave to fetch the study that `prior` speaks of.
+    """Return leave to fetch the study that `promise` speaks of.
 
     Raises Refusal if the origin says no, Unreachable, or a RemoteProtocolError if its answer is not
     a grant of this request for the manifest that the digest promised or a later one.
@@ -96,7 +96,7 @@ async def ask_leave(
         addressee=partner.peer_id,
         issued_at=clock.now(),
         nonce=secrets.token_bytes(NONCE_BYTES),
-        retrieve_handle=prior.digest.retrieve_handle,
+        retrieve_handle=promise.retrieve_handle,
         person=_pseudonym(keys, actor),
         role=_role(actor),
         purpose=actor.purpose,
@@ -110,7 +110,7 @@ async def ask_leave(
     grant = open_grant(signed, key=node_key, request=request, now=clock.now())
     manifest = await _manifest(links, partner.peer_id, grant, answer.manifest)
     opened = open_manifest(manifest, node_key, grant.manifest_root)
-    _check_promise(opened, grant, prior)
+    _check_promise(opened, grant, promise)
     return Leave(grant, opened, manifest, open_keys(keys.seal_secret, signed, grant, opened.packs))
 
 
@@ -150,12 +150,12 @@ async def _manifest(
     return SignedManifest(b"".join(parts), signed.signature)
 
 
-def _check_promise(manifest: Manifest, grant: GrantBody, prior: Prior) -> None:
-    older = manifest.version < prior.digest.manifest_version
+def _check_promise(manifest: Manifest, grant: GrantBody, promise: Promise) -> None:
+    older = manifest.version < promise.manifest_version
     if older or manifest.version != grant.manifest_version:
         raise WrongContent("a grant is for an older version of the study than its digest promised")
-    same = manifest.version == prior.digest.manifest_version
-    if same and grant.manifest_root != prior.digest.manifest_root:
+    same = manifest.version == promise.manifest_version
+    if same and grant.manifest_root != promise.manifest_root:
         raise WrongContent("a grant is for other content than the digest of the study promised")
 
 

@@ -14,12 +14,12 @@ from peer.audit import Actor
 from peer.clock import Clock
 from peer.errors import NodeError
 from peer.index import Database, Tx, studies, transfers
-from peer.index.transfers import RetrievalRow
+from peer.index.transfers import LeaveRow, RetrievalRow
 from peer.ingest import Ingest, ReceivedStudy
 from peer.keys import NodeKeys
 from peer.partners import Partner
 from peer.retrieve.chunks import end_of
-from peer.retrieve.leave import Leave, Links, Prior, Unreachable, ask_leave, fetched
+from peer.retrieve.leave import Leave, Links, Promise, Unreachable, ask_leave, fetched
 from peer.retrieve.transfer import Note, Transfer
 from peer.store import Store
 from protocol.errors import Refusal, WrongContent
@@ -46,7 +46,7 @@ class Attempt:
     row: RetrievalRow
     actor: Actor
     partner: Partner
-    prior: Prior
+    promise: Promise
     leave: Leave | None = None
     transfer: Transfer | None = None
 
@@ -106,7 +106,6 @@ class Recipient:
             ),
             attempt.actor,
         )
-        await self._destroy_unrecorded(manifest.packs)
         return False
 
     async def _ask(self, attempt: Attempt) -> Leave:
@@ -115,7 +114,7 @@ class Recipient:
             self.keys,
             self.clock,
             partner=attempt.partner,
-            prior=attempt.prior,
+            promise=attempt.promise,
             actor=attempt.actor,
         )
 
@@ -140,19 +139,16 @@ class Recipient:
         return bitmaps
 
     async def _note_leave(self, attempt: Attempt, leave: Leave, size: int) -> None:
-        def work(tx: Tx) -> None:
-            transfers.put_grant(
-                tx,
-                attempt.row.retrieval_id,
-                grant_id=leave.grant.grant_id,
-                root=leave.grant.manifest_root,
-                version=leave.grant.manifest_version,
-                instances=len(leave.manifest.instances),
-                size=size,
-                now=self.clock.now(),
-            )
-
-        await self.db.write(work)
+        row = LeaveRow(
+            grant_id=leave.grant.grant_id,
+            retrieve_handle=leave.grant.retrieve_handle,
+            manifest_root=leave.grant.manifest_root,
+            manifest_version=leave.grant.manifest_version,
+            instances=len(leave.manifest.instances),
+            bytes=size,
+        )
+        now, retrieval_id = self.clock.now(), attempt.row.retrieval_id
+        await self.db.write(lambda tx: transfers.put_leave(tx, retrieval_id, row, now))
 
     def _noting(self, attempt: Attempt) -> Note:
         async def note(maps: Mapping[bytes, bytes], verified: int) -> None:

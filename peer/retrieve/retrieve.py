@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -20,13 +20,14 @@ from peer.index.transfers import RetrievalRow
 from peer.ingest import Ingest
 from peer.keys import NodeKeys
 from peer.partners import Partner, Partners
-from peer.retrieve.leave import Links, Prior, Unreachable
+from peer.retrieve.leave import Links, Promise, Unreachable
 from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
 from peer.retrieve.origin import Origin
 from peer.retrieve.receipts import receipts_of
 from peer.retrieve.recipient import Attempt, Recipient
 from peer.retrieve.status import Retrieval
 from peer.store import Store, unwrap_pack_key, unwrap_study_key
+from protocol.digest import StudyDigest
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.messages import GrantRequest, ReceiptMessage
@@ -41,6 +42,15 @@ RETRY_S: Final = 30
 
 LISTED: Final = 1000
 """Most retrievals of one list."""
+
+
+class Prior(Protocol):
+    """A partner's study that a search has listed."""
+
+    @property
+    def digest(self) -> StudyDigest:
+        """What it is said to be."""
+
 
 PriorLookup: TypeAlias = Callable[[PeerId, str], Awaitable[Prior | None]]
 """What an opened digest says of a study at an origin: `Search.prior`."""
@@ -130,7 +140,7 @@ class Retrieve:
         rows = await self._db.read(lambda tx: transfers.retrievals(tx, LISTED))
         return [self._seen(row) for row in rows]
 
-    async def receipts(self, study_instance_uid: str) -> list[dict[str, object]]:
+    async def receipts(self, study_instance_uid: str) -> Sequence[dict[str, object]]:
         """Return the receipts for a study on either side, newest first, as the API shows them."""
         found = await self._db.read(lambda tx: receipts_of(tx, study_instance_uid))
         return [each.to_json(self._name(each.partner)) for each in found]
@@ -227,14 +237,27 @@ class Retrieve:
 
     async def _begin(self, row: RetrievalRow) -> Attempt:
         partner = self._partner(row.origin)
+        promise = await self._promise(row)
+        return Attempt(row, read_actor(row.actor), partner, promise)
+
+    async def _promise(self, row: RetrievalRow) -> Promise:
+        """Return what the digest promises now; what it did before, once there was a grant.
+
+        A digest is hidden when its origin has been silent for long, as well as when it is
+        withdrawn: of a study that was granted before, the origin itself says which it is.
+        """
         prior = await self._prior(row.origin, row.study_instance_uid)
-        if prior is None:
-            raise Refusal(
-                "not-published",
-                "No study of this UID is published to this facility by that partner now.",
-                "Search for the patient again; then ask the partner.",
-            )
-        return Attempt(row, read_actor(row.actor), partner, prior)
+        if prior is not None:
+            digest = prior.digest
+            return Promise(digest.retrieve_handle, digest.manifest_root, digest.manifest_version)
+        known = await self._current(row)
+        if known.retrieve_handle is not None and known.manifest_root is not None:
+            return Promise(known.retrieve_handle, known.manifest_root, known.manifest_version)
+        raise Refusal(
+            "not-published",
+            "No study of this UID is published to this facility by that partner now.",
+            "Search for the patient again; then ask the partner.",
+        )
 
     async def _end_refused(
         self, row: RetrievalRow, attempt: Attempt | None, refusal: Refusal

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from peer.retrieve.leave import ask_leave
+from peer.retrieve.leave import Promise, ask_leave
 from protocol.errors import Refusal
 from tests.facilities import CLINICIAN, OFFICER, everyone_shares
 from tests.transfers import STUDY, hospitals
@@ -19,10 +19,20 @@ async def pair(tmp_path):
         yield opened
 
 
+def promise(prior):
+    digest = prior.digest
+    return Promise(digest.retrieve_handle, digest.manifest_root, digest.manifest_version)
+
+
 async def asked(alice, bob, prior):
     partner = next(p for p in alice.partners if p.peer_id == bob.peer_id)
     return await ask_leave(
-        alice.links, alice.keys, alice.clock, partner=partner, prior=prior, actor=CLINICIAN
+        alice.links,
+        alice.keys,
+        alice.clock,
+        partner=partner,
+        promise=promise(prior),
+        actor=CLINICIAN,
     )
 
 
@@ -56,7 +66,9 @@ async def test_a_handle_that_was_never_used_is_refused_too(pair):
     await bob.consents.revoke(directive.directive_id, "", OFFICER)
     with pytest.raises(Refusal) as caught:
         await asked(alice, bob, prior)
-    assert caught.value.code == "not-published"
+    assert caught.value.code == "revoked"
+    (record,) = await bob.actions("grant-refused")
+    assert record["study_instance_uid"] == STUDY
 
 
 async def test_a_living_grant_ends_with_the_consent(pair):

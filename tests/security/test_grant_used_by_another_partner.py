@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from peer.index import transfers
-from peer.retrieve.leave import ask_leave
+from peer.retrieve.leave import Promise, ask_leave
 from protocol.errors import BadSignature, Refusal, Replayed, WrongAddressee
 from protocol.grant import RECEIPT_DOMAIN, ReceiptBody, SignedGrant, open_keys
 from protocol.limits import GRANT_ANSWER_BYTES
@@ -32,6 +32,11 @@ def seen_by(bob, other):
     return next(partner for partner in bob.partners if partner.peer_id == other.peer_id)
 
 
+def promise(prior):
+    digest = prior.digest
+    return Promise(digest.retrieve_handle, digest.manifest_root, digest.manifest_version)
+
+
 async def alices_leave(alice, bob):
     """Return Alice's grant, and the messages that Eve would give much for."""
     wire = []
@@ -49,7 +54,7 @@ async def alices_leave(alice, bob):
         alice.keys,
         alice.clock,
         partner=seen_by(alice, bob),
-        prior=prior,
+        promise=promise(prior),
         actor=CLINICIAN,
     )
     return leave, *wire[0]
@@ -164,7 +169,7 @@ async def test_a_study_for_one_partner_is_not_granted_to_another_who_learns_its_
                 eve.keys,
                 eve.clock,
                 partner=seen_by(eve, bob),
-                prior=prior,
+                promise=promise(prior),
                 actor=CLINICIAN,
             )
         assert caught.value.code == "recipient"

@@ -140,19 +140,20 @@ async def test_a_chunk_that_stays_wrong_ends_in_a_receipt_that_names_what_is_mis
     assert "missing" in theirs["detail"]["says"]
 
 
-async def test_a_grant_that_expires_under_way_is_renewed(pair):
-    alice, bob = pair
-    files = await ready(alice, bob, count=4, size=1_500_000)
+async def test_a_grant_that_expires_under_way_is_renewed(tmp_path):
+    one_by_one = {"parallel_ranges": 1}
+    async with hospitals(tmp_path, "Alice", "Bob", transfer=one_by_one) as (alice, bob):
+        files = await ready(alice, bob, count=4, size=1_500_000)
 
-    async def take_long(path, start, data):
-        alice.clock.advance(600)
-        return data
+        async def take_long(path, start, data):
+            alice.clock.advance(600)
+            return data
 
-    alice.links.meddle = take_long
-    done = await alice.fetch(bob)
-    assert done.state == "complete"
-    assert await alice.kept() == files
-    assert len(await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))) > 1
+        alice.links.meddle = take_long
+        done = await alice.fetch(bob)
+        assert done.state == "complete"
+        assert await alice.kept() == files
+        assert len(await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))) > 1
 
 
 async def test_a_study_that_has_grown_is_fetched_as_a_difference(pair):
@@ -289,3 +290,74 @@ async def test_reading_needs_a_permit_for_that_study(pair):
         await bob.retrieve.read_instance(permit, f"{STUDY}.1.1")
     with pytest.raises(NotFound):
         await bob.retrieve.read_instance(permit, "1.2.3")
+
+
+async def test_a_manifest_that_is_too_long_for_a_message_comes_in_ranges(pair, monkeypatch):
+    alice, bob = pair
+    monkeypatch.setattr("peer.retrieve.origin.MANIFEST_INLINE_BYTES", 0)
+    monkeypatch.setattr("peer.retrieve.leave.PIECE_BYTES", 100)
+    files = await ready(alice, bob)
+    done = await alice.fetch(bob)
+    assert done.state == "complete"
+    assert await alice.kept() == files
+
+
+async def test_a_digest_that_is_hidden_meanwhile_does_not_end_a_retrieval(pair):
+    alice, bob = pair
+    files = await ready(alice, bob, count=6, size=1_500_000)
+    prior, asked = alice.retrieve._prior, []
+
+    async def hidden_from_now_on(*arguments):
+        asked.append(arguments)
+        return await prior(*arguments) if len(asked) == 1 else None
+
+    async def break_once(path, start, data):
+        if len(asked) == 1:
+            raise NotConnected("the line broke")
+        return data
+
+    alice.retrieve._prior, alice.links.meddle = hidden_from_now_on, break_once
+    started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+    await until(alice, started, "waiting")
+    alice.links.connect(bob)
+    await until(alice, started, "complete")
+    assert len(asked) == 2
+    assert await alice.kept() == files
+
+
+async def test_a_digest_withdrawn_meanwhile_ends_it_and_nothing_stays(pair):
+    alice, bob = pair
+    await bob.scan(count=6, size=1_500_000)
+    directive = await bob.consent()
+    await everyone_shares(alice, bob)
+    await alice.finds()
+
+    async def break_off(path, start, data):
+        if len(alice.links.ranges) > 2:
+            raise NotConnected("the line broke")
+        return data
+
+    alice.links.meddle = break_off
+    started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+    await until(alice, started, "waiting")
+    assert alice.store.incoming()
+    await bob.consents.revoke(directive.directive_id, "", OFFICER)
+    await everyone_shares(alice, bob)
+    alice.links.meddle = None
+    alice.links.connect(bob)
+    await until(alice, started, "revoked")
+    done = await alice.retrieve.finished(started.retrieval_id)
+    assert done.receipt.outcome == "destroyed"
+    assert alice.store.sizes() == alice.store.incoming() == {}
+
+
+async def test_a_grant_outlives_a_restart_of_its_origin(tmp_path):
+    async with hospitals(tmp_path, "Alice", "Bob") as (alice, bob):
+        await ready(alice, bob, count=1)
+        await alice.fetch(bob)
+        (grant,) = await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))
+        (pack_id,) = bob.store.sizes()
+        before = bob.store.read_range(pack_id, 0, 100)
+    async with bob.open(tmp_path / "Bob"):
+        read = bob.retrieve.origin.read_range
+        assert await read(bob.partners[0], grant.grant_id, pack_id, 0, 100) == before

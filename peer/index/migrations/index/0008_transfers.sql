@@ -29,6 +29,7 @@ CREATE TABLE retrievals (
     actor TEXT NOT NULL,             -- JSON of the Actor on whose behalf it runs
     state TEXT NOT NULL,             -- one of peer.index.transfers.State
     grant_id BLOB,                   -- the latest; its keys are in memory alone
+    retrieve_handle BLOB,            -- under which it was given
     manifest_root BLOB,
     manifest_version INTEGER NOT NULL DEFAULT 0,
     instances INTEGER NOT NULL DEFAULT 0,
