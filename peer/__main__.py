@@ -1,5 +1,5 @@
 """`python -m peer` is `openpriors`."""
 
-from peer.cli import main
+from peer.cli.app import main
 
 main()

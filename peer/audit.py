@@ -51,6 +51,7 @@ ACTIONS: Final = frozenset(
         "pair",
         "partner-confirm",
         "partner-remove",
+        "partner-fault",  # a partner broke the rules of the exchange
         "notify",
         "acknowledge",
         # People

@@ -51,6 +51,7 @@ from protocol.exchange import (
 from protocol.frontier import claimed, is_ahead, is_fresh
 from protocol.identifiers import EntryId, PeerId
 from protocol.journal import Head
+from protocol.limits import EXCHANGE_S
 from protocol.messages import HAVE_DOMAIN, Batches, Have, Refused, Want
 from protocol.signing import public_key, sign
 
@@ -65,6 +66,9 @@ Each has at most 4 MiB, so that a hundred partners at once hold 1.6 GiB at the v
 
 JITTER_S: Final = 15
 """The next HAVE comes up to this much after its minute, so that links do not beat as one."""
+
+FAULT_AGAIN_S: Final = 3600
+"""A partner that errs at full speed must not fill the audit trail: one record an hour says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class Gossip:
     """The exchanges with all connected partners.
 
     `db` is the index with our journal, `partners_db` keeps the partners'.  `labels` reads the
-    labels that stand open in a body, so that searches find them.
+    labels that stand open in a body, so that searches find them.  `interval_s`: from HAVE to HAVE.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Gossip:
         *,
         partners: Partners,
         labels: Labels,
+        interval_s: int = EXCHANGE_S,
     ) -> None:
         self._db = db
         self._partners_db = partners_db
@@ -123,12 +128,14 @@ class Gossip:
         self._clock = clock
         self._partners = partners
         self._labels = labels
+        self._interval_s = interval_s
         self._frontiers: dict[PeerId, Frontier] = {}
         self._lines: dict[PeerId, _Line] = {}
         self._group: asyncio.TaskGroup | None = None
         self._published: list[Listener] = []
         self._withdrawn: list[WithdrawnListener] = []
         self._faults: list[FaultListener] = []
+        self._on_record: dict[tuple[PeerId, str], int] = {}
         self._log_is_full = False
         for kind in (Have, Want, Batches, Refused):
             links.handle(kind, self._receive)
@@ -146,7 +153,10 @@ class Gossip:
         self._withdrawn.append(listener)
 
     def on_fault(self, listener: FaultListener) -> None:
-        """Have `listener(partner, error)` awaited when a partner broke the protocol."""
+        """Have `listener(partner, error)` awaited when a partner broke the protocol.
+
+        Once an hour for each partner and kind of error.
+        """
         self._faults.append(listener)
 
     async def load(self) -> None:
@@ -247,6 +257,7 @@ class Gossip:
                 frontier.forked,
             ),
             partial(sign, self._keys.node_seed, HAVE_DOMAIN),
+            interval_s=self._interval_s,
         )
         event: Event = Connected(_jitter_s())
         while True:
@@ -255,7 +266,7 @@ class Gossip:
             except NodeError as error:
                 # Our own trouble (a full disk, a link that just went) is no fault of the partner's;
                 # what is lacking is asked for again when its time has come.
-                _log.warning("exchange-interrupted", partner=peer_id.hex(), reason=str(error))
+                _log.warning("exchange-interrupted", partner=peer_id.hex(), error=error)
             if isinstance(event, Received):
                 line.room.release()
             event = await self._next_event(exchange, line)
@@ -351,8 +362,11 @@ class Gossip:
 
     async def _refuse(self, partner: PeerId, error: RemoteProtocolError) -> None:
         _log.warning("exchange-refused", partner=partner.hex(), code=error.code)
-        for listener in self._faults:
-            await listener(partner, error)
+        now = self._clock.now()
+        if now - self._on_record.get((partner, error.code), now - FAULT_AGAIN_S) >= FAULT_AGAIN_S:
+            self._on_record[partner, error.code] = now
+            for listener in self._faults:
+                await listener(partner, error)
         remedy = ASK_THEM if isinstance(error, Forked) else ASKED_AGAIN
         await self._links.tell(partner, Refused(error.code, str(error), remedy))
 

@@ -47,6 +47,7 @@ from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.services import Services
 from protocol.digest import labels
+from protocol.errors import RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.messages import Evaluate
 
@@ -134,7 +135,16 @@ async def _build(
     access = Access(db, clock)
     ingest = Ingest(db, store, keys.store_key, clock, settings)
     links = Links(keys, partners, clock)
-    gossip = Gossip(db, partners_db, links, keys, clock, partners=partners, labels=labels)
+    gossip = Gossip(
+        db,
+        partners_db,
+        links,
+        keys,
+        clock,
+        partners=partners,
+        labels=labels,
+        interval_s=settings.journal.exchange_interval_s,
+    )
     publish = Publish(db, keys, clock, partners.active, gossip.appended, settings)
     search = Search(
         db,
@@ -184,11 +194,18 @@ async def _build(
             await gossip.forget(peer_id)
             await search.forget_partner(peer_id)
 
+    async def partner_erred(peer_id: PeerId, error: RemoteProtocolError) -> None:
+        detail = {"code": error.code, "reason": str(error)}
+        await audit.record(
+            AuditEvent("partner-fault", "failed", NODE, partner=peer_id, detail=detail)
+        )
+
     ingest.on_settled(publish.study_changed)
     consents.apply_with(publish.apply_in)
     consents.on_change(publish.written)
     partners.on_change(partner_changed)
     gossip.on_withdrawn(search.forget)
+    gossip.on_fault(partner_erred)
     links.handle(Evaluate, search.evaluate)
     links.serve_packs(retrieve.origin.read_range)
     return Services(

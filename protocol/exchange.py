@@ -174,7 +174,7 @@ class HeldJournal:
 class Exchange:
     """The exchange over one link between `me` and `partner`.
 
-    `sign` signs the bytes of a HAVE in the domain "have".
+    `sign` signs the bytes of a HAVE in the domain "have"; one is sent every `interval_s` seconds.
     """
 
     def __init__(
@@ -184,6 +184,7 @@ class Exchange:
         own: HeldJournal,
         theirs: HeldJournal,
         sign: Callable[[bytes], bytes],
+        interval_s: int = EXCHANGE_S,
     ) -> None:
         self.me = me
         self.partner = partner
@@ -195,6 +196,7 @@ class Exchange:
         self._incomplete_from = theirs.incomplete_from
         self._frozen = theirs.forked
         self._sign = sign
+        self._interval_s = interval_s
         self._jitter_s = 0
         self._announced: int | None = None
         self._in_step_at: int | None = None
@@ -364,7 +366,7 @@ class Exchange:
         held = {self.me: self.own, self.partner: self.theirs}
         payload = to_bytes(have_body(self.me, self.partner, held, now))
         self._announced = -1 if self.own is None else self.own.batch
-        self.wake_at = now + EXCHANGE_S + self._jitter_s
+        self.wake_at = now + self._interval_s + self._jitter_s
         return Send(Have(Statement(payload, self._sign(payload))))
 
     def _ask(self, now: int, *, known_gap: bool = False) -> list[Effect]:

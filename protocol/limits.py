@@ -163,7 +163,7 @@ DIGEST_LIST: Final = 16
 More belong to merged records and whole-body protocols, and are told by the study itself."""
 
 NAME_TEXT_BYTES: Final = 256
-"""One PN value as UTF-8: three groups of 64 characters (PS3.5 section 6.2) in the scripts in use."""
+"""One PN value as UTF-8: three groups of 64 characters (PS3.5 section 6.2), in any script."""
 
 LONG_TEXT_BYTES: Final = 512
 """A study's description: LO allows 64 characters, real archives hold more."""

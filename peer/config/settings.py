@@ -182,9 +182,6 @@ class Journal(Section):
         description="Partners stop searching digests they could not confirm for this long",
     )
     renew_s: Seconds = Field(RENEW_S, description="How often the lease is renewed")
-    batch_linger_s: float = Field(
-        0.25, ge=0, le=60, description="Entries are gathered this long into one batch"
-    )
     exchange_interval_s: Seconds = Field(
         EXCHANGE_S, le=3600, description="How often partners compare journals, changes apart"
     )

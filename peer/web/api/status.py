@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -25,10 +26,10 @@ async def status_json(rooms: Services) -> dict[str, Any]:
     """Return the status of the node, ready to be written as JSON."""
     me = PeerId(rooms.keys.peer_id)
 
-    def work(tx: Tx) -> tuple[tuple[int, int], Head | None]:
-        return studies.count(tx), journal.head(tx, me)
+    def work(tx: Tx) -> tuple[tuple[int, int], Head | None, bool]:
+        return studies.count(tx), journal.head(tx, me), journal.halted(tx)
 
-    (held, instances), head = await rooms.db.read(work)
+    (held, instances), head, halted = await rooms.db.read(work)
     return {
         "facility": {"peer_id": me, "name": rooms.settings.facility.name},
         "version": version("openpriors"),
@@ -42,8 +43,25 @@ async def status_json(rooms: Services) -> dict[str, Any]:
             "seq": 0 if head is None else head.last_seq,
             "live": 0 if head is None else head.live_count,
         },
-        "warnings": rooms.health.warnings,
+        "warnings": [*rooms.health.warnings, *_warnings(rooms, halted=halted)],
     }
+
+
+def _warnings(rooms: Services, *, halted: bool) -> Iterator[str]:
+    """Yield a sentence for each thing that an operator should look at now."""
+    if halted:
+        yield (
+            "A partner holds a later part of our own journal than this node: it was restored from "
+            "an old copy. Nothing is published until that part is recovered; searching goes on."
+        )
+    known = rooms.gossip.coverage()
+    for partner in rooms.partners.active():
+        freshness = known.get(partner.peer_id)
+        if freshness is not None and freshness.forked:
+            yield (
+                f"{partner.name} has signed two histories of its journal. It is followed no "
+                "further: call its operator, and keep this node's data as evidence."
+            )
 
 
 ROUTES: Final = (Route("GET", "/api/v1/status", status, ANYONE),)

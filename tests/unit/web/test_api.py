@@ -66,7 +66,7 @@ def city_clinic(rooms):
         connected=True, last_error="", last_error_code=""
     )
     head = types.SimpleNamespace(live_count=30)
-    fresh = types.SimpleNamespace(head=head, last_confirmed_at=77)
+    fresh = types.SimpleNamespace(head=head, last_confirmed_at=77, forked=False)
     rooms.gossip.coverage = lambda: {PARTNER: fresh}
 
 

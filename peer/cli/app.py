@@ -1,0 +1,53 @@
+"""The verbs put together: what `openpriors` runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from peer.cli import (
+    audit,
+    consent,
+    demo,
+    import_,
+    inbox,
+    init,
+    invite,
+    join,
+    link,
+    notify,
+    partners,
+    report,
+    retention,
+    retrieve,
+    run,
+    search,
+    status,
+)
+from peer.cli.output import CommandError, fail
+
+app = typer.Typer(
+    name="openpriors",
+    help="Find and fetch a patient's prior imaging at partner hospitals, with consent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (init, run, demo, import_, search, retrieve, invite, join, notify, inbox, report):
+    app.command(verb.NAME, help=verb.__doc__)(verb.command)
+app.command(status.NAME, help=status.__doc__)(status.command)
+app.command(link.NAME, help=link.__doc__)(link.command)
+for group in (partners, consent, audit, retention):
+    app.add_typer(group.app, name=group.NAME, help=group.__doc__)
+
+
+def main() -> None:
+    """Run the command line; a refused or failed command ends with 1, a wrong call with 2."""
+    try:
+        app()
+    except CommandError as error:
+        fail(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
