@@ -160,6 +160,7 @@ def _update_study(tx: Tx, study: StudyAttributes, now: int) -> None:
 
 def add_instance(tx: Tx, header: Header, placement: Placement) -> None:
     """Record an instance of a study and pack that are on record; Conflict if it is there."""
+    series = _series(tx, header)
     tx.execute(
         "INSERT INTO instances (sop_instance_uid, series, sop_class_uid, transfer_syntax_uid,"
         " instance_number, number_of_frames, rows, columns, bits_allocated, notes, length,"
@@ -167,7 +168,7 @@ def add_instance(tx: Tx, header: Header, placement: Placement) -> None:
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             header.instance.sop_instance_uid,
-            _series(tx, header),
+            series,
             header.instance.sop_class_uid,
             header.instance.transfer_syntax_uid,
             header.instance.instance_number,
@@ -185,6 +186,11 @@ def add_instance(tx: Tx, header: Header, placement: Placement) -> None:
             placement.offset,
             b"".join(placement.chunk_hashes),
         ),
+    )
+    tx.execute(
+        "UPDATE series SET instances = instances + 1, stored_bytes = stored_bytes + ?"
+        " WHERE series = ?",
+        (placement.length, series),
     )
 
 

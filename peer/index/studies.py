@@ -119,19 +119,14 @@ SELECT s.*, m.root AS manifest_root,
         WHERE e.study_instance_uid = s.study_instance_uid AND e.modality <> '') AS modalities,
     (SELECT group_concat(DISTINCT e.body_part) FROM series e
         WHERE e.study_instance_uid = s.study_instance_uid AND e.body_part <> '') AS body_parts,
-    (SELECT count(*) FROM series e JOIN instances i ON i.series = e.series
+    (SELECT coalesce(sum(e.instances), 0) FROM series e
         WHERE e.study_instance_uid = s.study_instance_uid) AS instances,
-    (SELECT coalesce(sum(i.length), 0) FROM series e JOIN instances i ON i.series = e.series
+    (SELECT coalesce(sum(e.stored_bytes), 0) FROM series e
         WHERE e.study_instance_uid = s.study_instance_uid) AS stored_bytes
 FROM studies s
 JOIN patients p ON p.patient = s.patient
 LEFT JOIN manifests m
     ON m.study_instance_uid = s.study_instance_uid AND m.version = s.manifest_version
-"""
-
-_SERIES: Final = """
-SELECT e.*, (SELECT count(*) FROM instances i WHERE i.series = e.series) AS instances
-FROM series e
 """
 
 _WILDCARD: Final = re.compile(r"[*?]")
@@ -180,8 +175,8 @@ def of_patient(tx: Tx, patient: int) -> list[StudyRow]:
 def list_series(tx: Tx, study_instance_uid: str) -> list[SeriesRow]:
     """Return the series of a study by Series Number."""
     rows = tx.execute(
-        _SERIES + " WHERE e.study_instance_uid = ?"
-        " ORDER BY e.series_number IS NULL, e.series_number, e.series_instance_uid",
+        "SELECT * FROM series WHERE study_instance_uid = ?"
+        " ORDER BY series_number IS NULL, series_number, series_instance_uid",
         (study_instance_uid,),
     ).fetchall()
     return [

@@ -60,6 +60,8 @@ CREATE TABLE series (
     step_time TEXT NOT NULL,
     station_name TEXT NOT NULL,
     manufacturer TEXT NOT NULL,
+    instances INTEGER NOT NULL DEFAULT 0,    -- counted here: a worklist must not
+    stored_bytes INTEGER NOT NULL DEFAULT 0, -- read every instance
     UNIQUE (study_instance_uid, series_instance_uid)
 );
 CREATE INDEX series_uid ON series (series_instance_uid);
