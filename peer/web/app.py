@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from peer.web import api, dicomweb, health, login
+from peer.web import api, dicomweb, health, login, pages
 from peer.web.brake import Brake
 from peer.web.errors import errors_to_answers
 from peer.web.identity import IDENTIFY, Identify, guard
@@ -34,10 +34,16 @@ _SECURITY_HEADERS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
 }
 
-ROUTES: tuple[Route, ...] = (*health.ROUTES, *login.ROUTES, *api.ROUTES, *dicomweb.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *health.ROUTES,
+    *login.ROUTES,
+    *api.ROUTES,
+    *dicomweb.ROUTES,
+    *pages.ROUTES,
+)
 """Every route there is.  A room of the web that is added lists its own here."""
 
-PREPARATIONS: tuple[Callable[[web.Application], None], ...] = (dicomweb.prepare,)
+PREPARATIONS: tuple[Callable[[web.Application], None], ...] = (dicomweb.prepare, pages.prepare)
 """What a room of the web does to the application before it starts, such as setting up templates."""
 
 

@@ -1,0 +1,57 @@
+"""Answers to searches, kept for a while so that their page can be loaded again.
+
+They are kept here and not in the address of the page: that would put patients into histories.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from peer.audit import Actor
+from peer.search import Answer, Question
+
+KEPT: Final = 64
+"""Most answers that are kept, the latest ones: a few for each clinician at work."""
+
+KEPT_S: Final = 30 * 60
+"""An answer is kept this long: what it says of partners' studies grows old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer, who had asked what, for which purpose, and when."""
+
+    answer: Answer
+    question: Question
+    actor: Actor
+    at: int
+
+
+class Answers:
+    """The latest answers, in memory only."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+
+    def keep(self, kept: Kept) -> str:
+        """Keep an answer; return the name of its page."""
+        name = kept.answer.search_id.hex()
+        self._kept[name] = kept
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return name
+
+    def get(self, name: str, actor: Actor, now: int) -> Kept | None:
+        """Return an answer to whoever had asked, or None if it is no longer kept."""
+        kept = self._kept.get(name)
+        if kept is None or now - kept.at > KEPT_S:
+            return None
+        asker = (kept.actor.kind, kept.actor.pseudonym)
+        return kept if asker == (actor.kind, actor.pseudonym) else None
+
+
+ANSWERS: Final = web.AppKey("answers", Answers)

@@ -1,0 +1,50 @@
+"""Studies on their way from partners."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from peer.web.api.bodies import path
+from peer.web.api.retrievals import RetrievalBody, RetrievalPath
+from peer.web.errors import Problem, RequestError
+from peer.web.identity import actor
+from peer.web.pages.page import checked, read_form, render, see_other
+from peer.web.routes import CLINICIAN, Route, services
+
+
+async def retrieve(request: web.Request) -> web.StreamResponse:
+    """Start to fetch a study; for browsers without script."""
+    form = await read_form(request)
+    names = ("peer_id", "study_instance_uid", "purpose")
+    asked, wrong = checked(RetrievalBody, {name: form.text(name) or None for name in names})
+    if asked is None:
+        raise RequestError(Problem(422, "invalid-request", " ".join(wrong.values())))
+    started = await services(request).retrieve.retrieve(
+        asked.peer_id, asked.study_instance_uid, actor(request, asked.purpose)
+    )
+    return see_other(f"/retrievals/{started.retrieval_id.hex()}")
+
+
+async def show(request: web.Request) -> web.StreamResponse:
+    """Show how far a retrieval is."""
+    asked = path(request, RetrievalPath)
+    found = await services(request).retrieve.status(asked.retrieval_id)
+    return await render(request, "retrieval.html", retrieval=found)
+
+
+async def list_retrievals(request: web.Request) -> web.StreamResponse:
+    """Show what was fetched, what is on its way and what did not come."""
+    found = await services(request).retrieve.list()
+    return await render(request, "retrievals.html", retrievals=found[:SHOWN])
+
+
+SHOWN: Final = 100
+"""Most retrievals of the page; the API lists more."""
+
+ROUTES: Final = (
+    Route("GET", "/retrievals", list_retrievals, CLINICIAN),
+    Route("POST", "/retrievals", retrieve, CLINICIAN),
+    Route("GET", "/retrievals/{retrieval_id}", show, CLINICIAN),
+)

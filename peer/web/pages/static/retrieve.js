@@ -1,0 +1,88 @@
+// Retrieving with live progress: what was a form becomes a bar that says how many are verified.
+"use strict";
+
+const POLL_MS = 700;
+const OVER = new Set(["complete", "refused", "revoked", "failed"]);
+const csrf = document.querySelector('meta[name="csrf"]').content;
+
+async function answer(response) {
+  const content = await response.json();
+  if (!response.ok) throw new Error(`${content.error.reason} ${content.error.remedy}`.trim());
+  return content;
+}
+
+function start(form) {
+  const body = JSON.stringify({
+    peer_id: form.elements.peer_id.value,
+    study_instance_uid: form.elements.study_instance_uid.value,
+    purpose: form.elements.purpose.value || null,
+  });
+  return fetch("/api/v1/retrievals", {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-OpenPriors-CSRF": csrf },
+    body,
+  }).then(answer);
+}
+
+function place(cell, ...nodes) {
+  cell.replaceChildren(...nodes);
+}
+
+function element(name, properties, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function progress(found) {
+  if (found.state !== "fetching" || !found.bytes_total) return found.sentence;
+  const percent = Math.floor((100 * found.bytes) / found.bytes_total);
+  const instances = found.instances === 1 ? "instance" : "instances";
+  return `${found.instances_verified}/${found.instances} ${instances} verified, ${percent} % arrived`;
+}
+
+function show(cell, found) {
+  if (found.state === "complete") {
+    const link = element("a", { className: "button small", href: `/studies/${found.study_instance_uid}` }, "Open");
+    place(cell, link, element("p", { className: "small soft" }, found.sentence));
+    link.focus({ preventScroll: true });
+    return;
+  }
+  if (OVER.has(found.state)) {
+    place(cell, element("p", { className: "small wrong" }, `${found.sentence} ${found.remedy ?? ""}`));
+    return;
+  }
+  const bar = element("progress", { max: Math.max(found.bytes_total, 1), value: found.bytes });
+  bar.setAttribute("aria-label", "Retrieved");
+  place(cell, element("div", { className: "progress" }, bar, element("p", {}, progress(found))));
+}
+
+async function follow(cell, found) {
+  cell.setAttribute("aria-live", "polite");
+  while (!OVER.has(found.state)) {
+    show(cell, found);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    found = await fetch(`/api/v1/retrievals/${found.retrieval_id}`).then(answer);
+  }
+  show(cell, found);
+}
+
+function fail(cell, error) {
+  place(cell, element("p", { className: "small wrong" }, error.message));
+}
+
+for (const form of document.querySelectorAll("form[data-retrieve]")) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const cell = form.parentElement;
+    form.querySelector("button").disabled = true;
+    start(form).then((found) => follow(cell, found)).catch((error) => fail(cell, error));
+  });
+}
+
+for (const cell of document.querySelectorAll("[data-retrieval]")) {
+  fetch(`/api/v1/retrievals/${cell.dataset.retrieval}`)
+    .then(answer)
+    .then((found) => follow(cell, found))
+    .catch((error) => fail(cell, error));
+}

@@ -1,0 +1,47 @@
+"""The node at a glance: what it holds, what needs attention, and whether the record is whole."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from peer.audit import Verification
+from peer.web.api.status import status_json
+from peer.web.identity import actor
+from peer.web.pages.page import render
+from peer.web.routes import ANYONE, AUDITOR, CLINICIAN, PRIVACY_OFFICER, Route, services
+
+LOCKS: Final = 200
+"""Most studies of the retention list on the page; the API lists all."""
+
+
+async def show(request: web.Request) -> web.StreamResponse:
+    """Show the status."""
+    return await _show(request, None)
+
+
+async def verify(request: web.Request) -> web.StreamResponse:
+    """Check the audit trail and show the status with the outcome."""
+    return await _show(request, await services(request).audit.verify())
+
+
+async def _show(request: web.Request, verification: Verification | None) -> web.StreamResponse:
+    rooms, roles = services(request), actor(request).roles
+    locks = await rooms.retention.list()
+    return await render(
+        request,
+        "status.html",
+        node=await status_json(rooms),
+        locks=locks[:LOCKS],
+        more=max(0, len(locks) - LOCKS),
+        verification=verification,
+        may_verify=bool((AUDITOR | PRIVACY_OFFICER) & roles),
+        may_open=bool((CLINICIAN | PRIVACY_OFFICER) & roles),
+    )
+
+
+ROUTES: Final = (
+    Route("GET", "/status", show, ANYONE),
+    Route("POST", "/status/verify", verify, AUDITOR | PRIVACY_OFFICER),
+)

@@ -1,0 +1,103 @@
+"""How values are said to people: dates, names, sizes, purposes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from protocol.consent import PurposeOfUse
+
+PURPOSES: Final = {
+    PurposeOfUse.TREAT: "Treatment",
+    PurposeOfUse.ETREAT: "Emergency treatment",
+    PurposeOfUse.PATRQT: "Request of the patient",
+    PurposeOfUse.FAMRQT: "Request of the family",
+    PurposeOfUse.HOPERAT: "Healthcare operations",
+    PurposeOfUse.HPAYMT: "Payment",
+    PurposeOfUse.HRESCH: "Research",
+    PurposeOfUse.PUBHLTH: "Public health",
+}
+"""Purposes of use to choose from; breaking the glass is no choice in a list."""
+
+SEXES: Final = {"F": "female", "M": "male", "O": "other"}
+
+ROLES: Final = {
+    "clinician": "clinician",
+    "operator": "operator",
+    "privacy-officer": "privacy officer",
+    "auditor": "auditor",
+}
+
+_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
+_STEP: Final = 1000
+
+
+def day(text: str | dt.date | None) -> str:
+    """Return a date, YYYYMMDD or a date, as "14 Mar 2026"; what is no date as it is."""
+    if isinstance(text, str):
+        try:
+            text = dt.datetime.strptime(text, "%Y%m%d").replace(tzinfo=dt.UTC).date()
+        except ValueError:
+            return str(text) or "no date"
+    return "no date" if text is None else f"{text.day} {text:%b %Y}"
+
+
+def instant(seconds: int | None) -> str:
+    """Return a point in time (Unix seconds) that the browser shows in its own time zone."""
+    if seconds is None:
+        return "never"
+    at = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    written, said = f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at.day} {at:%b %Y, %H:%M} UTC"
+    return Markup('<time datetime="{}">{}</time>').format(written, said)
+
+
+def person(name: str) -> str:
+    """Return a DICOM person name as "Family, Given Middle", other scripts in brackets."""
+    alphabetic, *others = [_group(group) for group in name.split("=")]
+    more = [group for group in others if group]
+    if not alphabetic:
+        return ", ".join(more) or "no name"
+    return f"{alphabetic} ({', '.join(more)})" if more else alphabetic
+
+
+def _group(group: str) -> str:
+    family, given, middle, prefix, suffix = [*(p.strip() for p in group.split("^")), *[""] * 5][:5]
+    first = " ".join(part for part in (prefix, given, middle) if part)
+    last = " ".join(part for part in (family, suffix) if part)
+    return ", ".join(part for part in (last, first) if part)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as "12.4 MB"."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < _STEP or unit == _UNITS[-1]:
+            break
+        value /= _STEP
+    return f"{value:.0f} {unit}" if unit == _UNITS[0] else f"{value:.3g} {unit}"
+
+
+def several(count: int, one: str, many: str = "") -> str:
+    """Return "1 image" or "3 images"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def initial(peer_id: bytes | str) -> str:
+    """Return the first digits of an identity, to tell two of the same name apart."""
+    return (peer_id.hex() if isinstance(peer_id, bytes) else peer_id)[:12]
+
+
+FILTERS: Final[dict[str, Callable[..., Any]]] = {
+    "day": day,
+    "instant": instant,
+    "person": person,
+    "size": size,
+    "several": several,
+    "initial": initial,
+    "purpose": lambda code: PURPOSES.get(code, code),
+    "sex": lambda code: SEXES.get(code, ""),
+    "role": lambda name: ROLES.get(name, name),
+}
