@@ -87,7 +87,10 @@ class Gossip:
         self._hospital = hospital
 
     def coverage(self):
-        return self._hospital.freshness
+        return {
+            peer_id: SimpleNamespace(**vars(fresh), forked=False)
+            for peer_id, fresh in self._hospital.freshness.items()
+        }
 
     async def acknowledged(self, seq):
         return {each.peer_id: START for each in self._hospital.active}

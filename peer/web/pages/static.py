@@ -19,6 +19,10 @@ _TYPES: Final = {
 }
 
 
+ICON: Final = "mark.svg"
+"""What a browser gets that asks for an icon by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """A file as it is sent."""
@@ -44,7 +48,7 @@ def load_static() -> Mapping[str, File]:
 
 async def static_file(request: web.Request) -> web.StreamResponse:
     """Send a file, or say that the browser's copy is the same."""
-    file = request.app[STATIC].get(request.match_info["name"])
+    file = request.app[STATIC].get(request.match_info.get("name", ICON))
     if file is None:
         raise web.HTTPNotFound
     # The browser asks each time: after an update no page may meet an older script.
@@ -56,4 +60,7 @@ async def static_file(request: web.Request) -> web.StreamResponse:
     )
 
 
-ROUTES: Final = (Route("GET", "/static/{name}", static_file, PUBLIC),)
+ROUTES: Final = (
+    Route("GET", "/static/{name}", static_file, PUBLIC),
+    Route("GET", "/favicon.ico", static_file, PUBLIC),
+)
