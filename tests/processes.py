@@ -228,7 +228,7 @@ class Nodes:
 
     def __call__(self, count: int = 1, *, started: bool = True) -> list[Node]:
         """Return `count` new nodes, initialised and, unless told otherwise, running."""
-        fresh = [self._new(len(self.made) + index) for index in range(count)]
+        fresh = [self._new(index) for index in range(count)]
         for node in fresh:
             self.made.append(node)
             node.init()
@@ -237,11 +237,10 @@ class Nodes:
         return fresh
 
     def _new(self, number: int) -> Node:
-        name, issuer = NAMES[number % len(NAMES)], ISSUERS[number % len(ISSUERS)]
-        if number >= len(NAMES):
-            name = f"{name} {number // len(NAMES) + 1}"
-        folder = self.folder / f"facility-{number + 1}"
+        """Return the `number`th facility of one call; calls make federations of their own."""
+        folder = self.folder / f"facility-{len(list(self.folder.iterdir())) + 1}"
         folder.mkdir()
+        name, issuer = NAMES[number % len(NAMES)], ISSUERS[number % len(ISSUERS)]
         return Node(name, folder / "data", folder / "root.key", issuer)
 
     def stop(self) -> None:
