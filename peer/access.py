@@ -16,7 +16,8 @@ from peer import audit
 from peer.audit import Actor, AuditEvent, Role
 from peer.clock import Clock
 from peer.errors import NotFound
-from peer.index import Database, Tx, consents, publications, studies
+from peer.index import Database, Tx, consents, publications
+from peer.index.access import GatedStudy, gated_study
 from peer.index.studies import StudyRow
 from peer.partners import Partner
 from protocol import consent
@@ -112,7 +113,7 @@ class Access:
         def work(tx: Tx) -> Permit | Refusal:
             now = self._clock.now()
             uid = publications.behind(tx, retrieve_handle)
-            study = studies.get(tx, uid) if uid else None
+            study = gated_study(tx, uid) if uid else None
             answer = self._decide(tx, study, partner, purpose, role, now)
             if study is None or isinstance(answer, Refusal):
                 refusal = answer if isinstance(answer, Refusal) else _not_published()
@@ -151,12 +152,12 @@ class Access:
 
         Also for those who speak of a study without sending it, such as notices.
         """
-        study = studies.get(tx, study_instance_uid)
+        study = gated_study(tx, study_instance_uid)
         answer = self._decide(tx, study, partner, purpose, role, self._clock.now())
         return answer if isinstance(answer, Refusal) else None
 
     def _decide(
-        self, tx: Tx, study: StudyRow | None, partner: Partner, purpose: str, role: str, now: int
+        self, tx: Tx, study: GatedStudy | None, partner: Partner, purpose: str, role: str, now: int
     ) -> Decision | Refusal:
         if role != Role.CLINICIAN:
             return _wrong_role()
@@ -164,17 +165,17 @@ class Access:
             return _unknown_purpose()
         if study is None:
             return _not_published()
-        if not _offered(partner.our_terms, study, purpose):
+        if not _offered(partner.our_terms, study.facts, purpose):
             return Refusal(
                 "agreement",
                 "The peering agreement of the two facilities does not cover this.",
                 "Ask the operators to agree on wider terms.",
             )
         request = Request(partner.peer_id.hex(), purpose, now)
-        decision = consent.decide(consents.for_patient(tx, study.patient), facts(study), request)
+        decision = consent.decide(consents.for_patient(tx, study.patient), study.facts, request)
         if not decision.permitted:
             return Refusal(decision.code, decision.reason, _REMEDIES[decision.code])
-        audiences = publications.audiences_of(tx, study.study_instance_uid)
+        audiences = publications.audiences_of(tx, study.facts.study_instance_uid)
         if EVERY_PARTNER not in audiences and bytes(partner.peer_id) not in audiences:
             return _not_published()
         return decision
@@ -191,7 +192,7 @@ class Access:
         known = now - self._looks.get(look, now - VIEW_S) < VIEW_S
 
         def work(tx: Tx) -> Permit | Refusal:
-            study = studies.get(tx, study_instance_uid)
+            study = gated_study(tx, study_instance_uid)
             if study is None:
                 raise NotFound("This study is not held here. Search for it at the partners.")
             if refusal := _may_look(actor):
@@ -224,7 +225,7 @@ def facts(study: StudyRow) -> StudyFacts:
     )
 
 
-def _offered(terms: Terms, study: StudyRow, purpose: str) -> bool:
+def _offered(terms: Terms, study: StudyFacts, purpose: str) -> bool:
     dated = not (terms.studies_from or terms.studies_until) or bool(study.study_date)
     return (
         (not terms.purposes or purpose in terms.purposes)
@@ -242,11 +243,11 @@ def _may_look(actor: Actor) -> Refusal | None:
 
 
 def _make_permit(
-    study: StudyRow, actor: Actor, recipient: PeerId | None, directive_id: str, now: int
+    study: GatedStudy, actor: Actor, recipient: PeerId | None, directive_id: str, now: int
 ) -> Permit:
     return Permit(
         permit_id=secrets.token_bytes(PERMIT_ID_BYTES),
-        study_instance_uid=study.study_instance_uid,
+        study_instance_uid=study.facts.study_instance_uid,
         patient=study.patient,
         actor=actor,
         recipient=recipient,
@@ -260,7 +261,7 @@ def _record(
     tx: Tx,
     action: str,
     actor: Actor,
-    study: StudyRow | None,
+    study: GatedStudy | None,
     now: int,
     partner: PeerId | None = None,
     refusal: Refusal | None = None,
@@ -275,7 +276,7 @@ def _record(
         outcome="success" if refusal is None else "refused",
         actor=actor,
         patient="" if study is None else str(study.patient),
-        study_instance_uid="" if study is None else study.study_instance_uid,
+        study_instance_uid="" if study is None else study.facts.study_instance_uid,
         partner=partner,
         detail=more,
     )

@@ -20,27 +20,22 @@ from peer.index import Database, Tx, notices, patients, studies
 from peer.index.notices import Received, Sent
 from peer.keys import NodeKeys
 from peer.notify.notice import Notice, received_notice, sent_notice
+from peer.notify.signing import sign_acknowledgement, sign_notice
 from peer.notify.webhook import NotTaken, Webhook
 from peer.partners import Partner, Partners
 from protocol.errors import Refusal
 from protocol.hashing import keyed
 from protocol.identifiers import PeerId
-from protocol.limits import NOTICE_STUDIES, PROTOCOL_VERSION
+from protocol.limits import NOTICE_STUDIES
 from protocol.messages import Notice as NoticeMessage
 from protocol.messages import NoticeAcknowledged
 from protocol.notice import (
-    ACKNOWLEDGEMENT_DOMAIN,
-    NOTICE_DOMAIN,
-    AcknowledgementBody,
-    NoticeBody,
     NoticeContent,
     NoticeStudy,
     open_acknowledgement,
     open_content,
     open_notice,
-    seal_content,
 )
-from protocol.statements import sign_statement
 
 NOTICE_ID_BYTES: Final = 16
 SECRET_BYTES: Final = 32
@@ -226,13 +221,21 @@ class Notify:
         self._due.update(partner.peer_id for partner in self._partners.active())
         while True:
             due, self._due = self._due, set()
-            await asyncio.gather(*(self._deliver(peer_id) for peer_id in due))
+            try:
+                await asyncio.gather(*(self._deliver(peer_id) for peer_id in due))
+            except NodeError as error:  # A full disk, for one: it is tried again.
+                _log.warning("notices-interrupted", error=type(error).__name__)
             if not await _is_set(self._delivery_due, self._retry_s):
                 self._due.update(partner.peer_id for partner in self._partners.active())
 
     async def _keep_posting(self, webhook: Webhook) -> None:
         while True:
-            await self._post(webhook)
+            try:
+                await self._post(webhook)
+            except NotTaken as error:
+                _log.warning("webhook-failed", status=error.status)
+            except NodeError as error:
+                _log.warning("notices-interrupted", error=type(error).__name__)
             await _is_set(self._post_due, self._retry_s)
 
     def _deliver_soon(self, peer_id: PeerId) -> None:
@@ -249,7 +252,7 @@ class Notify:
         )
         for notice in waiting:
             note = partial(notices.delivered, notice_id=notice.notice_id, now=self._clock.now())
-            if not await self._bring(partner, self._notice(notice, partner), note):
+            if not await self._bring(partner, sign_notice(self._keys, notice, partner), note):
                 return
         for seen in owed:
             note = partial(
@@ -258,7 +261,9 @@ class Notify:
                 partner=peer_id,
                 now=self._clock.now(),
             )
-            if not await self._bring(partner, self._acknowledgement(seen), note):
+            if not await self._bring(
+                partner, sign_acknowledgement(self._keys, seen, self._clock.now()), note
+            ):
                 return
 
     async def _bring(self, partner: Partner, message: object, note: Callable[[Tx], None]) -> bool:
@@ -266,7 +271,7 @@ class Notify:
         try:
             await self._links.request(partner.peer_id, message, DELIVER_S)
         except Refusal as refusal:
-            _log.warning("notice_refused", partner=partner.peer_id.hex(), code=refusal.code)
+            _log.warning("notice-refused", partner=partner.peer_id.hex(), code=refusal.code)
             return True
         except (NodeError, TimeoutError):
             return False
@@ -280,11 +285,7 @@ class Notify:
                 "peer_id": row.partner.hex(),
                 "studies": len(row.content.studies),
             }
-            try:
-                await webhook.post("notice.received", row.notice_id.hex(), self._clock.now(), data)
-            except NotTaken as error:
-                _log.warning("webhook_failed", reason=str(error))
-                return
+            await webhook.post("notice.received", row.notice_id.hex(), self._clock.now(), data)
             note = partial(
                 notices.told,
                 notice_id=row.notice_id,
@@ -330,37 +331,6 @@ class Notify:
             text=text[:SENTENCE_CHARACTERS],
         )
         return content, patient.patient
-
-    def _notice(self, row: Sent, partner: Partner) -> NoticeMessage:
-        box = seal_content(
-            partner.record.seal_public,
-            secrets.token_bytes(SECRET_BYTES),
-            row.content,
-            row.notice_id,
-        )
-        body = NoticeBody(
-            version=PROTOCOL_VERSION,
-            author=self._keys.peer_id,
-            addressee=partner.peer_id,
-            issued_at=row.sent_at,
-            notice_id=row.notice_id,
-            box=box,
-        )
-        return NoticeMessage(sign_statement(self._keys.node_seed, NOTICE_DOMAIN, body))
-
-    def _acknowledgement(self, row: Received) -> NoticeAcknowledged:
-        body = AcknowledgementBody(
-            version=PROTOCOL_VERSION,
-            author=self._keys.peer_id,
-            addressee=row.partner,
-            issued_at=self._clock.now(),
-            notice_id=row.notice_id,
-            acknowledged_at=row.acknowledged_at or 0,
-            person=row.acknowledged_as,
-        )
-        return NoticeAcknowledged(
-            sign_statement(self._keys.node_seed, ACKNOWLEDGEMENT_DOMAIN, body)
-        )
 
     def _pseudonym(self, actor: Actor) -> str:
         if actor.pseudonym:

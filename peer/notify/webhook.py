@@ -29,7 +29,14 @@ OK: Final = range(200, 300)
 
 
 class NotTaken(NodeError):
-    """The address of the webhook did not take a post."""
+    """The address of the webhook did not take a post.
+
+    `status` is that of its HTTP answer, 0 if there was none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,8 @@ class Webhook:
         if status not in OK:
             raise NotTaken(
                 f"The webhook's address answers with HTTP status {status}. Check "
-                "notify.webhook_url and the system behind it."
+                "notify.webhook_url and the system behind it.",
+                status,
             )
 
 

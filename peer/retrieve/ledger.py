@@ -116,7 +116,7 @@ class Ledger:
                 except Unreachable:
                     return
                 except Refusal as refusal:
-                    _log.warning("receipt_refused", partner=peer_id.hex(), code=refusal.code)
+                    _log.warning("receipt-refused", partner=peer_id.hex(), code=refusal.code)
                     continue
                 delivered = partial(
                     transfers.receipt_delivered,

@@ -33,6 +33,7 @@ from protocol.grant import (
     seal_keys,
 )
 from protocol.hashing import plain_hash
+from protocol.identifiers import PeerId
 from protocol.limits import GRANT_MOST_S, MANIFEST_INLINE_BYTES, PIECE_BYTES, PROTOCOL_VERSION
 from protocol.manifest import Manifest, SignedManifest, read_manifest
 from protocol.messages import GrantAnswer, GrantRequest, ReceiptMessage
@@ -96,24 +97,25 @@ class Origin:
             role=request.role,
             person=request.person,
         )
-        return await self._db.write(lambda tx: self._grant(tx, permit, request, partner, now))
+        return await self._give(permit, request, partner, now)
 
-    def _grant(
-        self, tx: Tx, permit: Permit, request: GrantRequestBody, partner: Partner, now: int
+    async def _give(
+        self, permit: Permit, request: GrantRequestBody, partner: Partner, now: int
     ) -> GrantAnswer:
         uid = permit.study_instance_uid
-        row = packs.get_manifest(tx, uid)
+        row = await self._db.read(lambda tx: packs.get_manifest(tx, uid))
         if row is None:
             raise Refusal(
                 "not-settled",
                 "This study is still being received; it has no manifest yet.",
                 "Ask again in a minute.",
             )
-        manifest = read_manifest(row.signed.manifest)
+        # A long manifest takes a while to read: not in the loop, nor while others wait to write.
+        manifest = await asyncio.to_thread(read_manifest, row.signed.manifest)
         box = seal_keys(
             partner.record.seal_public,
             secrets.token_bytes(SECRET_BYTES),
-            self._pack_keys(tx, manifest),
+            await self._db.read(lambda tx: self._pack_keys(tx, manifest)),
             grant_id=permit.permit_id,
             manifest_root=row.root,
         )
@@ -131,24 +133,8 @@ class Origin:
             manifest_bytes=len(row.signed.manifest),
             box_hash=plain_hash(box),
         )
-        transfers.add_grant(
-            tx,
-            GrantRow(
-                grant_id=permit.permit_id,
-                partner=partner.peer_id,
-                nonce=request.nonce,
-                study_instance_uid=uid,
-                retrieve_handle=request.retrieve_handle,
-                manifest_version=row.version,
-                manifest_root=row.root,
-                instances=len(manifest.instances),
-                person=request.person,
-                role=request.role,
-                purpose=request.purpose,
-                issued_at=now,
-                expires_at=body.expires_at,
-            ),
-        )
+        granted = _row(permit, request, body, len(manifest.instances))
+        await self._db.write(lambda tx: transfers.add_grant(tx, granted))
         statement = sign_statement(self._keys.node_seed, GRANT_DOMAIN, body)
         return GrantAnswer(to_bytes(SignedGrant(statement, box)), to_bytes(_inline(row)))
 
@@ -222,11 +208,8 @@ class Origin:
         if found is None:
             return None
         row, manifest = found
-        ends = {}
-        if manifest is not None:
-            chunks = chunks_of(read_manifest(manifest.signed.manifest))
-            ends = {pack_id: end_of(those) for pack_id, those in chunks.items()}
-        granted = _Granted(row, b"" if manifest is None else manifest.signed.manifest, ends)
+        data = b"" if manifest is None else manifest.signed.manifest
+        granted = _Granted(row, data, await asyncio.to_thread(_ends, data) if data else {})
         self._granted[grant_id] = granted
         while len(self._granted) > GRANTS_KEPT:
             self._granted.popitem(last=False)
@@ -301,6 +284,30 @@ def _record(
         detail={"grant": row.grant_id.hex(), **detail},
     )
     audit.append(tx, event, now)
+
+
+def _row(permit: Permit, request: GrantRequestBody, body: GrantBody, instances: int) -> GrantRow:
+    return GrantRow(
+        grant_id=body.grant_id,
+        partner=PeerId(body.addressee),
+        nonce=body.nonce,
+        study_instance_uid=permit.study_instance_uid,
+        retrieve_handle=body.retrieve_handle,
+        manifest_version=body.manifest_version,
+        manifest_root=body.manifest_root,
+        instances=instances,
+        person=request.person,
+        role=request.role,
+        purpose=request.purpose,
+        issued_at=body.issued_at,
+        expires_at=body.expires_at,
+    )
+
+
+def _ends(manifest: bytes) -> dict[bytes, int]:
+    """Return how far each pack goes, as far as a manifest names it."""
+    chunks = chunks_of(read_manifest(manifest))
+    return {pack_id: end_of(those) for pack_id, those in chunks.items()}
 
 
 def _inline(row: ManifestRow) -> SignedManifest:

@@ -190,12 +190,14 @@ class Retrieve:
         task = asyncio.create_task(self._see_through(row))
         self._tasks[row.retrieval_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(row.retrieval_id, None))
+        task.add_done_callback(_tell_of_failure)
 
     def _connected(self, peer_id: PeerId) -> None:
         self._woken.setdefault(peer_id, asyncio.Event()).set()
         task = asyncio.create_task(self._ledger.deliver(peer_id))
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
+        task.add_done_callback(_tell_of_failure)
 
     async def _see_through(self, row: RetrievalRow) -> None:
         """Try until a retrieval has ended, one way or another."""
@@ -277,7 +279,7 @@ class Retrieve:
         self, row: RetrievalRow, attempt: Attempt | None, error: Exception
     ) -> None:
         code = error.code if isinstance(error, (Refusal, RemoteProtocolError)) else "failed"
-        _log.warning("retrieval_failed", retrieval=row.retrieval_id.hex(), code=code)
+        _log.warning("retrieval-failed", retrieval=row.retrieval_id.hex(), code=code)
         missing = [] if attempt is None else await self._recipient.missing(attempt)
         await self._recipient.destroy(row)
         current = await self._current(row)
@@ -312,3 +314,9 @@ class Retrieve:
         if attempt is not None and attempt.transfer is not None:
             row = replace(row, bytes_verified=attempt.transfer.bytes_verified)
         return Retrieval(row, self._name(row.origin))
+
+
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that should have dealt with it; the next start goes on from there."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("retrieval-interrupted", exc_info=error)

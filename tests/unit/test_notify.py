@@ -15,6 +15,7 @@ from peer.config import Settings
 from peer.errors import ConfigError, NotFound
 from peer.index import notices
 from peer.notify import NotTaken, Webhook
+from peer.notify.signing import sign_acknowledgement
 from protocol.errors import BadSignature, Refusal
 from protocol.limits import NOTICE_STUDIES
 from protocol.messages import Notice, NoticeAcknowledged
@@ -207,7 +208,7 @@ async def test_a_notice_or_acknowledgement_in_anothers_name_is_refused(tmp_path)
             partner=bob.peer_id,
             acknowledged_at=1,
         )
-        forged = eve.notify._acknowledgement(row)
+        forged = sign_acknowledgement(eve.keys, row, eve.clock.now())
         assert isinstance(forged, NoticeAcknowledged)
         with pytest.raises(Refusal):
             await bob.notify.receive_acknowledgement(forged, eve_at_bob)
