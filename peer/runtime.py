@@ -201,6 +201,7 @@ async def _build(
         )
 
     ingest.on_settled(publish.study_changed)
+    retention.on_purged(publish.written)
     consents.apply_with(publish.apply_in)
     consents.on_change(publish.written)
     partners.on_change(partner_changed)
@@ -233,7 +234,12 @@ async def _build(
 
 async def _recover(services: Services) -> None:
     """Bring what the last run left behind into order before anybody can ask for anything."""
-    await services.ingest.recover()
+    recovered = await services.ingest.recover()
+    if recovered.damaged:
+        services.health.warnings.append(
+            f"{len(recovered.damaged)} pack(s) of the store are missing or shorter than recorded, "
+            "so some images cannot be read. Look at the disk, and restore the folder store/."
+        )
     await services.partners.load()
     await services.gossip.load()
 
