@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.dicom_samples import instance
-from tests.processes import COMMAND_TIMEOUT_S, Node, pair, wait_until
+from tests.processes import COMMAND_TIMEOUT_S, Node, wait_until
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
@@ -115,47 +115,46 @@ FREE_PORTS = {
 """The blocks use the usual ports, which another program of this machine may have."""
 
 
-@pytest.fixture
-def folder(tmp_path):
-    studies = tmp_path / "studies"
+def make_studies(folder: Path) -> Path:
+    studies = folder / "studies"
     studies.mkdir()
     for number in (1, 2):
         data = instance(number, study=STUDY, **ADAEZE)
         (studies / f"{number}.dcm").write_bytes(data)
-    return tmp_path
+    return folder
 
 
-@pytest.fixture
-def reader(folder, nodes):
-    """A reader with two nodes that do not know each other, and one that is not made yet."""
+def test_readme(tmp_path, nodes):
     northgate, lakeside = nodes(2)
-    home = Node("Northgate General Hospital", folder / "home", folder / "home.key", "")
-    yield Reader(folder, {"northgate": northgate, "lakeside": lakeside, "home": home})
-    home.kill()
-
-
-@pytest.fixture(scope="module")
-def partners(nodes):
-    northgate, lakeside = nodes(2)
-    pair(northgate, lakeside)
-    return {"northgate": northgate, "lakeside": lakeside}
-
-
-def test_readme(reader):
-    said = reader.follow(ROOT / "README.md")
-    northgate, lakeside, home = (reader.nodes[n] for n in ("northgate", "lakeside", "home"))
-    assert (reader.folder / "northgate-root.key").stat().st_mode & 0o777 == 0o600
+    home = Node("Northgate General Hospital", tmp_path / "home", tmp_path / "home.key", "")
+    reader = Reader(
+        make_studies(tmp_path), {"northgate": northgate, "lakeside": lakeside, "home": home}
+    )
+    try:
+        said = reader.follow(ROOT / "README.md")
+        assert home.get("/status")["studies"] == 1
+    finally:
+        home.kill()
+    assert (tmp_path / "northgate-root.key").stat().st_mode & 0o777 == 0o600
     assert "/login?link=" in said
     assert "2 accepted, 0 already here, 0 refused; 1 studies." in said
-    assert home.get("/status")["studies"] == 1
     assert northgate.partner(lakeside)["state"] == "active"
     assert "Searched 2 of 2 facilities." in said
     assert "2/2 instances verified" in said
 
 
-def test_add_a_partner(reader):
-    said = reader.follow(HOW_TO / "add-a-partner.md")
-    northgate, lakeside = reader.nodes["northgate"], reader.nodes["lakeside"]
+@pytest.fixture(scope="module")
+def partners(tmp_path_factory, nodes):
+    """Two nodes that became partners by the how-to, and what the commands said."""
+    northgate, lakeside = nodes(2)
+    known = {"northgate": northgate, "lakeside": lakeside}
+    said = Reader(tmp_path_factory.mktemp("partners"), known).follow(HOW_TO / "add-a-partner.md")
+    return known, said
+
+
+def test_add_a_partner(partners):
+    known, said = partners
+    northgate, lakeside = known["northgate"], known["lakeside"]
     words = " ".join(lakeside.partner(northgate)["words"])
     assert said.count(words) == 2, "the words are shown at both sides"
     for here, there in ((northgate, lakeside), (lakeside, northgate)):
@@ -171,8 +170,9 @@ def test_add_a_partner(reader):
         ("answer-who-saw-my-patient", "audit records are whole and in order."),
     ],
 )
-def test_how_to(page, expected, folder, partners):
-    said = Reader(folder, partners).follow(HOW_TO / f"{page}.md")
+def test_how_to(page, expected, tmp_path, partners):
+    known, _ = partners
+    said = Reader(make_studies(tmp_path), known).follow(HOW_TO / f"{page}.md")
     assert expected in said
 
 
