@@ -109,6 +109,10 @@ MANIFEST_PACKS: Final = 4_096
 """Most packs of one study.  A pack ends when the study settles, at a restart and after an error, so
 that a study that grows every hour for half a year still fits."""
 
+PACK_CHUNKS: Final = 2**20
+"""Most chunks of one pack: more than a manifest of MANIFEST_BYTES can name, and few enough that a
+bit for each of them (128 KiB a pack) is kept without a thought."""
+
 CHUNK_PLAIN_BYTES: Final = 262_128
 """Plain bytes of a full chunk: with its 16-byte tag exactly 256 KiB, the piece in which AES-GCM and
 aligned reads are both fast."""

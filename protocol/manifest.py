@@ -34,6 +34,7 @@ from protocol.limits import (
     INSTANCE_BYTES,
     MANIFEST_BYTES,
     MANIFEST_PACKS,
+    PACK_CHUNKS,
 )
 from protocol.records import (
     Hash,
@@ -206,6 +207,12 @@ def _check_item(item: InstanceItem, packs: int) -> None:
         raise Malformed(msg)
     if len(item.chunk_hashes) != chunk_count(item.length):
         msg = "an instance of a manifest has more or fewer chunks than its length fills"
+        raise Malformed(msg)
+    # Whoever receives a pack keeps a bit for each number below the highest, and room for the bytes.
+    within = item.first_chunk + len(item.chunk_hashes) <= PACK_CHUNKS
+    least, most = item.first_chunk * (CHUNK_TAG_BYTES + 1), item.first_chunk * CHUNK_BYTES
+    if not within or not least <= item.offset <= most:
+        msg = "an instance of a manifest lies where no chunk of a pack can be"
         raise Malformed(msg)
 
 
