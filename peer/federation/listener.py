@@ -7,12 +7,13 @@ import re
 import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from peer.errors import NodeError
+from peer.errors import Damaged, NodeError
 from peer.federation.serving import Server, refuse
 from peer.keys import NodeKeys
 from peer.keys.tls import federation_context
@@ -53,6 +54,8 @@ class FederationListener:
         self._partners = partners
         self._links = links
         self._packs = packs
+        self._requests: set[asyncio.Transport] = set()
+        self._stopping = False
         self._downloads: defaultdict[PeerId, set[asyncio.Transport]] = defaultdict(set)
         self._trusted = self._rebuild()
         # This one holds no certificate of a partner.  For each handshake the context of the moment
@@ -60,6 +63,7 @@ class FederationListener:
         outer = federation_context(keys, ())
         outer.sni_callback = self._swap
         app = web.Application(middlewares=[self._admit])
+        app.on_shutdown.append(self._abort)
         app.router.add_get("/v1/link", self._link)
         app.router.add_get("/v1/packs/{grant:[0-9a-f]{32}}/{pack:[0-9a-f]{32}}", self._pack)
         self._server = Server(app, host, port, outer)
@@ -71,8 +75,15 @@ class FederationListener:
         return await self._server.start()
 
     async def stop(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening and end every connection; downloads are resumed by those who want them."""
         await self._server.stop()
+
+    async def _abort(self, _app: web.Application) -> None:
+        # A server of aiohttp's that stops takes in no more data, not even a goodbye: whatever waits
+        # for some would wait in vain.
+        self._stopping = True
+        for transport in list(self._requests):
+            transport.abort()
 
     # -- trust ------------------------------------------------------------------------------------
 
@@ -100,7 +111,10 @@ class FederationListener:
             response = refuse(_stranger())
             response.force_close()
             return response
+        if self._stopping:
+            raise web.HTTPServiceUnavailable
         request[PARTNER] = partner
+        self._requests.add(transport)
         try:
             return await handler(request)
         except (Refusal, RemoteProtocolError) as error:
@@ -110,6 +124,8 @@ class FederationListener:
             return refuse(
                 Refusal("failed", "They could not carry this out.", "Their log has the cause.")
             )
+        finally:
+            self._requests.discard(transport)
 
     # -- what is served ---------------------------------------------------------------------------
 
@@ -124,8 +140,9 @@ class FederationListener:
         start, end = _asked(request)
         grant_id = bytes.fromhex(request.match_info["grant"])
         pack_id = bytes.fromhex(request.match_info["pack"])
+        read = partial(self._piece, partner, grant_id, pack_id, end)
         # The first piece decides about the answer's status, so it comes before the headers.
-        piece = await self._packs(partner, grant_id, pack_id, start, min(end, start + PIECE_BYTES))
+        piece = await read(start)
         response = web.StreamResponse(
             status=206,
             headers={
@@ -142,11 +159,7 @@ class FederationListener:
         try:
             await response.write(piece)
             for at in range(start + PIECE_BYTES, end, PIECE_BYTES):
-                self._check_still(partner)
-                piece = await self._packs(
-                    partner, grant_id, pack_id, at, min(end, at + PIECE_BYTES)
-                )
-                await response.write(piece)
+                await response.write(await read(at))
             await response.write_eof()
         except (Refusal, RemoteProtocolError, NodeError) as error:
             # The headers are gone: only a broken stream says that the rest is not coming.
@@ -157,9 +170,16 @@ class FederationListener:
             downloads.discard(transport)
         return response
 
-    def _check_still(self, partner: Partner) -> None:
+    async def _piece(
+        self, partner: Partner, grant_id: bytes, pack_id: bytes, end: int, at: int
+    ) -> bytes:
         if self._partners.by_certificate(partner.record.tls_certificate) is None:
             raise _stranger()
+        until = min(end, at + PIECE_BYTES)
+        piece = await self._packs(partner, grant_id, pack_id, at, until)
+        if len(piece) != until - at:
+            raise Damaged("A pack is shorter than was promised. Restore it from a backup.")
+        return piece
 
 
 def _stranger() -> Refusal:

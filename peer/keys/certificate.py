@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
@@ -14,15 +14,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol.errors import Malformed
 
-BACKDATED: Final = timedelta(days=30)
-"""A partner whose clock is slow must not see a certificate from the future."""
+START: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""Long ago: neither side's clock, however wrong, may keep a pinned certificate from being valid."""
 
 NO_END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """RFC 5280 section 4.1.2.5: no end.  What ends a key is a newer key record; a date would lock out
 a node that nobody looks after."""
 
 
-def make_certificate(key: Ed25519PrivateKey, now: int) -> bytes:
+def make_certificate(key: Ed25519PrivateKey) -> bytes:
     """Return the DER of a certificate of `key` that a partner can pin.
 
     The subject holds the key's fingerprint, and the identifiers of subject and issuer key are
@@ -48,7 +48,7 @@ def make_certificate(key: Ed25519PrivateKey, now: int) -> bytes:
         .issuer_name(name)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.fromtimestamp(now, UTC) - BACKDATED)
+        .not_valid_before(START)
         .not_valid_after(NO_END)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)

@@ -120,7 +120,7 @@ def create(
         issued_at=now,
     )
     fresh = _fresh_secrets()
-    record = _sign(root_seed, draft, fresh, now)
+    record = _sign(root_seed, draft, fresh)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_root_key(root_key_path, data, root_seed)
     if master_key_path is None:
@@ -178,7 +178,7 @@ def renew(
         pairing_url=before.pairing_url if pairing_url is None else pairing_url,
     )
     certificate = None if new_keys else before.tls_certificate
-    record = _sign(read_root_key(root_key_path), draft, kept, now, certificate)
+    record = _sign(read_root_key(root_key_path), draft, kept, certificate)
     stored = replace(kept, record=to_bytes(record))
     master = read_master_key(_master_key_path(data, settings))
     replace_private(data / "keys" / "node.sealed", seal_file(master, to_bytes(stored)))
@@ -201,10 +201,10 @@ def _fresh_secrets() -> _Secrets:
 
 
 def _sign(
-    root_seed: bytes, draft: KeyRecord, own: _Secrets, now: int, certificate: bytes | None = None
+    root_seed: bytes, draft: KeyRecord, own: _Secrets, certificate: bytes | None = None
 ) -> SignedKeyRecord:
     if certificate is None:
-        certificate = make_certificate(_tls_key(own.tls_seed), now)
+        certificate = make_certificate(_tls_key(own.tls_seed))
     record = replace(
         draft,
         node_public=public_key(own.node_seed),

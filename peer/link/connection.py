@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 from aiohttp import ClientConnectionResetError, WebSocketError, WSCloseCode, WSMsgType
@@ -43,6 +43,9 @@ STALL_S: Final = 120
 
 Dispatch: TypeAlias = Callable[[object], Awaitable[object | None]]
 """Hands a message to its handler and returns the answer, if there is one."""
+
+RETIRE_S: Final = 5
+"""How long the requests on a link that was replaced may still take."""
 
 SOCKET_BYTES: Final = MESSAGE_BYTES + 1
 """aiohttp judges the size before it assembles a message, and refuses from this size on."""
@@ -232,6 +235,13 @@ class Connection:
         if self._reading is None:
             await self._close_socket()
 
+    async def retire(self, reason: str) -> None:
+        """Close once what is under way in either direction is done: another link took its place."""
+        under_way: set[asyncio.Future[Any]] = {*self._waiting.values(), *self._answering}
+        if under_way:
+            await asyncio.wait(under_way, timeout=RETIRE_S)
+        await self.close(reason)
+
     def drop(self, reason: str) -> None:
         """End the connection at once: nothing more is read, answered or handed over."""
         self.reason = self.reason or reason
@@ -240,11 +250,10 @@ class Connection:
             self._reading.cancel()
 
     async def _close_socket(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_S):
+        # aiohttp waits CLOSE_S for the answer itself; this bounds a socket that takes nothing.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLOSE_S):
                 await self._socket.close()
-        except TimeoutError:
-            pass
 
 
 def _settle(waiting: asyncio.Future[object], message: object) -> None:

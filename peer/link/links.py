@@ -268,7 +268,7 @@ class Links:
         second one by the same side means that the first is dead and only this side has not noticed.
         """
         partner = self._active(connection.partner)
-        if partner is None or connection.closed.is_set():
+        if partner is None or self._group is None or connection.closed.is_set():
             return False
         line = self._line(connection.partner)
         held = line.connection
@@ -276,8 +276,8 @@ class Links:
             lower = min(self._keys.peer_id, connection.partner)
             if connection.dialler not in (held.dialler, lower):
                 return False
-            held.drop("Another link took its place.")
             self._unregister(held)
+            self._group.create_task(held.retire("Another link took its place."))
         offset = hello.now - self._clock.now()
         if abs(offset) > CLOCK_WARNING_S:
             _log.warning("partner-clock-differs", partner=connection.partner.hex(), seconds=offset)

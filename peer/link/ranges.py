@@ -66,7 +66,8 @@ async def stream_range(
                 piece = await response.content.readexactly(min(left, PIECE_BYTES))
                 left -= len(piece)
                 yield piece
-    except (aiohttp.ClientError, EOFError, TimeoutError) as error:
+    except (aiohttp.ClientError, EOFError, TimeoutError, RuntimeError) as error:
+        # RuntimeError: aiohttp's word for reading on after the session was closed.
         raise NotConnected(
             f"A download from the partner broke off ({type(error).__name__}). It is resumed."
         ) from error

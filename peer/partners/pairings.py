@@ -34,10 +34,10 @@ from protocol.records import to_bytes
 INVITATION_S: Final = 24 * 3600
 """How long an invitation is valid unless told otherwise: till their next working day."""
 
-FIRST_RETRY_S: Final = 2.0
+FIRST_RETRY_S: Final = 1.0
 """Two people are on the telephone; they wait for the screens to turn green."""
 
-LAST_RETRY_S: Final = 60.0
+LAST_RETRY_S: Final = 30.0
 """The longest pause between attempts to carry a confirmation over."""
 
 KEPT_S: Final = INVITATION_MOST_S
@@ -243,7 +243,8 @@ class Pairings:
             self._kick.clear()
             owed = [row for row in await self._db.read(rows.every) if _owes(row)]
             advanced = await asyncio.gather(*(self._advance(row) for row in owed))
-            pause = FIRST_RETRY_S if any(advanced) else min(pause * 1.5, LAST_RETRY_S)
+            if any(advanced):
+                pause = FIRST_RETRY_S
             # Nothing owed: sleep until a person confirms or joins.
             timeout = pause * random.uniform(0.75, 1.25) if owed else None  # noqa: S311 - jitter
             try:
@@ -251,7 +252,7 @@ class Pairings:
                     await self._kick.wait()
                 pause = FIRST_RETRY_S
             except TimeoutError:
-                pass
+                pause = min(2 * pause, LAST_RETRY_S)
 
     async def _advance(self, row: PartnerRow) -> bool:
         """Send one row's next message; return whether that changed anything."""

@@ -1,0 +1,134 @@
+"""Whole facilities in one process: real keys, indexes, listeners and sockets on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from peer import keys as node_keys
+from peer.audit import Actor, Audit, Role
+from peer.clock import ManualClock
+from peer.federation import FederationListener, PairingListener
+from peer.index.database import INDEX_MIGRATIONS, Database
+from peer.link import Links
+from peer.partners import Partners
+from protocol.errors import Refusal
+from protocol.limits import PIECE_BYTES
+
+NOW = 1_800_000_000
+OPERATOR = Actor("op", "person", frozenset({Role.OPERATOR}))
+PACK = bytes(range(256)) * 4096 * 32
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Facility:
+    """One facility.  `reachable=False`: no listener of it can be dialled."""
+
+    def __init__(self, name, folder, clock):
+        self.name, self.folder, self.clock = name, folder, clock
+        self.refuse_packs = False
+        self.pieces = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, name, folder: Path, clock=None, *, reachable=True):
+        self = cls(name, folder / name, clock or ManualClock(NOW))
+        self.port, self.pairing_port = free_port(), free_port()
+        url = "https://127.0.0.1:{}" if reachable else ""
+        self.keys = node_keys.create(
+            self.folder / "data",
+            self.folder / "root.key",
+            name,
+            now=self.clock.now(),
+            federation_url=url.format(self.port),
+            pairing_url=url.format(self.pairing_port),
+        )
+        self.db = await Database.open(
+            self.folder / "index.db", self.keys.index_key, INDEX_MIGRATIONS
+        )
+        await Audit.open(self.db, self.clock, self.keys.audit_key)
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
+            await self.db.close()
+
+    async def start(self):
+        """Start all that `runtime` would start; again after `stop` for a restart."""
+        self.partners = Partners(self.db, self.keys, self.clock)
+        await self.partners.load()
+        self.links = Links(self.keys, self.partners, self.clock)
+        self.links.serve_packs(self.read_pack)
+        self.federation = FederationListener(
+            self.keys, self.partners, self.links, self.read_pack, host="127.0.0.1", port=self.port
+        )
+        self.pairing = PairingListener(
+            self.keys, self.partners, host="127.0.0.1", port=self.pairing_port
+        )
+        await self.federation.start()
+        await self.pairing.start()
+        self.tasks = [
+            asyncio.create_task(self.partners.run()),
+            asyncio.create_task(self.links.run()),
+        ]
+
+    async def stop(self):
+        for task in self.tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.federation.stop()
+        await self.pairing.stop()
+        await asyncio.sleep(0.05)  # TLS says goodbye in the background.
+        for end in ends:
+            assert isinstance(end, asyncio.CancelledError), f"a background task failed: {end!r}"
+
+    @property
+    def peer_id(self):
+        return self.keys.peer_id
+
+    async def read_pack(self, partner, grant_id, pack_id, start, end):
+        assert end - start <= PIECE_BYTES, "a reader is asked for one piece at a time"
+        if self.refuse_packs:
+            raise Refusal("revoked", "The consent was revoked.", "Ask the patient.")
+        self.pieces.append((grant_id, pack_id, start, end))
+        return PACK[start:end]
+
+    def knows(self, other):
+        return self.partners.get(other.peer_id)
+
+
+async def until(condition, seconds=10):
+    """Wait until `condition()` holds; fail if it never does."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.01)
+
+
+async def pair(inviter, joiner, *, confirm=True):
+    """Pair two facilities as two operators would."""
+    invitation, _ = await inviter.partners.invite(OPERATOR)
+    partner = await joiner.partners.join(invitation, OPERATOR)
+    await until(lambda: inviter.knows(joiner) is not None)
+    assert partner.words == inviter.knows(joiner).words
+    if confirm:
+        await inviter.partners.confirm(joiner.peer_id, OPERATOR)
+        await joiner.partners.confirm(inviter.peer_id, OPERATOR, partner.words)
+        await until(lambda: inviter.knows(joiner).active and joiner.knows(inviter).active)
+    return invitation
+
+
+async def linked(one, other):
+    """Wait until both see the link."""
+    await until(
+        lambda: (
+            one.links.state(other.peer_id).connected and other.links.state(one.peer_id).connected
+        )
+    )
