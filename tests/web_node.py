@@ -99,7 +99,7 @@ class Gossip:
 class Report:
     """What a node's report says of a study."""
 
-    async def sentence(self, study_instance_uid):
+    async def sentence(self, study_instance_uid, actor=None):
         return {
             "data_availability": {
                 "met": True,

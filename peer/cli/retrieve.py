@@ -61,7 +61,7 @@ async def fetch(
     )
     with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
         task = progress.add_task("Fetching and verifying", total=None)
-        while status["state"] not in {"complete", "failed", "refused", "revoked"}:
+        while status["state"] in {"asking", "fetching"}:
             progress.update(task, completed=status.get("bytes", 0), total=status.get("bytes_total"))
             await asyncio.sleep(POLL_S)
             status = await client.get(f"/retrievals/{status['retrieval_id']}")

@@ -220,7 +220,9 @@ def sentence(directive: Directive) -> str:
     """Return what `directive` says in one sentence without patient attributes; dates are UTC."""
     what = {"all": "All studies", "listed": "The listed studies", "matching": "Matching studies"}
     recipients = directive.recipients
-    who = "all partners" if recipients.all_partners else f"{len(recipients.named)} named partner(s)"
+    count = len(recipients.named)
+    named = "1 named partner" if count == 1 else f"{count} named partners"
+    who = "all partners" if recipients.all_partners else named
     if recipients.excluded:
         who += f" but {len(recipients.excluded)}"
     purposes = " and ".join(_PURPOSE_WORDS.get(one, one) for one in sorted(directive.purposes))

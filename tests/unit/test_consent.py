@@ -268,7 +268,7 @@ def test_a_directive_reads_as_a_sentence():
         status="revoked",
     )
     assert sentence(narrowed) == (
-        "The listed studies may go to 1 named partner(s) for research and treatment "
+        "The listed studies may go to 1 named partner for research and treatment "
         "from 2026-03-01 (revoked)."
     )
 

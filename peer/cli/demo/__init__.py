@@ -45,10 +45,11 @@ def command(
 
 
 async def _perform(folder: Path, json_file: Path | None, *, once: bool) -> bool:
+    from peer.cli.demo.scene import Scene
     from peer.cli.demo.stage import Stage
     from peer.cli.demo.story import Story
 
-    story = Story(Stage(console), folder)
+    story = Story(Stage(console), Scene(folder))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     telling = asyncio.create_task(_tell(story, json_file))
@@ -67,7 +68,7 @@ async def _perform(folder: Path, json_file: Path | None, *, once: bool) -> bool:
     except asyncio.CancelledError:
         ok = False
     finally:
-        await asyncio.gather(*(node.stop() for node in story.nodes.values()))
+        await asyncio.gather(*(node.stop() for node in story.scene.nodes.values()))
     return ok
 
 
@@ -91,7 +92,7 @@ async def _tell(story: Story, json_file: Path | None) -> bool:
 def _record(story: Story, json_file: Path) -> None:
     record = {
         "steps": [step.as_json() for step in story.stage.steps],
-        "nodes": [node.summary() for node in story.nodes.values()],
+        "nodes": [node.summary() for node in story.scene.nodes.values()],
     }
     json_file.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
@@ -100,7 +101,7 @@ async def _say_goodbye(story: Story) -> None:
     table = Table(box=None, header_style="bold")
     table.add_column("Facility")
     table.add_column("Open once, to sign in", overflow="fold")
-    for node in story.nodes.values():
+    for node in story.scene.nodes.values():
         async with node.client() as client:
             table.add_row(node.name, (await client.post("/links"))["url"])
     console.print()

@@ -39,6 +39,8 @@ class DemoStudy:
     body_part: str
     days_ago: int
     series: tuple[tuple[str, ...], ...]
+    later: bool = False
+    """Made only while the story runs, so it is not among the files of the first import."""
 
     @property
     def study_instance_uid(self) -> str:
@@ -63,30 +65,34 @@ FOR_ONE_PARTNER = Person("NG-118350", "Moreau^Celestine", "19811123", "F")
 
 STUDIES = (
     DemoStudy(
-        "brain", A, PATIENT_AT[A], "MR Brain without contrast", "BRAIN", 1200,
+        "brain", A, PATIENT_AT[A], "Brain without contrast", "BRAIN", 1200,
         (("MR_small.dcm", "MR_small_implicit.dcm"), ("emri_small.dcm",)),
     ),
     DemoStudy(
-        "chest", B, PATIENT_AT[B], "CT Chest, follow-up nodule", "CHEST", 40,
+        "chest", B, PATIENT_AT[B], "Chest, follow-up of a nodule", "CHEST", 40,
         (
             ("693_UNCR.dcm", "693_UNCI.dcm", "693_J2KR.dcm", "CT_small.dcm"),
             ("eCT_Supplemental.dcm",),
         ),
     ),
     DemoStudy(
-        "thorax", C, PATIENT_AT[C], "XR Chest two views", "CHEST", 700,
+        "later", B, PATIENT_AT[B], "Abdomen", "ABDOMEN", 0,
+        (("US1_J2KR.dcm",),), later=True,
+    ),
+    DemoStudy(
+        "thorax", C, PATIENT_AT[C], "Chest, two views", "CHEST", 700,
         (("RG1_J2KR.dcm", "RG1_UNCR.dcm"),),
     ),
     DemoStudy(
-        "echo", C, PATIENT_AT[C], "US Heart, transthoracic", "HEART", 95,
+        "echo", C, PATIENT_AT[C], "Heart, transthoracic", "HEART", 95,
         (("color3d_jpeg_baseline.dcm",),),
     ),
     DemoStudy(
-        "silent", B, WITHOUT_CONSENT, "CT Head without contrast", "HEAD", 30,
+        "silent", B, WITHOUT_CONSENT, "Head without contrast", "HEAD", 30,
         (("693_J2KI.dcm",),),
     ),
     DemoStudy(
-        "shoulder", A, FOR_ONE_PARTNER, "MR Shoulder", "SHOULDER", 20,
+        "shoulder", A, FOR_ONE_PARTNER, "Shoulder", "SHOULDER", 20,
         (("MR2_J2KR.dcm", "MR2_J2KI.dcm"),),
     ),
 )  # fmt: skip
@@ -104,12 +110,11 @@ class Corpus:
         return self.folder / str(FACILITIES.index(facility) + 1)
 
 
-def make(folder: Path, today: date | None = None) -> Corpus:
-    """Write every study's files under `folder`, one folder for each facility."""
+def make(corpus: Corpus, today: date | None = None) -> None:
+    """Write every study's files: one folder for each facility, and one for what comes later."""
     today = today or datetime.now(UTC).date()
-    corpus = Corpus(folder)
     for study in STUDIES:
-        target = corpus.of(study.facility)
+        target = corpus.folder / "later" if study.later else corpus.of(study.facility)
         target.mkdir(parents=True, exist_ok=True)
         study_date = (today - timedelta(days=study.days_ago)).strftime("%Y%m%d")
         for series_number, samples in enumerate(study.series, 1):
@@ -119,7 +124,6 @@ def make(folder: Path, today: date | None = None) -> Corpus:
                 path = target / f"{study.key}-{series_number}-{instance_number}.dcm"
                 dataset.save_as(path, enforce_file_format=True)
                 corpus.files.setdefault(study.key, []).append(path)
-    return corpus
 
 
 def study(key: str) -> DemoStudy:

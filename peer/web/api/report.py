@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from peer.web.api.bodies import Body, Uid, answer, query
+from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, PRIVACY_OFFICER, Route, services
 
 
@@ -19,7 +20,8 @@ class ReportQuery(Body):
 async def report(request: web.Request) -> web.StreamResponse:
     """Return the sentences for a study, each with its code and its evidence."""
     asked = query(request, ReportQuery)
-    return answer(await services(request).report.sentence(asked.study_instance_uid))
+    rooms = services(request)
+    return answer(await rooms.report.sentence(asked.study_instance_uid, actor(request)))
 
 
 ROUTES: Final = (Route("GET", "/api/v1/report", report, CLINICIAN | PRIVACY_OFFICER),)
