@@ -309,6 +309,7 @@ async def test_report_and_retention(unix, rooms):
     rooms.report.answers = {"sentence": {"data_search": {"met": True}}}
     status, found = await get(unix, "/report", params={"study_instance_uid": "1.2"})
     assert (status, found["data_search"]["met"]) == (200, True)
+    assert rooms.report.asked[0][1][1].kind == "os-user", "who made the report goes on record"
     status, found = await get(unix, "/report")
     assert (status, found["error"]["fields"][0]["field"]) == (422, "study_instance_uid")
     lock = types.SimpleNamespace(
