@@ -112,17 +112,30 @@ def test_webhook_receiver(federation, bob, tmp_path):
         receiver.wait()
 
 
-def test_webhook_receiver_refuses_what_is_not_signed_with_its_secret():
-    receiver = runpy.run_path(str(EXAMPLES / "webhook_receiver.py"))
+def snippet_of_the_how_to(tmp_path):
+    """Return what the page on notices shows, run as a module."""
+    page = EXAMPLES.parent / "docs" / "how-to" / "be-told-of-notices.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    path = tmp_path / "snippet.py"
+    path.write_text(block)
+    return runpy.run_path(str(path))
+
+
+def test_the_signature_is_checked_as_shown(tmp_path):
+    receiver = runpy.run_path(str(EXAMPLES / "webhook_receiver.py"))["is_genuine"]
+    snippet = snippet_of_the_how_to(tmp_path)["is_genuine"]
     ours = Webhook("http://127.0.0.1/", b"s" * 32, attempts=1, timeout_s=1)
     other = Webhook("http://127.0.0.1/", b"t" * 32, attempts=1, timeout_s=1)
-    is_genuine, body = receiver["is_genuine"], b'{"type": "notice.received"}'
-    headers = ours.headers("id-1", 1_800_000_000, body)
-    assert is_genuine(b"s" * 32, headers, body, 1_800_000_001)
-    assert not is_genuine(b"s" * 32, headers, body + b" ", 1_800_000_001)
-    assert not is_genuine(b"s" * 32, headers, body, 1_800_000_301)
-    assert not is_genuine(b"s" * 32, headers | {"webhook-id": "id-2"}, body, 1_800_000_001)
-    assert not is_genuine(
-        b"s" * 32, other.headers("id-1", 1_800_000_000, body), body, 1_800_000_001
-    )
-    assert not is_genuine(b"s" * 32, {}, body, 1_800_000_001)
+    at, body = 1_800_000_000, b'{"type": "notice.received"}'
+    headers = ours.headers("id-1", at, body)
+    for sent, content, genuine in (
+        (headers, body, True),
+        (headers, body + b" ", False),
+        (headers | {"webhook-id": "id-2"}, body, False),
+        (headers | {"webhook-timestamp": str(at + 1)}, body, False),
+        (other.headers("id-1", at, body), body, False),
+    ):
+        assert snippet(b"s" * 32, sent, content) is genuine
+        assert receiver(b"s" * 32, sent, content, at + 1) is genuine
+    assert not receiver(b"s" * 32, headers, body, at + 301), "an old post is worth nothing"
+    assert not receiver(b"s" * 32, {}, body, at)

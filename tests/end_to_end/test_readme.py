@@ -180,6 +180,6 @@ def test_every_block_names_a_node_or_is_not_shell():
     pages = [ROOT / "README.md", *HOW_TO.glob("*.md")]
     for page in pages:
         for info in re.findall(r"^```(\S.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
-            assert info in {"toml", "json"} or re.fullmatch(r"sh at=\w+( run)?", info), (
+            assert info in {"toml", "json", "python"} or re.fullmatch(r"sh at=\w+( run)?", info), (
                 f"{page.name}: a block of {info} is not run by this test"
             )

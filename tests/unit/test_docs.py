@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -180,6 +181,29 @@ def test_every_setting_is_documented():
         assert f"## [{section}]" in page
         for key in field.annotation.model_fields:
             assert f"OPENPRIORS_{section.upper()}__{key.upper()}" in page
+
+
+SETTINGS = {
+    f"OPENPRIORS_{section.upper()}__{key.upper()}"
+    for section, field in Settings.model_fields.items()
+    for key in field.annotation.model_fields
+}
+EXAMPLES = sorted((ROOT / "examples").iterdir())
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_setting_and_verb_that_is_named_exists(page):
+    text = text_of(page)
+    assert set(re.findall(r"OPENPRIORS_[A-Z]+__[A-Z_]+[A-Z]", text)) <= SETTINGS
+    first_words = {verb.partition(" ")[0] for verb in VERBS}
+    for verb in re.findall(r"(?:^|`|/bin/|with: )openpriors ([a-z]+)", text, re.MULTILINE):
+        assert verb in first_words, f"there is no command openpriors {verb}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_settings_file_that_is_shown_is_valid(page):
+    for block in re.findall(r"^```toml\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        Settings(**tomllib.loads(block))
 
 
 def test_every_decision_is_listed():
