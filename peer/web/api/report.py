@@ -8,7 +8,6 @@ from aiohttp import web
 
 from peer.web.api.bodies import Body, Uid, answer, query
 from peer.web.identity import actor
-from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, PRIVACY_OFFICER, Route, services
 
 
