@@ -21,7 +21,8 @@ class Sent:
     """A notice to a partner.
 
     `delivered_at`: when its node had it on disk.  `acknowledged_at`, by that facility's clock: when
-    a person there, `acknowledged_by` as their pseudonym, had seen it.
+    a person there, `acknowledged_by` as their pseudonym, had seen it.  `purpose`: purpose of use of
+    who wrote it.  `refusal`: why it was not delivered and will not be, '' otherwise.
     """
 
     notice_id: bytes
@@ -29,10 +30,12 @@ class Sent:
     content: NoticeContent
     sent_at: int
     sent_by: str
+    purpose: str
     delivered_at: int | None = None
     acknowledged_at: int | None = None
     acknowledged_by: str = ""
     acknowledgement: Statement | None = None
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,15 @@ class Received:
 def add_sent(tx: Tx, notice: Sent) -> None:
     """Put a notice into the outbox."""
     tx.execute(
-        "INSERT INTO outbox (notice_id, partner, content, sent_at, sent_by) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO outbox (notice_id, partner, content, sent_at, sent_by, purpose)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         (
             notice.notice_id,
             notice.partner,
             to_bytes(notice.content),
             notice.sent_at,
             notice.sent_by,
+            notice.purpose,
         ),
     )
 
@@ -83,8 +88,11 @@ def outbox(tx: Tx, limit: int) -> tuple[Sent, ...]:
 
 
 def undelivered(tx: Tx, partner: PeerId) -> tuple[Sent, ...]:
-    """Return what a partner's node has not confirmed, oldest first."""
-    query = "SELECT * FROM outbox WHERE partner = ? AND delivered_at IS NULL ORDER BY sent_at"
+    """Return what a partner's node has not confirmed and may still be told, oldest first."""
+    query = (
+        "SELECT * FROM outbox WHERE partner = ? AND delivered_at IS NULL AND refusal = ''"
+        " ORDER BY sent_at"
+    )
     return tuple(_sent(row) for row in tx.execute(query, (partner,)))
 
 
@@ -92,6 +100,11 @@ def delivered(tx: Tx, notice_id: bytes, now: int) -> None:
     """Note that the partner's node has a notice on its disk."""
     query = "UPDATE outbox SET delivered_at = ? WHERE notice_id = ? AND delivered_at IS NULL"
     tx.execute(query, (now, notice_id))
+
+
+def refuse(tx: Tx, notice_id: bytes, reason: str) -> None:
+    """Note that a notice may not be delivered any more."""
+    tx.execute("UPDATE outbox SET refusal = ? WHERE notice_id = ?", (reason, notice_id))
 
 
 def seen(
@@ -179,6 +192,8 @@ def _sent(row: Row) -> Sent:
         content=_content(row),
         sent_at=row["sent_at"],
         sent_by=row["sent_by"],
+        purpose=row["purpose"],
+        refusal=row["refusal"],
         delivered_at=row["delivered_at"],
         acknowledged_at=row["acknowledged_at"],
         acknowledged_by=row["acknowledged_by"],

@@ -16,7 +16,7 @@ class Notice:
 
     `delivered_at`: when it was on the disk of the addressee's node.  `acknowledged_by`: a name
     here, or the partner's pseudonym for someone there.  `acknowledgement_delivered`: whether the
-    sender of a received notice knows.
+    sender of a received notice knows.  `refusal`: why a sent one will not be delivered, or ''.
     """
 
     notice_id: bytes
@@ -29,6 +29,7 @@ class Notice:
     acknowledged_at: int | None
     acknowledged_by: str
     acknowledgement_delivered: bool
+    refusal: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
@@ -59,6 +60,7 @@ class Notice:
             "acknowledged_at": self.acknowledged_at,
             "acknowledged_by": self.acknowledged_by,
             "acknowledgement_delivered": self.acknowledgement_delivered,
+            "refusal": self.refusal,
         }
 
 
@@ -75,6 +77,7 @@ def sent_notice(row: Sent, name: str) -> Notice:
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,
         acknowledgement_delivered=row.acknowledged_at is not None,
+        refusal=row.refusal,
     )
 
 

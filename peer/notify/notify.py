@@ -41,15 +41,18 @@ NOTICE_ID_BYTES: Final = 16
 SECRET_BYTES: Final = 32
 PSEUDONYM_BYTES: Final = 16
 
+DATE_CHARACTERS: Final = 8
 NAME_CHARACTERS: Final = 256
 SENTENCE_CHARACTERS: Final = 1024
-"""What `protocol.records` takes of a Name and of a Sentence."""
+"""What a notice has room for; a header may hold longer texts."""
 
 DELIVER_S: Final = 30.0
 """How long a partner's node may take to put a notice on its disk."""
 
 LISTED: Final = 1000
 """Most notices of one list."""
+
+NODE: Final = Actor("node", "node", frozenset())
 
 _log = structlog.get_logger()
 
@@ -122,7 +125,7 @@ class Notify:
         def work(tx: Tx) -> Sent:
             content, patient = self._content(tx, uids, partner, actor, message)
             notice_id = secrets.token_bytes(NOTICE_ID_BYTES)
-            row = Sent(notice_id, peer_id, content, now, actor.name)
+            row = Sent(notice_id, peer_id, content, now, actor.name, actor.purpose)
             notices.add_sent(tx, row)
             for uid in uids:
                 _record(tx, "notify", actor, partner.peer_id, row.notice_id, now, uid, patient)
@@ -251,6 +254,8 @@ class Notify:
             lambda tx: (notices.undelivered(tx, peer_id), notices.owed(tx, peer_id))
         )
         for notice in waiting:
+            if await self._given_up(notice, partner):
+                continue
             note = partial(notices.delivered, notice_id=notice.notice_id, now=self._clock.now())
             if not await self._bring(partner, sign_notice(self._keys, notice, partner), note):
                 return
@@ -265,6 +270,16 @@ class Notify:
                 partner, sign_acknowledgement(self._keys, seen, self._clock.now()), note
             ):
                 return
+
+    async def _given_up(self, notice: Sent, partner: Partner) -> bool:
+        """Decide again; give the notice up, on record, if it would not be written now."""
+        for study in notice.content.studies:
+            ask = partial(self._access.objection, partner=partner, purpose=notice.purpose)
+            refusal = await self._db.read(partial(ask, study_instance_uid=study.study_instance_uid))
+            if refusal is not None:
+                await self._db.write(partial(_give_up, notice, refusal.reason, self._clock.now()))
+                return True
+        return False
 
     async def _bring(self, partner: Partner, message: object, note: Callable[[Tx], None]) -> bool:
         """Send one message and note that it arrived; return whether the partner can be reached."""
@@ -317,12 +332,12 @@ class Notify:
             )
         content = NoticeContent(
             patient_name=patient.names[0][:SENTENCE_CHARACTERS] if patient.names else "",
-            birth_date=patient.birth_date,
-            sex=patient.sex,
+            birth_date=patient.birth_date[:DATE_CHARACTERS],
+            sex=patient.sex[:1],
             studies=tuple(
                 NoticeStudy(
                     row.study_instance_uid,
-                    row.study_date,
+                    row.study_date[:DATE_CHARACTERS],
                     "\\".join(row.modalities)[:NAME_CHARACTERS],
                     row.description[:NAME_CHARACTERS],
                 )
@@ -351,6 +366,13 @@ async def _is_set(event: asyncio.Event, within_s: float) -> bool:
         return False
     event.clear()
     return True
+
+
+def _give_up(notice: Sent, reason: str, now: int, tx: Tx) -> None:
+    notices.refuse(tx, notice.notice_id, reason)
+    detail = {"notice": notice.notice_id.hex(), "reason": reason}
+    event = AuditEvent("notify", "refused", NODE, partner=notice.partner, detail=detail)
+    audit.append(tx, event, now)
 
 
 def _record(
