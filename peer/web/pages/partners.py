@@ -41,7 +41,9 @@ async def invite(request: web.Request) -> web.StreamResponse:
     """Make an invitation and show it, this once, as text and as a QR code."""
     invitation, expires_at = await services(request).partners.invite(actor(request))
     # Made of digits and rectangles alone by segno, so it may stand in the page as it is.
-    picture = Markup(segno.make(invitation, error="l", micro=False).svg_inline(scale=1, border=2))  # noqa: S704
+    picture = Markup(
+        segno.make(invitation, error="l", micro=False).svg_inline(border=4, omitsize=True)
+    )
     return await render(
         request, "invitation.html", invitation=invitation, expires_at=expires_at, picture=picture
     )

@@ -69,10 +69,13 @@ def _as_dicom(name: str) -> str:
 
 
 async def _form(
-    request: web.Request, form: Form, wrong: Mapping[str, str] | None = None
+    request: web.Request,
+    form: Form,
+    wrong: Mapping[str, str] | None = None,
+    status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY,
 ) -> web.StreamResponse:
-    status = HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK
-    return await render(request, "search.html", status, form=form, wrong=wrong or {})
+    shown = status if wrong else HTTPStatus.OK
+    return await render(request, "search.html", shown, form=form, wrong=wrong or {})
 
 
 async def show_answer(request: web.Request) -> web.StreamResponse:
@@ -81,7 +84,7 @@ async def show_answer(request: web.Request) -> web.StreamResponse:
     kept = request.app[ANSWERS].get(request.match_info["search"], who, rooms.clock.now())
     if kept is None:
         wrong = {"form": "The results of that search are no longer kept. Search again."}
-        return await _form(request, _EMPTY, wrong)
+        return await _form(request, _EMPTY, wrong, HTTPStatus.NOT_FOUND)
     results = kept.answer.results
     uids = tuple({result.study_instance_uid for result in results})
     held = await rooms.db.read(

@@ -85,6 +85,18 @@ def several(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def reasons(said: tuple[str, ...]) -> list[str]:
+    """Return the reasons of a match in few lines: fields with the same verdict stand together."""
+    by_verdict: dict[str, list[str]] = {}
+    for each in said:
+        field, _, verdict = each.partition(": ")
+        by_verdict.setdefault(verdict, []).append(field)
+    return [
+        f"{', '.join([fields[0], *(each.lower() for each in fields[1:])])}: {verdict}"
+        for verdict, fields in by_verdict.items()
+    ]
+
+
 def initial(peer_id: bytes | str) -> str:
     """Return the first digits of an identity, to tell two of the same name apart."""
     return (peer_id.hex() if isinstance(peer_id, bytes) else peer_id)[:12]
@@ -97,6 +109,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "size": size,
     "several": several,
     "initial": initial,
+    "reasons": reasons,
     "purpose": lambda code: PURPOSES.get(code, code),
     "sex": lambda code: SEXES.get(code, ""),
     "role": lambda name: ROLES.get(name, name),

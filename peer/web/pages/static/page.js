@@ -1,4 +1,4 @@
-// Small conveniences of every page: local times, copying, asking before what cannot be undone.
+// Small conveniences of every page: local times, copying, choices that show their fields.
 "use strict";
 
 const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -24,6 +24,9 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
     setTimeout(() => { button.textContent = label; }, 2000);
   });
 }
+
+// On a narrow screen the navigation scrolls: the place we are at is to be seen.
+document.querySelector('.nav [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "center" });
 
 // What is one of several choices shows only its own fields.
 for (const part of document.querySelectorAll("[data-when]")) {

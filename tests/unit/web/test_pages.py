@@ -1,0 +1,351 @@
+"""Every page answers those it is for, turns others away, and does what its forms say."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import aiohttp
+import pytest
+
+from peer.web.pages import ROUTES
+from peer.web.routes import PUBLIC
+from protocol.consent import Recipients
+from tests.facilities import ISSUER, JANE, everyone_shares
+from tests.transfers import STUDY
+from tests.web_node import web_nodes
+
+ROLES = ("clinician", "operator", "privacy-officer", "auditor")
+
+
+@pytest.fixture
+async def nodes(tmp_path):
+    async with web_nodes(tmp_path, "St. Anna", "Bergblick") as opened:
+        here, there = (node.hospital for node in opened)
+        await here.scan(STUDY, count=2, size=512)
+        await there.scan(f"{STUDY}.7", count=3, size=70_000)
+        await here.consent()
+        await there.consent()
+        await everyone_shares(here, there)
+        yield opened
+
+
+@pytest.fixture
+def here(nodes):
+    return nodes[0]
+
+
+@pytest.fixture
+async def ada(here):
+    """A browser of someone with every role."""
+    async with here.browser() as session:
+        yield session
+
+
+async def text_of(session, path, status=200):
+    async with session.get(path) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.text()
+
+
+async def text_with(session, path, words):
+    """Return a page as soon as it says something."""
+    for _ in range(200):
+        page = await text_of(session, path)
+        if words in page:
+            return page
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{path} does not say {words!r}")
+
+
+async def send(session, page, path, status=303, **fields):
+    """Send a form of a page, with the token that stands in it; return (location, text)."""
+    token = re.search(r'name="csrf" value="([0-9a-f]{64})"', await text_of(session, page))[1]
+    async with session.post(path, data={"csrf": token, **fields}, allow_redirects=False) as answer:
+        text = await answer.text()
+        assert answer.status == status, text
+        return answer.headers.get("Location"), text
+
+
+# -- who sees what --------------------------------------------------------------------------
+@pytest.mark.parametrize("role", ROLES)
+async def test_every_page_is_for_its_roles_alone(here, role):
+    (directive,) = await here.services.consents.list()
+    peer_id = here.hospital.partners[0].peer_id.hex()
+    values = {
+        "study_instance_uid": STUDY,
+        "directive_id": directive.directive.directive_id,
+        "peer_id": peer_id,
+        "retrieval_id": "0" * 32,
+        "search:[0-9a-f]+": "0" * 32,
+        "name": "style.css",
+    }
+    async with here.browser(f"someone who is {role}", role) as session:
+        for route in ROUTES:
+            if route.method != "GET":
+                continue
+            path = re.sub(r"\{([^}]*(?:\{[^}]*\})?[^}]*)\}", lambda m: values[m[1]], route.path)
+            async with session.get(path) as answer:
+                text = await answer.text()
+            allowed = route.roles == PUBLIC or role in route.roles
+            expected = {200} if allowed else {403}
+            if allowed and ("0" * 32) in path:  # Nothing is there, and the page says so.
+                expected = {404}
+            assert answer.status in expected, (path, answer.status)
+            if not allowed:
+                assert "This needs the role" in text
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_navigation_leads_nowhere_that_is_closed(here, role):
+    async with here.browser(f"someone who is {role}", role) as session:
+        start = await text_of(session, "/")
+        places = re.findall(r'<a href="(/[a-z]*)"(?: aria-current="page")?>[A-Z]', start)
+        assert "/status" in places
+        for place in places:
+            await text_of(session, place)
+
+
+async def test_nobody_is_told_how_to_sign_in(here):
+    headers = {"Accept": "text/html"}
+    async with aiohttp.ClientSession(here.url, headers=headers) as nobody:
+        page = await text_of(nobody, "/", 401)
+        assert "openpriors link" in page
+        async with nobody.get("/login?link=made-up") as answer:
+            assert answer.status == 403
+            assert "This link is not known here." in await answer.text()
+
+
+async def test_a_page_loads_nothing_from_elsewhere_and_runs_nothing_of_its_own(ada):
+    for path in ("/", f"/studies/{STUDY}", "/partners", "/consents/new", "/status"):
+        page = await text_of(ada, path)
+        assert not re.search(r'(?:src|href|action)="(?:https?:)?//', page)
+        assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son[a-z]+=", page)
+
+
+async def test_a_form_without_the_token_changes_nothing(here, ada):
+    headers = {"Origin": here.url}
+    async with ada.post("/partners/invite", data={"csrf": "0" * 64}, headers=headers) as answer:
+        assert answer.status == 403
+    assert here.services.partners.asked == []
+
+
+async def test_static_files_are_asked_for_again_and_not_sent_again(ada):
+    async with ada.get("/static/style.css") as answer:
+        assert answer.content_type == "text/css"
+        tag = answer.headers["ETag"]
+    async with ada.get("/static/style.css", headers={"If-None-Match": tag}) as answer:
+        assert answer.status == 304
+    await text_of(ada, "/static/..%2fpage.py", 404)
+
+
+# -- searching and retrieving ---------------------------------------------------------------
+async def test_a_search_lists_every_facility_and_what_was_covered(here, ada):
+    place, _ = await send(
+        ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17", purpose="ETREAT"
+    )
+    assert "Jane" not in place
+    page = await text_of(ada, place)
+    assert "2 studies" in page
+    assert "Searched 2 of 2 facilities." in page
+    assert "emergency treatment" in page
+    assert f'href="/studies/{STUDY}"' in page
+    assert page.count(">Retrieve</button>") == 1
+    records = await here.hospital.actions("search")
+    assert records[-1]["actor"]["purpose"] == "ETREAT"
+
+
+async def test_a_partial_search_says_what_is_missing_and_never_that_there_is_nothing(nodes, ada):
+    here, there = nodes
+    here.hospital.links.offline.add(there.hospital.peer_id)
+    place, _ = await send(ada, "/", "/search", name="Nobody, At All", birth_date="1911-01-01")
+    page = await text_of(ada, place)
+    assert "None found at the searched facilities" in page
+    assert "Searched 1 of 2 facilities." in page
+    assert "<strong>Bergblick</strong>: offline" in page
+    assert 'class="note warn" role="status"' in page
+
+
+async def test_too_little_to_search_for_is_said_at_the_form(ada):
+    _, page = await send(ada, "/", "/search", 422, name="Mueller, Jane")
+    assert "Needs a name with a birth date, or an identifier." in page
+    assert 'value="Mueller, Jane"' in page
+    _, page = await send(ada, "/", "/search", 422, name="Mueller", birth_date="17.5.1980")
+    assert "Not a date" in page
+
+
+async def test_results_are_for_who_asked_and_for_a_while(here, ada):
+    place, _ = await send(ada, "/", "/search", identifier="MRN-00017", issuer=ISSUER)
+    async with here.browser("Bob", "clinician") as bob:
+        assert "no longer kept" in await text_of(bob, place, 404)
+    here.hospital.clock.advance(1000)
+    assert "Searched 2 of 2" in await text_of(ada, place)
+    here.hospital.clock.advance(1000)
+    assert "no longer kept" in await text_of(ada, place, 404)
+
+
+async def test_a_study_is_retrieved_without_script_too(nodes, ada):
+    _, there = nodes
+    place, _ = await send(ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17")
+    page = await text_of(ada, place)
+    token = re.search(r'name="csrf" value="([0-9a-f]{64})"', page)[1]
+    fields = {
+        "csrf": token,
+        "peer_id": there.hospital.peer_id.hex(),
+        "study_instance_uid": f"{STUDY}.7",
+        "purpose": "TREAT",
+    }
+    async with ada.post("/retrievals", data=fields, allow_redirects=False) as answer:
+        assert answer.status == 303
+        retrieval = answer.headers["Location"]
+    await text_with(ada, retrieval, "3/3 instances verified")
+    assert f'href="/studies/{STUDY}.7"' in await text_of(ada, place)
+    assert "3/3 instances verified" in await text_of(ada, "/retrievals")
+    study = await text_of(ada, f"/studies/{STUDY}.7")
+    assert "Bergblick" in study
+    assert "Tell a partner" not in study
+
+
+# -- one study ------------------------------------------------------------------------------
+async def test_a_study_shows_its_series_its_report_and_its_lock(ada):
+    page = await text_of(ada, f"/studies/{STUDY}")
+    for words in (
+        "Mueller, Jane Ann",
+        "born 17 May 1980, female",
+        "Not for primary diagnosis",
+        "G9340 met",
+        "Kept for 12 months",
+    ):
+        assert words in page
+    images = re.search(r'data-images="([^"]*)"', page)[1]
+    assert images.replace("&#34;", '"') == f'[["{STUDY}.1.1", 1], ["{STUDY}.1.2", 1]]'
+
+
+async def test_looking_at_a_study_goes_on_record_and_images_are_for_clinicians(here, ada):
+    await text_of(ada, f"/studies/{STUDY}")
+    assert len(await here.hospital.actions("view")) == 1
+    async with here.browser("Pat", "privacy-officer") as pat:
+        page = await text_of(pat, f"/studies/{STUDY}")
+    assert "Images are shown to clinicians only." in page
+    assert "thumbnail" not in page
+    await text_of(ada, "/studies/1.2.9", 404)
+
+
+async def test_a_study_is_held_back_and_released(here, ada):
+    page = f"/studies/{STUDY}"
+    await send(ada, page, f"{page}/hold", held_back="yes", reason="A colleague's")
+    assert "held back: A colleague&#39;s" in await text_of(ada, page)
+    await send(ada, page, f"{page}/hold", held_back="no")
+    assert "held back:" not in await text_of(ada, page)
+    assert len(await here.hospital.actions("hold")) == 2
+
+
+# -- notices --------------------------------------------------------------------------------
+async def test_a_notice_is_sent_and_acknowledged(nodes, ada):
+    _, there = nodes
+    await send(
+        ada,
+        f"/studies/{STUDY}",
+        "/notices",
+        peer_id=there.hospital.peer_id.hex(),
+        study_instance_uid=STUDY,
+        message="For your clinic tomorrow",
+    )
+    async with there.browser("Bea", "clinician") as bea:
+        page = await text_with(bea, "/notices", "For your clinic tomorrow")
+        assert 'aria-label="1 waiting"' in page
+        await send(bea, "/notices", re.search(r'action="(/notices/[^"]+)"', page)[1])
+        page = await text_of(bea, "/notices")
+        assert "Bea" in page
+        assert "waiting" not in page
+    await text_with(ada, "/notices", ">acknowledged<")
+
+
+# -- consents -------------------------------------------------------------------------------
+async def test_a_consent_is_recorded_and_revoked(here, ada):
+    partner = here.hospital.partners[0].peer_id.hex()
+    place, _ = await send(
+        ada,
+        "/consents/new",
+        "/consents",
+        patient_id="MRN-00017",
+        issuer=ISSUER,
+        grantor="Jane Mueller",
+        scope="matching",
+        modalities="ct, mr",
+        study_date_from="2025-01-01",
+        recipients="named",
+        partners=partner,
+        purposes="TREAT",
+        expires="2028-12-31",
+    )
+    page = await text_of(ada, place)
+    assert "Jane Mueller" in page
+    assert "in force" in page
+    recorded = (await here.services.consents.get(place.rpartition("/")[2])).directive
+    assert recorded.scope.modalities == {"CT", "MR"}
+    assert recorded.scope.study_date_from == "20250101"
+    assert recorded.recipients == Recipients(named=frozenset({partner}))
+    assert recorded.expires_at == 1_861_920_000  # 2029-01-01T00:00Z
+    await send(ada, place, f"{place}/revoke", reason="By letter")
+    page = await text_of(ada, place)
+    assert "By letter" in page
+    assert ">revoked<" in page
+
+
+async def test_a_revocation_shows_who_has_applied_it(here, ada):
+    (recorded,) = await here.services.consents.list()
+    place = f"/consents/{recorded.directive.directive_id}"
+    await send(ada, place, f"{place}/revoke")
+    page = await text_of(ada, place)
+    assert re.search(r"<td>Bergblick</td><td><span class=\"dot on\"><time", page)
+
+
+async def test_a_consent_that_means_nothing_is_not_recorded(here, ada):
+    _, page = await send(
+        ada, "/consents/new", "/consents", 422, patient_id="MRN-00017", grantor="Jane"
+    )
+    assert "This cannot be recorded yet." in page
+    assert 'value="MRN-00017"' in page
+    assert len(await here.services.consents.list()) == 1
+
+
+# -- partners -------------------------------------------------------------------------------
+async def test_an_invitation_is_shown_as_text_and_as_a_code(ada):
+    _, page = await send(ada, "/partners", "/partners/invite", 200)
+    assert "openpriors1:" in page
+    assert "<svg" in page
+    assert "viewBox" in page
+
+
+async def test_partners_are_joined_compared_confirmed_and_removed(here, ada):
+    place, _ = await send(ada, "/partners", "/partners/join", invitation=" openpriors1:\nabc ")
+    assert here.services.partners.asked == [("join", "openpriors1:abc")]
+    page = await text_of(ada, place)
+    for word in ["amber", "basin", "candle", "drift", "ember", "fable"]:
+        assert f"<li>{word}</li>" in page
+    assert "Both sides must confirm, because" in page
+    await send(ada, place, f"{place}/confirm")
+    assert "You have confirmed." in await text_of(ada, place)
+    page = await text_of(ada, f"{place}/remove")
+    assert "Deletion on the other side cannot be forced" in page
+    await send(ada, f"{place}/remove", f"{place}/remove", reason="Wrong words")
+    assert here.services.partners.asked[-1][2] == "Wrong words"
+    await text_of(ada, place, 404)
+
+
+async def test_only_operators_are_offered_to_change_partners(here):
+    async with here.browser("Cleo", "clinician") as cleo:
+        page = await text_of(cleo, "/partners")
+        assert "Bergblick" in page
+        assert "Make an invitation" not in page
+
+
+# -- status ---------------------------------------------------------------------------------
+async def test_the_record_is_verified_on_the_page(here, ada):
+    here.services.health.warnings.append("The disk is nearly full. Make room.")
+    page = await text_of(ada, "/status")
+    assert "The disk is nearly full." in page
+    assert JANE.patient_id not in page
+    _, page = await send(ada, "/status", "/status/verify", 200)
+    assert "are as they were written" in page
