@@ -31,6 +31,7 @@ _SECURITY_HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
+    hdrs.SERVER: "OpenPriors",  # Not which release of which library: that helps attackers alone.
     # Patients' data stay in no cache; a style sheet says otherwise for itself.
     hdrs.CACHE_CONTROL: "no-store",
 }

@@ -468,6 +468,7 @@ async def test_every_answer_carries_the_security_headers(anonymous, path):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Server"] == "OpenPriors"
 
 
 def test_the_brake_is_bounded_and_forgives():
