@@ -31,7 +31,6 @@ _SECURITY_HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    hdrs.SERVER: "OpenPriors",  # Not which release of which library: that helps attackers alone.
     # Patients' data stay in no cache; a style sheet says otherwise for itself.
     hdrs.CACHE_CONTROL: "no-store",
 }
@@ -81,3 +80,5 @@ async def _set_security_headers(request: web.Request, response: web.StreamRespon
     del request
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    # Not which release of which library: that helps attackers alone.
+    response.headers[hdrs.SERVER] = "OpenPriors"
