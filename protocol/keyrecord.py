@@ -31,6 +31,7 @@ from protocol.records import (
     from_bytes,
     to_bytes,
 )
+from protocol.sealing import is_exchange_key
 from protocol.signing import public_key, sign, verify
 
 KEY_RECORD_DOMAIN: Final = "key-record"
@@ -97,6 +98,9 @@ def verify_record(signed: SignedKeyRecord, expected: PeerId | None = None) -> Ke
         raise UnknownMessage(msg)
     if not all(url == "" or is_url(url) for url in (record.federation_url, record.pairing_url)):
         msg = "an address in a key record is not https://host:port"
+        raise Malformed(msg)
+    if not is_exchange_key(record.seal_public):
+        msg = "nothing can be sealed to the sealing key of a key record"
         raise Malformed(msg)
     if not record.facility_name.isprintable() or not record.facility_name.strip():
         msg = "a facility's name is blank or holds characters that cannot be shown"

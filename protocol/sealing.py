@@ -20,6 +20,9 @@ NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
 SECRET_BYTES: Final = 32
 
+_ANY_SECRET: Final = bytes(range(SECRET_BYTES))
+"""Keeps no secret: a point of small order gives zero with each."""
+
 _SEALED_BOX: Final = "openpriors 1 sealed box"
 
 
@@ -40,6 +43,19 @@ def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes = b""
 def exchange_public_key(secret: bytes) -> bytes:
     """Return the X25519 public key of a 32-byte secret."""
     return crypto_scalarmult_base(secret)
+
+
+def is_exchange_key(public: bytes) -> bool:
+    """Return whether `public` is an X25519 key that one can seal to.
+
+    Not so the few points of small order (RFC 7748 section 6.1): with them every shared secret is
+    zero, so anyone could open the box.
+    """
+    try:
+        crypto_scalarmult(_ANY_SECRET, public)
+    except (CryptoError, RuntimeError):
+        return False
+    return True
 
 
 def seal(recipient: bytes, ephemeral_secret: bytes, plaintext: bytes, associated: bytes) -> bytes:

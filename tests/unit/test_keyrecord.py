@@ -27,7 +27,7 @@ def record(**changes):
         "revision": 1,
         "facility_name": "St. Ansgar",
         "node_public": bytes(32),
-        "seal_public": bytes(32),
+        "seal_public": bytes([9]) + bytes(31),
         "tls_certificate": b"der",
         "federation_url": "https://a.example:8441",
         "pairing_url": "",
@@ -66,6 +66,8 @@ def test_an_altered_record_is_refused():
         ({"federation_url": "http://a.example"}, Malformed),
         ({"pairing_url": "https://a.example/path"}, Malformed),
         ({"facility_name": "  "}, Malformed),
+        ({"seal_public": bytes(32)}, Malformed),
+        ({"seal_public": bytes([1]) + bytes(31)}, Malformed),
         ({"facility_name": "a\x1b[31m"}, Malformed),
     ],
 )
