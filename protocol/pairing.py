@@ -337,12 +337,15 @@ def _side_hash(side: Side) -> bytes:
 
 
 def _join_hash(join: Join) -> bytes:
-    return tagged(_JOIN, join.invitation_id, join.commitment, _side_hash(join.side))
+    version = join.version.to_bytes(8, "big")
+    return tagged(_JOIN, version, join.invitation_id, join.commitment, _side_hash(join.side))
 
 
 def _joined_hash(join: Join, joined: Joined) -> bytes:
-    made_at = joined.made_at.to_bytes(8, "big")
-    return tagged(_JOINED, _join_hash(join), joined.nonce, made_at, _side_hash(joined.side))
+    version, made_at = joined.version.to_bytes(8, "big"), joined.made_at.to_bytes(8, "big")
+    return tagged(
+        _JOINED, version, _join_hash(join), joined.nonce, made_at, _side_hash(joined.side)
+    )
 
 
 def _pairing(join: Join, joined: Joined, nonce: bytes, *, invited: bool) -> Pairing:

@@ -95,11 +95,16 @@ class TrustTable:
     def put(self, partner: Partner) -> None:
         """Take in a partner in its present state, in place of what was known of it."""
         before = self._partners.get(partner.peer_id)
-        if before is not None and before.active:
+        if before is not None and self._holder(before) == partner.peer_id:
             del self._by_certificate[before.record.tls_certificate]
         self._partners[partner.peer_id] = partner
-        if partner.active:
+        # Whoever had the certificate first keeps it: it may be anyone's who has ever seen it.
+        if partner.active and self._holder(partner) in {None, partner.peer_id}:
             self._by_certificate[partner.record.tls_certificate] = partner
+
+    def _holder(self, partner: Partner) -> PeerId | None:
+        holder = self._by_certificate.get(partner.record.tls_certificate)
+        return None if holder is None else holder.peer_id
 
     def check(self, record: KeyRecord) -> None:
         """Return if the certificate in `record` may be pinned for its facility.
