@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import lzma
+import os
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,27 +32,50 @@ LARGEST_BYTES: Final = 4 * 1024**3
 
 NOT_FOR_IMPORT: Final = frozenset({"DICOMDIR"})
 
+DICOM_MARK: Final = slice(128, 132)
+"""Where a DICOM file says DICM (PS3.10 section 7.1)."""
+
+DIRECTORY: Final = "This is the index of a medium, not an instance; nothing of it is needed."
+
+ZIP_MARK: Final = b"PK\x03\x04"
+
+UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    RuntimeError,  # zipfile's for a member that is encrypted or packed by an unknown method.
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a damaged file or archive raises."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file, or one member of a zip archive."""
+    """One file, or one member of a zip archive; or a place where nothing can be read, and why."""
 
     path: Path
-    member: str = ""
+    member: zipfile.ZipInfo | None = None
+    status: str = ""
+    code: str = ""
+    reason: str = ""
 
     def read(self) -> bytes:
         """Return its bytes; raise CommandError if it is larger than anything we would store."""
-        if not self.member:
+        if self.member is None:
             _refuse_size(self.path.stat().st_size)
             return self.path.read_bytes()
+        _refuse_size(self.member.file_size)
         with zipfile.ZipFile(self.path) as archive:
-            _refuse_size(archive.getinfo(self.member).file_size)
             return archive.read(self.member)
 
     @property
     def name(self) -> str:
-        """What to call it in front of a person."""
-        return f"{self.path}!{self.member}" if self.member else str(self.path)
+        """What to call it in front of a person; bytes that are no text are shown as numbers."""
+        name = f"{self.path}!{self.member.filename}" if self.member else str(self.path)
+        return os.fsencode(name).decode(errors="backslashreplace")
 
 
 @dataclass(slots=True)
@@ -57,13 +84,15 @@ class Summary:
 
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
     studies: set[str] = field(default_factory=set)
 
     def add(self, item: Item, outcome: dict[str, Any]) -> None:
         """Count one outcome."""
         self.counts[outcome["status"]] += 1
-        if outcome["status"] == "refused":
-            self.refused.append(
+        if outcome["status"] in {"refused", "skipped"}:
+            kept_out = self.refused if outcome["status"] == "refused" else self.skipped
+            kept_out.append(
                 {"item": item.name, "code": outcome["code"], "reason": outcome["reason"]}
             )
         elif outcome["study_instance_uid"]:
@@ -76,6 +105,8 @@ class Summary:
             "duplicate": self.counts["duplicate"],
             "refused": self.counts["refused"],
             "refusals": self.refused,
+            "skipped": self.counts["skipped"],
+            "skips": self.skipped,
             "study_instance_uids": sorted(self.studies),
         }
 
@@ -126,41 +157,100 @@ async def import_paths(client: Client, paths: list[Path], *, quiet: bool) -> Sum
 
 
 def find(path: Path) -> Iterator[Item]:
-    """Yield what there is to import at `path`, folders and archives opened, in a fixed order."""
-    if not path.exists():
+    """Yield what there is to import at `path`, folders and archives opened, in a fixed order.
+
+    Whatever is there is yielded, also what cannot be imported: with the reason.
+    """
+    if not path.exists() and not path.is_symlink():
         raise CommandError("no-such-path", f"There is nothing at {path}.")
     if path.is_dir():
-        for each in sorted(path.rglob("*")):
-            if each.is_file() and each.name not in NOT_FOR_IMPORT:
-                yield from find(each)
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if not info.is_dir() and Path(info.filename).name not in NOT_FOR_IMPORT:
-                    yield Item(path, info.filename)
+        yield from _find_in_folder(path)
     else:
-        yield Item(path)
+        yield from _find_in_file(path)
+
+
+def _find_in_folder(folder: Path) -> Iterator[Item]:
+    closed: list[Path] = []
+
+    def note(error: OSError) -> None:
+        closed.append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, onerror=note):
+        folders.sort()
+        for name in folders:
+            # Not followed: a link may lead back to where we are.
+            if Path(place, name).is_symlink():
+                reason = "This is a link to a folder. Import that folder by its own name."
+                yield _left_out(Path(place, name), "skipped", "link", reason)
+        for name in sorted(names):
+            yield from _find_in_file(Path(place, name))
+    for path in closed:
+        yield _left_out(path, "refused", "unreadable", "The folder cannot be opened.")
+
+
+def _find_in_file(path: Path) -> Iterator[Item]:
+    if path.name in NOT_FOR_IMPORT:
+        yield _left_out(path, "skipped", "directory", DIRECTORY)
+    elif not path.exists():
+        yield _left_out(path, "refused", "unreadable", "This is a link that leads nowhere.")
+    elif not path.is_file():
+        yield _left_out(path, "refused", "not-a-file", "This is a device or a pipe, not a file.")
+    else:
+        try:
+            found = _members(path) if _is_archive(path) else [Item(path)]
+        except UNREADABLE as error:
+            reason = f"The archive cannot be opened: {type(error).__name__}. Copy it again."
+            found = [_left_out(path, "refused", "unreadable", reason)]
+        yield from found
+
+
+def _is_archive(path: Path) -> bool:
+    """Return whether this is a zip archive; a DICOM file may hold one and is none."""
+    with path.open("rb") as file:
+        if file.read(DICOM_MARK.stop)[DICOM_MARK] == b"DICM":
+            return False
+        return zipfile.is_zipfile(file)
+
+
+def _members(path: Path) -> list[Item]:
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if Path(info.filename).name in NOT_FOR_IMPORT:
+                found.append(Item(path, info, "skipped", "directory", DIRECTORY))
+            elif not info.is_dir():
+                found.append(Item(path, info))
+    return found
+
+
+def _left_out(path: Path, status: str, code: str, reason: str) -> Item:
+    return Item(path, status=status, code=code, reason=reason)
 
 
 async def _store(client: Client, item: Item) -> dict[str, Any]:
+    if item.status:
+        return _not_kept(item.status, item.code, item.reason)
     try:
         content = await asyncio.to_thread(item.read)
+        if content.startswith(ZIP_MARK):
+            return _not_kept("refused", "archive-in-archive", "Unpack it and import what is in it.")
         digest = blake3(content).hexdigest()
         known = await client.post("/instances/known", {"content_hashes": [digest]})
         if known["known"]:
             return {"status": "duplicate", "study_instance_uid": known["studies"][digest]}
         outcome: dict[str, Any] = await client.post_instance(content)
-    except (OSError, zipfile.BadZipFile) as error:
-        return _refused("unreadable", f"The file cannot be read: {type(error).__name__}.")
+    except UNREADABLE as error:
+        reason = f"It cannot be read: {type(error).__name__}. It may be damaged or encrypted."
+        return _not_kept("refused", "unreadable", reason)
     except CommandError as error:
         if error.code in {"not-running", "no-node", "timed-out"}:
             raise
-        return _refused(error.code, error.reason)
+        return _not_kept("refused", error.code, error.reason)
     return outcome
 
 
-def _refused(code: str, reason: str) -> dict[str, Any]:
-    return {"status": "refused", "code": code, "reason": reason, "study_instance_uid": ""}
+def _not_kept(status: str, code: str, reason: str) -> dict[str, Any]:
+    return {"status": status, "code": code, "reason": reason, "study_instance_uid": ""}
 
 
 def _refuse_size(size: int) -> None:
@@ -179,3 +269,5 @@ def _show(summary: Summary) -> None:
         print_table(
             ("Refused", "Reason"), ((each["item"], each["reason"]) for each in summary.refused)
         )
+    for each in summary.skipped:
+        say(f"Left aside: {each['item']}. {each['reason']}")

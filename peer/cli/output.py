@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -31,14 +32,19 @@ def fail(error: CommandError) -> None:
     if error.as_json:
         print_json({"error": {"code": error.code, "reason": error.reason, "remedy": error.remedy}})
         return
-    _errors.print(Text(error.reason, style="bold red"))
+    _errors.print(Text(visible(error.reason), style="bold red"))
     if error.remedy:
-        _errors.print(Text(error.remedy))
+        _errors.print(Text(visible(error.remedy)))
 
 
 def print_json(value: object) -> None:
-    """Print one JSON value on standard output, two spaces deep, Unicode as it is."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print one JSON value on standard output, two spaces deep, Unicode as it is if it can be."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -47,13 +53,26 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     console.print(table)
 
 
 def say(sentence: str, style: str = "") -> None:
     """Print one sentence; nothing in it is taken for markup."""
-    console.print(Text(sentence, style=style))
+    console.print(Text(visible(sentence), style=style))
+
+
+def visible(text: str) -> str:
+    """Return `text` with its control characters spelt out.
+
+    A name or description comes from a file or a partner; raw, it could steer the terminal.
+    """
+    return "".join(
+        char
+        if char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cs"}
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def instant(seconds: int | None) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose
-from peer.cli.output import CommandError, day, print_table, say
+from peer.cli.output import day, print_table, say
 
 NAME = "search"
 
@@ -38,13 +38,11 @@ def command(
 
 
 def parse_identifier(text: str) -> dict[str, str]:
-    """Return {"issuer", "value"} of 'ISSUER/VALUE'."""
+    """Return {"issuer", "value"} of 'ISSUER/VALUE'; anything else is a wrong call."""
     issuer, slash, value = text.rpartition("/")
     if not slash or not issuer or not value:
-        raise CommandError(
-            "bad-identifier",
-            "An identifier is written ISSUER/VALUE.",
-            "Example: --id urn:oid:1.2.3/123456",
+        raise typer.BadParameter(
+            "an identifier is written ISSUER/VALUE, for example urn:oid:1.2.3/123456"
         )
     return {"issuer": issuer, "value": value}
 

@@ -1,0 +1,142 @@
+"""What `openpriors import` finds on a disk: everything is accounted for, nothing stops it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import zipfile
+
+import pytest
+
+from peer.cli.client import Client
+from peer.cli.import_ import Summary, find, import_paths
+from peer.cli.output import CommandError, print_json, visible
+from tests.dicom_samples import sample
+
+
+class Recorder(Client):
+    """A node that takes whatever has the mark of a DICOM file."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    async def post(self, path: str, body: object = None) -> object:
+        return {"known": [], "studies": {}} if path == "/instances/known" else {}
+
+    async def post_instance(self, content: bytes) -> object:
+        if content[128:132] != b"DICM":
+            raise CommandError("not-dicom", "This is no DICOM file.")
+        self.taken.append(content)
+        return {"status": "accepted", "study_instance_uid": "1.2.3"}
+
+
+async def imported(*paths) -> tuple[Recorder, Summary]:
+    node = Recorder()
+    return node, await import_paths(node, list(paths), quiet=True)
+
+
+def zipped(*members: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytearray:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", compression) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return bytearray(written.getvalue())
+
+
+def changed(archive: bytearray, local: int, value: int) -> bytearray:
+    """Return the archive with the byte at `local` of its first header changed, there and in the
+    central directory, whose fields stand two bytes later."""
+    central = archive.index(b"PK\x01\x02")
+    archive[local] = archive[central + local + 2] = value
+    return archive
+
+
+CT = sample("CT_small.dcm")
+
+BROKEN_ARCHIVES = {
+    "central directory lost": b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 5, 5, 400, 0, 0),
+    "encrypted member": changed(zipped(("a.dcm", CT)), 6, 1),
+    "unknown method": changed(zipped(("a.dcm", CT)), 8, 99),
+    "damaged member": zipped(("a.dcm", CT)).replace(CT[200:240], b"?" * 40),
+    "damaged stream": zipped(("a.dcm", CT), compression=zipfile.ZIP_DEFLATED).replace(
+        zipped(("a.dcm", CT), compression=zipfile.ZIP_DEFLATED)[60:90], b"\xff" * 30
+    ),
+}
+
+
+@pytest.mark.parametrize("archive", BROKEN_ARCHIVES.values(), ids=BROKEN_ARCHIVES)
+async def test_a_broken_archive_is_refused_and_the_rest_goes_on(tmp_path, archive):
+    (tmp_path / "broken.zip").write_bytes(archive)
+    (tmp_path / "whole.dcm").write_bytes(CT)
+    node, summary = await imported(tmp_path)
+    assert node.taken == [CT]
+    assert [each["code"] for each in summary.refused] == ["unreadable"]
+    assert "broken.zip" in summary.refused[0]["item"]
+
+
+async def test_every_name_in_a_folder_is_in_the_summary(tmp_path):
+    (tmp_path / "ct.dcm").write_bytes(CT)
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "DICOMDIR").write_bytes(CT)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "ct.dcm").write_bytes(CT)
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "nowhere").symlink_to("absent")
+    (tmp_path / "itself").symlink_to("itself")
+    os.mkfifo(tmp_path / "pipe")
+    _, summary = await imported(tmp_path)
+    shown = summary.as_json()
+    counted = [shown[count] for count in ("accepted", "duplicate", "refused", "skipped")]
+    assert counted == [2, 0, 5, 2]
+    assert {each["item"].rpartition("/")[2]: each["code"] for each in shown["refusals"]} == {
+        "empty": "not-dicom",
+        "itself": "unreadable",
+        "notes.txt": "not-dicom",
+        "nowhere": "unreadable",
+        "pipe": "not-a-file",
+    }
+    assert {each["item"].rpartition("/")[2] for each in shown["skips"]} == {"DICOMDIR", "loop"}
+    assert all(each["reason"] for each in [*shown["refusals"], *shown["skips"]])
+
+
+async def test_members_of_one_name_are_all_read(tmp_path):
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        archive = zipped(("a.dcm", CT), ("a.dcm", CT + b"\0\0"), ("../../a.dcm", CT + b"\0\0\0\0"))
+    (tmp_path / "a.zip").write_bytes(archive)
+    node, _ = await imported(tmp_path)
+    assert sorted(map(len, node.taken)) == [len(CT), len(CT) + 2, len(CT) + 4]
+
+
+async def test_an_archive_in_an_archive_is_named(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped(("b.zip", bytes(zipped(("ct.dcm", CT))))))
+    _, summary = await imported(tmp_path / "a.zip")
+    assert [each["code"] for each in summary.refused] == ["archive-in-archive"]
+
+
+async def test_a_dicom_file_that_ends_in_an_archive_is_a_dicom_file(tmp_path):
+    both = CT + bytes(zipped(("other.dcm", CT)))
+    (tmp_path / "both.dcm").write_bytes(both)
+    node, _ = await imported(tmp_path)
+    assert node.taken == [both]
+
+
+async def test_a_name_that_is_no_text_can_be_shown(tmp_path, capsys):
+    (tmp_path / "no\udcff\x1b[2Jtext").write_bytes(b"")
+    _, summary = await imported(tmp_path)
+    print_json(summary.as_json())
+    (shown,) = json.loads(capsys.readouterr().out)["refusals"]
+    assert shown["item"].endswith("no\\xff\x1b[2Jtext")
+    assert visible(shown["item"]).endswith("no\\xff\\x1b[2Jtext"), "it could steer the terminal"
+
+
+def test_json_that_the_terminal_cannot_write_is_escaped(capsys):
+    print_json({"item": "\udcff"})
+    assert json.loads(capsys.readouterr().out) == {"item": "\udcff"}
+
+
+def test_a_path_that_is_not_there_ends_the_command(tmp_path):
+    with pytest.raises(CommandError, match="nothing at"):
+        list(find(tmp_path / "absent"))
