@@ -15,7 +15,8 @@ from typing import Any
 
 import aiohttp
 
-ENDED = {"complete", "incomplete", "failed", "refused", "revoked"}
+PENDING = {"asking", "fetching"}
+"""Any other state is an end, or `waiting`: the partner is away, and the node goes on by itself."""
 
 
 async def main(url: str, name: str, birth_date: str) -> int:
@@ -49,7 +50,7 @@ async def main(url: str, name: str, birth_date: str) -> int:
                 "study_instance_uid": newest["study_instance_uid"],
             },
         )
-        while retrieval["state"] not in ENDED:
+        while retrieval["state"] in PENDING:
             await asyncio.sleep(0.2)
             retrieval = await ask(session, "GET", f"retrievals/{retrieval['retrieval_id']}")
         print(retrieval["sentence"])
