@@ -344,7 +344,8 @@ class Gossip:
 
     async def _witness(self, exchange: Exchange, effect: Witness) -> None:
         now = self._clock.now()
-        ours = claimed(effect.body, exchange.me)
+        me, ours = exchange.me, claimed(effect.body, exchange.me)
+        last_seq = await self._db.read(lambda tx: journal.applied(tx, me, ours))
         theirs = claimed(effect.body, exchange.partner)
         in_step = theirs is not None and not is_ahead(theirs, exchange.theirs)
         await self._partners_db.write(
@@ -352,7 +353,7 @@ class Gossip:
                 tx,
                 exchange.partner,
                 effect.statement,
-                last_seq=None if ours is None else ours.last_seq,
+                last_seq=last_seq,
                 in_step=in_step,
                 now=now,
             )

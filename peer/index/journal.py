@@ -8,11 +8,13 @@ from typing import Final, Protocol
 from peer.index import meta
 from peer.index.batches import Held, save
 from peer.index.migrate import Tx
-from protocol.entries import HEADER_DOMAIN, SignedHeader
+from protocol.entries import HEADER_DOMAIN, Header, SignedHeader, header_hash
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 from protocol.journal import Head, NewEntry, append, portions
-from protocol.records import to_bytes
+from protocol.limits import HEADER_BYTES
+from protocol.messages import OriginHead
+from protocol.records import from_bytes, to_bytes
 from protocol.signing import sign
 
 _HALTED: Final = "journal.halted"
@@ -78,6 +80,18 @@ def _append(
 def head(tx: Tx, me: PeerId) -> Head | None:
     """Return where our journal ends; None before its batch 0."""
     return Held(tx, me).head()
+
+
+def applied(tx: Tx, me: PeerId, claim: OriginHead | None) -> int | None:
+    """Return the seq up to which `claim` shows our journal to be applied; None: it shows nothing.
+
+    A claim counts by the header that it names, which must be ours, and not by what else it says:
+    who claims more than there is would have acknowledged every withdrawal to come.
+    """
+    held = None if claim is None else Held(tx, me).header(claim.batch)
+    if claim is None or held is None or header_hash(held.header) != claim.header_hash:
+        return None
+    return from_bytes(Header, held.header, HEADER_BYTES).last_seq
 
 
 def halt(tx: Tx, me: PeerId, signed: SignedHeader, batch: int) -> bool:

@@ -20,8 +20,10 @@ from protocol.entries import HEADER_DOMAIN
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 from protocol.journal import append
-from protocol.messages import Kind, decode, encode
+from protocol.messages import HAVE_DOMAIN, Have, HaveBody, Kind, OriginHead, decode, encode
+from protocol.records import to_bytes
 from protocol.signing import public_key, sign
+from protocol.statements import Statement
 from tests.simulation.memory import LEASE_S, labels_of, publish, withdraw
 
 NOW = 1_800_000_000
@@ -175,6 +177,39 @@ async def pair(tmp_path):
 
 async def holds(node, origin, head):
     return await node.partners_db.read(lambda tx: Held(tx, origin.peer_id).head()) == head
+
+
+def have(author, addressee, *heads):
+    payload = to_bytes(HaveBody(author.peer_id, addressee.peer_id, NOW, heads))
+    return Have(Statement(payload, sign(author.node_seed, HAVE_DOMAIN, payload)))
+
+
+async def has_heard(node, message):
+    query = "SELECT 1 FROM witnesses WHERE payload = ?"
+    return await node.partners_db.read(
+        lambda tx: tx.execute(query, (message.statement.payload,)).fetchone()
+    )
+
+
+async def test_a_partner_cannot_acknowledge_what_is_yet_to_be_withdrawn(pair):
+    """Its HAVE claims a last seq beyond our journal, or a head that never was ours."""
+    alice, bob = pair
+    head = await alice.publish(publish(1))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: holds(bob, alice, head))
+        lies = [
+            OriginHead(alice.peer_id, 0, head.batch, head.header_hash, 2**62),
+            OriginHead(alice.peer_id, 0, head.batch, bytes(32), 2**62),
+            OriginHead(alice.peer_id, 0, 2**62, bytes(32), 2**62),
+        ]
+        for lie in lies:
+            statement = have(bob, alice, lie)
+            await alice.links.handlers[Have](statement, alice.book[bob.peer_id])
+            await until(lambda heard=statement: has_heard(alice, heard))
+        bob.links.cut(alice)
+        later = await alice.publish(withdraw(1))
+        assert (await alice.gossip.acknowledged(later.last_seq))[bob.peer_id] is None
 
 
 async def test_what_was_published_before_the_link_arrives_on_connect(pair):
