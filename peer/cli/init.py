@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -69,9 +70,18 @@ def command(
         link = asyncio.run(runtime.first_link(data))
     except NodeError as error:
         raise CommandError("cannot-init", str(error)) from error
+    except OSError as error:
+        raise CommandError(
+            "cannot-init",
+            f"{error.filename or data} cannot be written: {os.strerror(error.errno or 0)}.",
+            "Name a data directory and a root key's place that you may write to, with room left.",
+        ) from error
     say(f"{name} is ready in {data}.", style="green")
     say(f"The root key is in {root_key}. Keep it safe and offline: it is this facility.")
     say(f"Start the node with: openpriors run --data {data}")
+    if local_port == 0:
+        say(f"Then make a link to sign in with: openpriors link --data {data}")
+        return
     say(f"Then sign in, once, until {instant(link.expires_at)}, with:")
     url = f"http://127.0.0.1:{local_port}/login?link={link.secret}"
     console.print(url, soft_wrap=True, highlight=False, markup=False)
