@@ -44,8 +44,11 @@ STALL_S: Final = 120
 Dispatch: TypeAlias = Callable[[object], Awaitable[object | None]]
 """Hands a message to its handler and returns the answer, if there is one."""
 
-RETIRE_S: Final = 5
-"""How long the requests on a link that was replaced may still take."""
+HANDOVER_S: Final = 2
+"""By then the other side of a replaced link sends on the new one."""
+
+RETIRE_S: Final = 10
+"""How long the requests on a link that was replaced may still take after that."""
 
 SOCKET_BYTES: Final = MESSAGE_BYTES + 1
 """aiohttp judges the size before it assembles a message, and refuses from this size on."""
@@ -236,7 +239,11 @@ class Connection:
             await self._close_socket()
 
     async def retire(self, reason: str) -> None:
-        """Close once what is under way in either direction is done: another link took its place."""
+        """Close once what is under way in either direction is done: another link took its place.
+
+        The other side may not know of that yet and still be sending requests on this one.
+        """
+        await asyncio.sleep(HANDOVER_S)
         under_way: set[asyncio.Future[Any]] = {*self._waiting.values(), *self._answering}
         if under_way:
             await asyncio.wait(under_way, timeout=RETIRE_S)
