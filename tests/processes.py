@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,9 @@ WAIT_S = 30
 COMMAND_TIMEOUT_S = 60
 POLL_S = 0.1
 LOG_LINES_SHOWN = 30
+FIRST_PORT, PORTS = 20_000, 12_000
+_ports = itertools.count(os.getpid() * 97)
+"""Test processes that run at the same time begin at different places."""
 
 NAMES = ("Northgate General Hospital", "Lakeside Imaging Centre", "St. Brigid University Hospital")
 ISSUERS = ("urn:oid:2.999.1.1", "urn:oid:2.999.1.2", "urn:oid:2.999.1.3")
@@ -286,12 +290,19 @@ def wait_until(
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return ports of 127.0.0.1 on which nothing listens, none of them twice in this process.
+
+    They lie below those that the system gives to outgoing connections, which would otherwise take
+    one of them before the node does.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = FIRST_PORT + next(_ports) % PORTS
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found

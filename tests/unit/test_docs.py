@@ -12,6 +12,9 @@ import typer.main
 
 from peer.cli.app import app
 from peer.config import Settings
+from peer.dicom import IMPLEMENTATION_CLASS_UID
+from peer.dimse import listener
+from peer.web.dicomweb.query import LIMIT
 from protocol import errors
 from protocol.consent.decision import _REASONS as CONSENT_REASONS
 from protocol.messages import registered
@@ -211,3 +214,25 @@ def test_every_decision_is_listed():
     index = text_of(folder / "README.md")
     pages = {path.name for path in folder.glob("[0-9]*.md")}
     assert set(re.findall(r"\((\d{4}-[a-z0-9-]+\.md)\)", index)) == pages
+
+
+def test_the_conformance_statement_says_what_the_listener_does():
+    page = text_of(DOCS / "reference" / "dicom-conformance.md")
+    for says in (
+        f"| Maximum PDU | {listener.MAXIMUM_PDU_BYTES} bytes |",
+        f"| Associations at once | {listener.ASSOCIATIONS} |",
+        f"| Association idle for | {listener.IDLE_S} s: ended |",
+        f"| Implementation Class UID | {IMPLEMENTATION_CLASS_UID} |",
+        f"not stored within {listener.STORE_TIMEOUT_S} s",
+        f"at most {listener.ERROR_COMMENT_CHARACTERS} characters",
+        f"`limit` ({LIMIT} at most)",
+    ):
+        assert says in page
+    statuses = set(re.findall(r"^\| ([0-9A-F]{4}) \|", page, re.MULTILINE))
+    known = {
+        *listener.STATUSES.values(),
+        listener.SUCCESS,
+        listener.NOT_AUTHORISED,
+        listener.CANNOT_UNDERSTAND,
+    }
+    assert statuses == {f"{status:04X}" for status in known}
