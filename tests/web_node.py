@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import aiohttp
 
 from peer.people import People
+from peer.report import Report
 from peer.retention import Retention
 from peer.web.listeners import start_tcp
 from peer.web.services import Health, Services
@@ -96,26 +97,6 @@ class Gossip:
         return {each.peer_id: START for each in self._hospital.active}
 
 
-class Report:
-    """What a node's report says of a study."""
-
-    async def sentence(self, study_instance_uid, actor=None):
-        return {
-            "data_availability": {
-                "met": True,
-                "code": "G9340",
-                "sentence": "DICOM format image data available to external healthcare facilities.",
-                "evidence": ["The patient has consented.", "Published to 1 partner."],
-            },
-            "data_search": {
-                "met": True,
-                "code": "G9341",
-                "sentence": "A search was conducted for prior patient studies.",
-                "evidence": ["Searched 2 of 2 facilities."],
-            },
-        }
-
-
 @dataclass
 class WebNode:
     """A hospital and its local listener."""
@@ -164,7 +145,7 @@ async def served(hospital):
     retention = Retention(
         hospital.db, hospital.ingest, hospital.clock, hospital.settings, lambda tx, uid: None
     )
-    gossip = Gossip(hospital)
+    gossip, partners = Gossip(hospital), Table(hospital)
     people = People(
         hospital.db, hospital.clock, hospital.settings.people, hospital.keys.pseudonym_key
     )
@@ -176,7 +157,7 @@ async def served(hospital):
         clock=hospital.clock,
         audit=hospital.audit,
         people=people,
-        partners=Table(hospital),
+        partners=partners,
         consents=hospital.consents,
         ingest=hospital.ingest,
         publish=hospital.publish,
@@ -184,7 +165,14 @@ async def served(hospital):
         retrieve=hospital.retrieve,
         notify=hospital.notify,
         retention=retention,
-        report=Report(),
+        report=Report(
+            db=hospital.db,
+            me=hospital.peer_id,
+            partners=partners,
+            clock=hospital.clock,
+            lock=retention.check,
+            acknowledged=gossip.acknowledged,
+        ),
         gossip=gossip,
         links=hospital.links,
         access=hospital.access,

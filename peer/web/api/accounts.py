@@ -10,9 +10,11 @@ from pydantic import Field
 
 from peer.errors import NotFound
 from peer.index.people import Account, TokenRow
+from peer.people import Link
 from peer.web.api.bodies import Body, Empty, Purpose, answer, body, path
 from peer.web.identity import actor, identity
 from peer.web.routes import ANYONE, OPERATOR, Route, services
+from peer.web.services import Services
 
 LONGEST_TOKEN_S: Final = 10 * 365 * 24 * 3600
 """A token that is to last longer is made without an end."""
@@ -100,16 +102,21 @@ async def make_link(request: web.Request) -> web.StreamResponse:
     asked = await body(request, LinkBody)
     rooms = services(request)
     link = await rooms.people.make_link(actor(request), asked.name, asked.roles, asked.valid_s)
-    base = rooms.settings.local.public_url or rooms.addresses.local_url
     return answer(
         {
-            "url": f"{base.rstrip('/')}/login?link={link.secret}",
+            "url": link_url(rooms, link),
             "name": link.account.name,
             "roles": link.account.roles,
             "expires_at": link.expires_at,
         },
         HTTPStatus.CREATED,
     )
+
+
+def link_url(rooms: Services, link: Link) -> str:
+    """Return the address that signs in whoever opens it first."""
+    base = rooms.settings.local.public_url or rooms.addresses.local_url
+    return f"{base.rstrip('/')}/login?link={link.secret}"
 
 
 async def make_token(request: web.Request) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from peer.web.pages import (
     notices,
     page,
     partners,
+    people,
     retrievals,
     search,
     static,
@@ -30,6 +31,7 @@ ROUTES: Final = (
     *notices.ROUTES,
     *consents.ROUTES,
     *partners.ROUTES,
+    *people.ROUTES,
     *status.ROUTES,
     *static.ROUTES,
 )

@@ -16,7 +16,7 @@ from peer.web.identity import CSRF_FIELD, IDENTITY
 from peer.web.pages import words
 from peer.web.pages.answers import ANSWERS, Answers
 from peer.web.pages.static import STATIC, load_static
-from peer.web.routes import ANYONE, CLINICIAN, PRIVACY_OFFICER, services
+from peer.web.routes import ANYONE, CLINICIAN, OPERATOR, PRIVACY_OFFICER, services
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,6 +37,7 @@ PLACES: Final = (
     Place("Notices", "/notices", CLINICIAN),
     Place("Consents", "/consents", CLINICIAN | PRIVACY_OFFICER),
     Place("Partners", "/partners", ANYONE),
+    Place("People", "/people", OPERATOR),
     Place("Status", "/status", ANYONE),
 )
 

@@ -9,14 +9,15 @@ import segno
 from aiohttp import web
 from markupsafe import Markup
 
-from peer.errors import NotFound
+from peer.errors import NodeError, NotFound
 from peer.partners import Partner
 from peer.web.api.bodies import path
 from peer.web.api.partners import PairingBody, PartnerPath, partner_json
+from peer.web.errors import problem_of
 from peer.web.identity import actor
 from peer.web.pages.page import checked, read_form, render, see_other
 from peer.web.routes import ANYONE, OPERATOR, Route, services
-from protocol.errors import Refusal
+from protocol.errors import Refusal, RemoteProtocolError
 
 
 async def list_partners(request: web.Request) -> web.StreamResponse:
@@ -40,10 +41,9 @@ async def _list(request: web.Request, wrong: dict[str, str]) -> web.StreamRespon
 async def invite(request: web.Request) -> web.StreamResponse:
     """Make an invitation and show it, this once, as text and as a QR code."""
     invitation, expires_at = await services(request).partners.invite(actor(request))
-    # Made of digits and rectangles alone by segno, so it may stand in the page as it is.
-    picture = Markup(
-        segno.make(invitation, error="l", micro=False).svg_inline(border=4, omitsize=True)
-    )
+    code = segno.make(invitation, error="l", micro=False).svg_inline(border=4, omitsize=True)
+    # Made of digits and rectangles alone, so it may stand in the page as it is.
+    picture = Markup(code)  # noqa: S704
     return await render(
         request, "invitation.html", invitation=invitation, expires_at=expires_at, picture=picture
     )
@@ -57,8 +57,10 @@ async def join(request: web.Request) -> web.StreamResponse:
         return await _list(request, wrong)
     try:
         partner = await services(request).partners.join(asked.invitation, actor(request))
-    except Refusal as refusal:
-        return await _list(request, {"invitation": f"{refusal.reason} {refusal.remedy}"})
+    except (NodeError, Refusal, RemoteProtocolError) as error:
+        problem = problem_of(error)
+        said = f"{problem.reason} {problem.remedy}".strip() if problem else str(error)
+        return await _list(request, {"invitation": said})
     return see_other(f"/partners/{partner.peer_id.hex()}")
 
 

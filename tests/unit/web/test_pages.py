@@ -341,6 +341,45 @@ async def test_only_operators_are_offered_to_change_partners(here):
         assert "Make an invitation" not in page
 
 
+# -- people ---------------------------------------------------------------------------------
+async def test_a_link_is_made_for_someone_and_they_are_locked_out_again(here, ada):
+    _, page = await send(ada, "/people", "/people/links", 200, name="Cleo", roles="clinician")
+    link = re.search(r"http://[^<]+/login\?link=[^<]+", page)[0]
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(here.url, cookie_jar=jar) as cleo:
+        await text_of(cleo, link)
+        await text_of(cleo, "/studies")
+        page = await text_of(ada, "/people")
+        assert link not in page
+        path = re.findall(r'action="(/people/[0-9]+/lock-out)"', page)
+        assert len(path) == 1  # Nobody is offered to lock themselves out.
+        await send(ada, "/people", path[0])
+        await text_of(cleo, "/studies", 401)
+    assert "locked out" in await text_of(ada, "/people")
+
+
+async def test_a_token_is_made_for_a_program_and_revoked(here, ada):
+    fields = {"name": "PACS", "roles": "clinician", "purpose": "TREAT"}
+    _, page = await send(ada, "/people", "/people/tokens", 200, **fields)
+    headers = {"Authorization": f"Bearer {re.search('openpriors_[A-Za-z0-9_-]+', page)[0]}"}
+    async with aiohttp.ClientSession(here.url, headers=headers) as program:
+        await text_of(program, "/dicom-web/studies")
+        _, page = await send(ada, "/people", "/people/tokens", 422, **fields)
+        assert "Another token has this name." in page
+        page = await text_of(ada, "/people")
+        await send(ada, "/people", re.search(r'action="(/people/tokens/[0-9]+/revoke)"', page)[1])
+        await text_of(program, "/dicom-web/studies", 401)
+
+
+async def test_nobody_gives_a_role_that_they_do_not_hold(here):
+    async with here.browser("Otto", "operator") as otto:
+        assert 'value="clinician"' not in await text_of(otto, "/people")
+        _, page = await send(
+            otto, "/people", "/people/links", 422, name="Otto", roles="privacy-officer"
+        )
+        assert "Nobody gives a role that they do not hold." in page
+
+
 # -- status ---------------------------------------------------------------------------------
 async def test_the_record_is_verified_on_the_page(here, ada):
     here.services.health.warnings.append("The disk is nearly full. Make room.")
