@@ -47,6 +47,8 @@ REQUEST_S: Final = 30
 RANGE_S: Final = 60
 """One piece of a pack over the link of a slow line."""
 
+_CLOSED_IN_SILENCE: Final = "They closed the connection without a word; it is dialled again."
+
 THEY_ENDED_IT: Final = "They have ended the partnership."
 
 Handler: TypeAlias = Callable[[Any, Partner], Awaitable[object | None]]
@@ -63,6 +65,8 @@ class _Line:
     session: aiohttp.ClientSession | None = None
     state: LinkState = field(default_factory=LinkState)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    silent: bool = False
+    """Whether the last attempt ended as one ends that is refused."""
     task: asyncio.Task[None] | None = None
 
 
@@ -224,8 +228,13 @@ class Links:
             session = self._session(partner)
             connection, hello = await dial(session, self._keys, partner, self._proxy, now)
         except DialFailed as failure:
+            silent_before, line.silent = line.silent, failure.code == state.NOT_ACCEPTED
             if line.connection is None:
-                self._note(line, failure.code, failure.sentence)
+                if line.silent and not silent_before:
+                    # A node that is stopping closes in silence too; one that refuses does it again.
+                    self._note(line, state.CLOSED, _CLOSED_IN_SILENCE)
+                else:
+                    self._note(line, failure.code, failure.sentence)
             if failure.code == state.WRONG_CERTIFICATE:
                 await self._catch_up(partner.peer_id)
             return 0
@@ -338,7 +347,10 @@ class Links:
         return self._lines.setdefault(peer_id, _Line())
 
     def _note(self, line: _Line, code: str, sentence: str) -> None:
-        line.state = LinkState(False, self._clock.now(), sentence, code)
+        """Note why there is no link; `since` stays the moment at which it was lost."""
+        down_since = None if line.state.connected else line.state.since
+        since = self._clock.now() if down_since is None else down_since
+        line.state = LinkState(False, since, sentence, code)
 
     def _active(self, peer_id: PeerId) -> Partner | None:
         partner = self._partners.get(peer_id)

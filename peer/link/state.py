@@ -23,7 +23,7 @@ class NotConnected(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """`since`: Unix seconds of the last change, None before the first attempt.
+    """`since`: Unix seconds at which the link came up or was lost, None before the first attempt.
 
     `last_error` and `last_error_code` are '' while connected.  `clock_offset_s`: by how much the
     partner's clock was ahead of ours when the link came up.
