@@ -22,7 +22,8 @@ from peer.index.studies import StudyRow
 from peer.partners import Partner
 from protocol import consent
 from protocol.agreement import Terms
-from protocol.consent import Decision, PurposeOfUse, Request, StudyFacts
+from protocol.consent import Decision, PurposeOfUse, Request, Scope, StudyFacts
+from protocol.consent.directive import serves
 from protocol.errors import LocalProtocolError, Refusal
 from protocol.identifiers import PeerId
 
@@ -150,7 +151,8 @@ class Access:
     ) -> Refusal | None:
         """Return why a study must not go to `partner` now, or None; nothing is recorded.
 
-        Also for those who speak of a study without sending it, such as notices.
+        Also for those who speak of a study without sending it, such as notices, and for whoever
+        lets a permit out of the house some time after it was made.
         """
         study = gated_study(tx, study_instance_uid)
         answer = self._decide(tx, study, partner, purpose, role, self._clock.now())
@@ -165,7 +167,9 @@ class Access:
             return _unknown_purpose()
         if study is None:
             return _not_published()
-        if not _offered(partner.our_terms, study.facts, purpose):
+        terms = partner.our_terms
+        served = not terms.purposes or serves(frozenset(terms.purposes), purpose)
+        if not (served and offered(terms, study.facts)):
             return Refusal(
                 "agreement",
                 "The peering agreement of the two facilities does not cover this.",
@@ -225,15 +229,18 @@ def facts(study: StudyRow) -> StudyFacts:
     )
 
 
-def _offered(terms: Terms, study: StudyFacts, purpose: str) -> bool:
-    dated = not (terms.studies_from or terms.studies_until) or bool(study.study_date)
-    return (
-        (not terms.purposes or purpose in terms.purposes)
-        and (not terms.modalities or not set(terms.modalities).isdisjoint(study.modalities))
-        and dated
-        and study.study_date >= terms.studies_from
-        and (not terms.studies_until or study.study_date <= terms.studies_until)
+def offered(terms: Terms, study: StudyFacts) -> bool:
+    """Return whether a peering agreement's terms cover a study; an unknown date is not covered.
+
+    Asked at publication and at release, so that both say the same.
+    """
+    scope = Scope(
+        kind="matching",
+        modalities=frozenset(terms.modalities),
+        study_date_from=terms.studies_from,
+        study_date_to=terms.studies_until,
     )
+    return not scope.has_criteria or scope.covers(study)
 
 
 def _may_look(actor: Actor) -> Refusal | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from peer.access import facts
+from peer.access import facts, offered
 from peer.index import consents, nicknames, patients, publications, studies
 from peer.index.database import Tx
 from peer.index.patients import PatientRow
@@ -13,8 +13,7 @@ from peer.index.studies import StudyRow
 from peer.partners import Partner
 from peer.publish.difference import NO_HANDLE, Wanted
 from protocol import consent
-from protocol.agreement import Terms
-from protocol.consent import Directive, Request, Scope, StudyFacts
+from protocol.consent import Directive, Request, StudyFacts
 from protocol.digest import PatientCard, StudyDigest
 from protocol.evaluation import EVERYONE
 from protocol.matching.keys import Demographics, index_keys
@@ -61,17 +60,6 @@ def wanted(
         )
         for audience, found in _by_audience(own, directives, partners, now).items()
     }
-
-
-def offered(terms: Terms, study: StudyFacts) -> bool:
-    """Return whether a peering agreement's terms cover a study; an unknown date is not covered."""
-    scope = Scope(
-        kind="matching",
-        modalities=frozenset(terms.modalities),
-        study_date_from=terms.studies_from,
-        study_date_to=terms.studies_until,
-    )
-    return not scope.has_criteria or scope.covers(study)
 
 
 def _by_audience(

@@ -134,9 +134,24 @@ class Origin:
             box_hash=plain_hash(box),
         )
         granted = _row(permit, request, body, len(manifest.instances))
-        await self._db.write(lambda tx: transfers.add_grant(tx, granted))
+        # Consent may have ended since the permit was made: what is granted is permitted when it is.
+        refusal = await self._db.write(lambda tx: self._add(tx, granted, partner))
+        if refusal is not None:
+            raise refusal
         statement = sign_statement(self._keys.node_seed, GRANT_DOMAIN, body)
         return GrantAnswer(to_bytes(SignedGrant(statement, box)), to_bytes(_inline(row)))
+
+    def _add(self, tx: Tx, granted: GrantRow, partner: Partner) -> Refusal | None:
+        """Put a grant on record, unless it would be refused by now."""
+        refusal = self._access.objection(
+            tx, granted.study_instance_uid, partner, purpose=granted.purpose, role=granted.role
+        )
+        if refusal is None:
+            transfers.add_grant(tx, granted)
+        else:
+            detail: dict[str, str | int] = {"code": refusal.code, "reason": refusal.reason}
+            _record(tx, "grant-refused", "refused", granted, self._clock.now(), detail)
+        return refusal
 
     def _pack_keys(self, tx: Tx, manifest: Manifest) -> dict[bytes, bytes]:
         uid = manifest.study_instance_uid

@@ -111,3 +111,25 @@ async def test_a_consent_that_expires_refuses_without_anyone_acting(pair):
     with pytest.raises(Refusal) as caught:
         await asked(alice, bob, prior)
     assert caught.value.code == "expired"
+
+
+async def test_no_keys_leave_after_a_revocation_that_comes_between_decision_and_grant(pair):
+    alice, bob = pair
+    directive, prior = await consented(alice, bob)
+    write, granted = bob.db.write, "SELECT count(*) FROM grants"
+    at_revocation = []
+
+    async def revoke_after_the_first(work):
+        answer = await write(work)
+        if not at_revocation:
+            at_revocation.append(await bob.db.read(lambda tx: tx.execute(granted).fetchone()[0]))
+            await bob.consents.revoke(directive.directive_id, "changed her mind", OFFICER)
+        return answer
+
+    bob.db.write = revoke_after_the_first
+    with pytest.raises(Refusal) as caught:
+        await asked(alice, bob, prior)
+    assert caught.value.code == "revoked"
+    at_end = await bob.db.read(lambda tx: tx.execute(granted).fetchone()[0])
+    assert [at_end] == at_revocation, "a grant was written after consent had ended"
+    assert (await bob.actions("grant-refused"))[-1]["detail"]["code"] == "revoked"

@@ -103,6 +103,7 @@ async def test_every_reason_to_refuse_is_told_apart(trio):
         (Terms(studies_until="20261102"), True),
         (Terms(studies_until="20261101"), False),
         (Terms(purposes=("TREAT",)), True),
+        (Terms(purposes=("HRESCH",)), False),
         (Terms(purposes=("ETREAT",)), False),
     ],
 )
@@ -117,11 +118,12 @@ async def test_the_peering_agreement_is_kept_at_release(trio, terms, allowed):
         assert await refused(bob, alice, retrieve_handle, our_terms=terms) == "agreement"
 
 
-async def test_emergency_is_treatment(trio):
+async def test_emergency_is_treatment_for_the_patient_and_for_the_agreement(trio):
     alice, bob, _ = trio
     await bob.scan(count=1)
     await bob.consent()
-    assert await ask(bob, alice, await handle(bob), purpose="ETREAT")
+    terms = Terms(purposes=("TREAT",))
+    assert await ask(bob, alice, await handle(bob), purpose="ETREAT", our_terms=terms)
 
 
 async def test_local_eyes_need_the_role_and_a_purpose_and_are_recorded(trio):
