@@ -6,7 +6,6 @@ const AHEAD = 4;
 const SWIPE_PX = 14;
 
 const viewer = document.querySelector("[data-viewer]");
-const image = viewer.querySelector(".frame img");
 const message = viewer.querySelector(".frame p");
 const slider = viewer.querySelector('input[type="range"]');
 const place = viewer.querySelector("output");
@@ -14,6 +13,7 @@ const buttons = [...viewer.querySelectorAll(".series button")];
 const windows = [...viewer.querySelectorAll("[data-window]")];
 const kept = new Map();
 
+let image = viewer.querySelector(".frame img");
 let frames = [];
 let current = 0;
 let chosen = "";
@@ -34,6 +34,7 @@ function load(url) {
   let picture = kept.get(url);
   if (!picture) {
     picture = new Image();
+    picture.draggable = false;
     picture.src = url;
   }
   kept.delete(url);
@@ -59,17 +60,20 @@ async function show(index) {
   place.textContent = `Image ${current + 1} of ${frames.length}`;
   slider.setAttribute("aria-valuetext", place.textContent);
   const url = address(current);
+  const picture = load(url);
   try {
-    await load(url).decode();
+    await picture.decode();
   } catch {
     kept.delete(url);
     if (url === address(current)) say("This image cannot be shown here. Retrieve it with a workstation.");
     return;
   }
   if (url !== address(current)) return; // Scrolled on meanwhile.
+  // The picture itself is shown: another element with its address would ask for it again.
+  picture.alt = `${viewer.dataset.title}, ${place.textContent}`;
+  image.replaceWith(picture);
+  image = picture;
   say("");
-  image.src = url;
-  image.alt = `${viewer.dataset.title}, ${place.textContent}`;
   for (let step = 1; step <= AHEAD; step += 1) {
     for (const near of [current + step, current - step]) {
       if (near >= 0 && near < frames.length) load(address(near));
