@@ -3,8 +3,9 @@
 Record n is a canonical JSON text; its hash is a keyed BLAKE3 over the hash of record n - 1 and that
 text.  A sealed head says how many records there are and how the last one hashes.  So whoever can
 write to the index without the audit key can neither alter, remove, add, reorder nor cut off a
-record unnoticed.  What no chain can show by itself: that the whole index was replaced by an older
-copy of itself.  Exports kept elsewhere show that.
+record unnoticed; a seal that is wrong is never made right again by what is recorded after it.  What
+no chain can show by itself: that the index, or its trail alone, was put back to what it was once,
+nothing at all included.  Exports kept elsewhere show that.
 
 The trail lies inside the encrypted index and may therefore name patients and studies.
 """
@@ -178,17 +179,29 @@ def append(tx: Tx, event: AuditEvent, now: int) -> int:
 
     `Audit.open` must have been called on this database.
     """
-    row = tx.execute("SELECT records, hash FROM audit_head").fetchone()
-    head = _Head(0, _START) if row is None else _Head(row["records"], row["hash"])
+    head, seal = _last(tx)
     number = head.records + 1
     record = _canonical(number, event, now)
     link_hash = _mac(tx, _RECORD + head.hash + record.encode())
     tx.execute(
         "INSERT INTO audit (number, record, hash) VALUES (?, ?, ?)", (number, record, link_hash)
     )
-    seal = _mac(tx, _sealed(_Head(number, link_hash)))
+    if seal is None or seal == _mac(tx, _sealed(head)):
+        seal = _mac(tx, _sealed(_Head(number, link_hash)))
+    # Else the head was altered: a new seal would hide what was cut off, so the wrong one stays.
     tx.execute("REPLACE INTO audit_head VALUES (0, ?, ?, ?)", (number, link_hash, seal))
     return number
+
+
+def _last(tx: Tx) -> tuple[_Head, bytes | None]:
+    """Return the head to go on from and its seal; None: the trail is new."""
+    row = tx.execute("SELECT records, hash, seal FROM audit_head").fetchone()
+    if row is not None:
+        return _Head(row["records"], row["hash"]), row["seal"]
+    last = tx.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+    if last is None:
+        return _Head(0, _START), None
+    return _Head(last["number"], last["hash"]), b""
 
 
 class Audit:
