@@ -229,6 +229,11 @@ def facts(study: StudyRow) -> StudyFacts:
     )
 
 
+def is_bounded(terms: Terms) -> bool:
+    """Return whether there are studies that a peering agreement's terms do not cover."""
+    return bool(terms.modalities or terms.studies_from or terms.studies_until)
+
+
 def offered(terms: Terms, study: StudyFacts) -> bool:
     """Return whether a peering agreement's terms cover a study; an unknown date is not covered.
 

@@ -66,22 +66,37 @@ def begin_key_epoch(tx: Tx, audience: bytes) -> int:
     return epoch
 
 
-def hold_keys(tx: Tx, everyone: bytes, partners: Collection[bytes]) -> bool:
-    """Note who gets evaluations now; return whether someone who did no longer does.
+def hold_keys(
+    tx: Tx, everyone: bytes, partners: Collection[bytes], bounded: Collection[bytes] = ()
+) -> bool:
+    """Note who gets evaluations now; return whether what is published is to be replaced.
 
-    Then the key epochs of `everyone` and of those who left have begun anew: what is published under
-    the old ones can be opened by them, and is to be replaced.
+    So it is when someone has left, and when one of the `bounded`, who may not find everything that
+    `everyone` may, has come: they could open what stands under the present keys.  Then the key
+    epochs of `everyone` and of those who left have begun anew.
     """
     held = {row["peer_id"] for row in tx.execute("SELECT peer_id FROM key_holders").fetchall()}
-    gone = held.difference(partners)
-    if gone:
+    gone, come = held.difference(partners), set(partners) - held
+    narrower = not come.isdisjoint(bounded) and _is_published_to(tx, everyone)
+    if gone or narrower:
         begin_key_epoch(tx, everyone)
     for peer_id in gone:
         begin_key_epoch(tx, peer_id)
         tx.execute("DELETE FROM key_holders WHERE peer_id = ?", (peer_id,))
-    for peer_id in set(partners) - held:
+    for peer_id in come:
         tx.execute("INSERT INTO key_holders VALUES (?)", (peer_id,))
-    return bool(gone)
+    return bool(gone) or narrower
+
+
+def holds_keys(tx: Tx, peer_id: bytes) -> bool:
+    """Return whether the present key epochs take account of a partner."""
+    query = "SELECT 1 FROM key_holders WHERE peer_id = ?"
+    return tx.execute(query, (peer_id,)).fetchone() is not None
+
+
+def _is_published_to(tx: Tx, audience: bytes) -> bool:
+    query = "SELECT 1 FROM published_patients WHERE audience = ? LIMIT 1"
+    return tx.execute(query, (audience,)).fetchone() is not None
 
 
 # -- patients ---------------------------------------------------------------------------------

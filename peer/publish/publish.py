@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import structlog
 
 from peer import audit
+from peer.access import is_bounded
 from peer.audit import Actor, AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
@@ -137,8 +138,10 @@ class Publish:
             except (NodeError, Refusal) as error:
                 # A full disk or a halted journal: tried again until someone has helped.
                 _log.warning("publish-interrupted", reason=type(error).__name__)
+            # Not wait_for: until Python 3.12 it can swallow a cancellation, and run on for ever.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_AGAIN_S)
+                async with asyncio.timeout(LOOK_AGAIN_S):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _catch_up(self) -> None:
@@ -164,7 +167,8 @@ class Publish:
         while self._look_at_all:
             self._look_at_all = False
             everyone = await self._db.read(_everyone)
-            for start in range(0, len(everyone), PATIENTS_AT_A_TIME):
+            # At least once: a change of partners counts even where nobody is published.
+            for start in range(0, len(everyone) or 1, PATIENTS_AT_A_TIME):
                 some = everyone[start : start + PATIENTS_AT_A_TIME]
                 await self._write(partial(self._reconcile, patients=some))
         await self._write(self._end_key_epochs)
@@ -179,7 +183,9 @@ class Publish:
                 publications.schedule(tx, patient, now)
             return None
         partners = tuple(self._partners())
-        if publications.hold_keys(tx, EVERYONE, [bytes(one.peer_id) for one in partners]):
+        names = [bytes(one.peer_id) for one in partners]
+        bounded = [bytes(one.peer_id) for one in partners if is_bounded(one.our_terms)]
+        if publications.hold_keys(tx, EVERYONE, names, bounded):
             self._look_at_all = True
         entries: list[NewEntry] = []
         for patient in patients:
@@ -199,7 +205,8 @@ class Publish:
 
     def _renew(self, tx: Tx) -> None:
         head = journal.head(tx, self._keys.peer_id)
-        if head is None or self._clock.now() >= head.issued_at + self._renew_s:
+        # A head from a clock that was ahead vouches for nothing until its time has come.
+        if head is None or not 0 <= self._clock.now() - head.issued_at < self._renew_s:
             self._append(tx, ())
 
     def _end_key_epochs(self, tx: Tx) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Final, Protocol
 
 from peer import audit
+from peer.access import is_bounded
 from peer.audit import Actor, AuditEvent
 from peer.clock import Clock
 from peer.index import publications
@@ -44,9 +45,9 @@ class Evaluator:
         Always both, whether or not anything is published to them.  Raises Refusal, or Malformed for
         points that are no group elements.  Either way it is on record before anything is answered.
         """
-        refusal = _refusal(message, partner)
 
-        def work(tx: Tx) -> tuple[tuple[bytes, int], ...]:
+        def work(tx: Tx) -> tuple[tuple[bytes, int], ...] | Refusal:
+            refusal = _refusal(message, partner) or _not_yet(tx, partner)
             event = AuditEvent(
                 action="evaluate",
                 outcome="refused" if refusal else "success",
@@ -63,12 +64,14 @@ class Evaluator:
                 | ({"code": refusal.code} if refusal else {}),
             )
             audit.append(tx, event, self._clock.now())
+            if refusal is not None:
+                return refusal
             audiences = (EVERYONE, bytes(partner.peer_id))
             return tuple((each, publications.key_epoch(tx, each)) for each in audiences)
 
         audiences = await self._db.write(work)
-        if refusal is not None:
-            raise refusal
+        if isinstance(audiences, Refusal):
+            raise audiences
         return await asyncio.to_thread(self._answer, message, audiences)
 
     def _answer(self, message: Evaluate, audiences: tuple[tuple[bytes, int], ...]) -> Evaluated:
@@ -86,6 +89,17 @@ class Evaluator:
                 )
             )
         return Evaluated(tuple(answers))
+
+
+def _not_yet(tx: Tx, partner: Partner) -> Refusal | None:
+    """Return a refusal for a new partner who could open what lies outside its terms."""
+    if not is_bounded(partner.our_terms) or publications.holds_keys(tx, partner.peer_id):
+        return None
+    return Refusal(
+        "not-ready",
+        "The facility is still preparing what it shares with yours.",
+        "Search again in a minute.",
+    )
 
 
 def _refusal(message: Evaluate, partner: Partner) -> Refusal | None:

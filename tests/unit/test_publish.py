@@ -198,6 +198,20 @@ async def test_an_expired_consent_is_hidden_by_the_receivers_clock_and_then_with
     assert await published(bob) == []
 
 
+async def test_a_clock_that_was_ahead_once_does_not_silence_the_node_till_then(hospitals):
+    alice, bob, _ = hospitals
+    await bob.acquire(STUDY)
+    await bob.consent()
+    bob.clock.time_s = START + 300 * DAY
+    await bob.publish.renew()
+    bob.clock.time_s = START + 60
+    await bob.share(alice)
+    assert await alice.finds() == set(), "a head from the future vouches for nothing"
+    await bob.publish.renew()
+    await bob.share(alice)
+    assert await alice.finds() == {("Bob", STUDY)}
+
+
 async def test_a_consent_that_begins_later_is_published_then(hospitals):
     alice, bob, _ = hospitals
     await bob.acquire(STUDY)
