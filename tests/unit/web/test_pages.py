@@ -78,7 +78,7 @@ async def test_every_page_is_for_its_roles_alone(here, role):
         "peer_id": peer_id,
         "retrieval_id": "0" * 32,
         "search:[0-9a-f]+": "0" * 32,
-        "name": "style.css",
+        "name": "base.css",
     }
     async with here.browser(f"someone who is {role}", role) as session:
         for route in ROUTES:
@@ -131,10 +131,10 @@ async def test_a_form_without_the_token_changes_nothing(here, ada):
 
 
 async def test_static_files_are_asked_for_again_and_not_sent_again(ada):
-    async with ada.get("/static/style.css") as answer:
+    async with ada.get("/static/base.css") as answer:
         assert answer.content_type == "text/css"
         tag = answer.headers["ETag"]
-    async with ada.get("/static/style.css", headers={"If-None-Match": tag}) as answer:
+    async with ada.get("/static/base.css", headers={"If-None-Match": tag}) as answer:
         assert answer.status == 304
     await text_of(ada, "/static/..%2fpage.py", 404)
 
