@@ -178,9 +178,10 @@ def seal_patient(
     `random`: `patient_random_bytes(len(slots))` fresh uniform bytes for the slots left over.
     """
     head, sealed = _seal_slots(patient_key, slots, salt, random)
-    content = to_bytes(_fitting_card(card))
+    before = len(head) + len(sealed)
+    content = _card_within(_fitting_card(card), limits.DIGEST_MOST - before - sealing.TAG_BYTES)
     key, nonce = _box_key(_CARD_BOX, patient_key + salt)
-    room = _room(len(head) + len(sealed), len(content))
+    room = _room(before, len(content))
     return head + sealed + sealing.encrypt(key, nonce, _padded(content, room), head)
 
 
@@ -374,6 +375,14 @@ def _fitting_card(card: PatientCard) -> PatientCard:
             if each.issuer == cut(each.issuer)
         ),
     )
+
+
+def _card_within(card: PatientCard, most_bytes: int) -> bytes:
+    """Return a card as bytes, without its last identifiers and names if there are too many."""
+    while len(content := to_bytes(card)) + _LENGTH_BYTES > most_bytes:
+        longest = "identifiers" if card.identifiers else "names"
+        card = replace(card, **{longest: getattr(card, longest)[:-1]})
+    return content
 
 
 def _fitting_study(digest: StudyDigest) -> StudyDigest:

@@ -154,6 +154,9 @@ DIGEST_BLOCK: Final = 1008
 DIGEST_BYTES: Final = 8 * 1024
 """No body is larger; texts are cut, visibly, long before."""
 
+DIGEST_MOST: Final = DIGEST_BYTES // DIGEST_BLOCK * DIGEST_BLOCK
+"""The largest size to which a body is padded."""
+
 SLOT_BLOCK: Final = 16
 """A patient has this many slots or a multiple of it: most have fewer match keys than one block."""
 
