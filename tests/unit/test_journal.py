@@ -387,6 +387,15 @@ def test_what_was_withdrawn_below_the_floor_is_forgotten_by_all(alice, bob):
     assert bob.follow(again).head == forgetful.follow(again).head
 
 
+def test_a_batch_that_raises_the_floor_is_judged_by_the_floor_before(alice, bob):
+    bob.follow(alice.append(publish(1), withdraw(1)).batch)
+    honest = alice.append(publish(2)).batch
+    again = replace(honest.entries[0], entry_id=publish(1).entry_id)
+    batch = resign(replace(honest, entries=(again,)), floor=3, entries_root=leaf(again))
+    with pytest.raises(Malformed, match="withdrawn is used again"):
+        bob.follow(batch)
+
+
 def test_a_hole_is_open_until_its_withdrawal_comes(alice, bob):
     first = alice.append(publish(1), publish(2)).batch
     second = alice.append(withdraw(1)).batch

@@ -226,7 +226,9 @@ class SecondReader:
             header["entries_root"] == second_root([second_leaf(*entry) for entry in entries]),
             header["live_count"] == len(live),
             header["state_digest"] == (digest % 2**256).to_bytes(32, "big"),
-            1 <= header["floor"] <= min([seq for seq, _ in live.values()] or [first]),
+            1
+            <= header["floor"]
+            <= min([seq for seq, _ in live.values()] or [header["last_seq"] + 1]),
             0 < lease <= 30 * 86_400,
         ):
             self.check(holds)
