@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 
 from aiohttp import web
@@ -17,6 +18,12 @@ HEADER_BYTES = 4096
 
 IDLE_S = 75.0
 """An idle kept-alive connection is closed after this; a download opens a new one."""
+
+HANDSHAKE_S = 10.0
+"""A TLS handshake takes two round trips; a stranger does not hold a socket for longer."""
+
+GOODBYE_S = 2.0
+"""How long the other side may take to answer the end of a TLS connection."""
 
 STOP_S = 3.0
 """How long requests in progress may go on when the node stops."""
@@ -52,22 +59,39 @@ class Server:
         self._host = host
         self._port = port
         self._context = context
+        self._listening: asyncio.Server | None = None
 
     async def start(self) -> int:
         """Listen; return the port, which was chosen by the system if it was 0."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._context)
+        if self._runner.server is None:
+            raise ConfigError("A listener that was stopped is not started again; make a new one.")
         try:
-            await site.start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                self._runner.server,
+                self._host,
+                self._port,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=GOODBYE_S,
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigError(
                 f"{self._host}:{self._port} cannot be listened on: {error.strerror}. Choose "
                 "another port or end the program that holds it."
             ) from error
-        port: int = self._runner.addresses[0][1]
+        port: int = self._listening.sockets[0].getsockname()[1]
         return port
 
     async def stop(self) -> None:
         """Stop listening and end every connection."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            # What was accepted just now gets its transport in the next round of the loop; a server
+            # that is closed by then would lose it, unclosed.
+            for each in listening.sockets:
+                asyncio.get_running_loop().remove_reader(each.fileno())
+            await asyncio.sleep(0)
+            listening.close()
         await self._runner.cleanup()

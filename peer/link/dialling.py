@@ -71,6 +71,10 @@ async def dial(
         raise DialFailed(
             state.NO_ANSWER, f"{url} does not answer. Check the firewalls on both sides."
         ) from error
+    except (AssertionError, RuntimeError) as error:
+        # aiohttp's words for a connection that was closed between its answer and our taking it,
+        # and for a session that was closed because the partner was removed or has new keys.
+        raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error
     try:
         theirs = await say_hello(socket, our_hello(keys, partner, now))
     except (Closed, aiohttp.ClientError, ConnectionError) as error:

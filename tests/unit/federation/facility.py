@@ -53,12 +53,14 @@ class Facility:
         self.db = await Database.open(
             self.folder / "index.db", self.keys.index_key, INDEX_MIGRATIONS
         )
-        await Audit.open(self.db, self.clock, self.keys.audit_key)
-        await self.start()
         try:
-            yield self
+            await Audit.open(self.db, self.clock, self.keys.audit_key)
+            await self.start()
+            try:
+                yield self
+            finally:
+                await self.stop()
         finally:
-            await self.stop()
             await self.db.close()
 
     async def start(self):
