@@ -137,10 +137,10 @@ def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
 
 def name_exception(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Put the class and the place of an exception where `exc_info` or the exception itself was."""
-    error = _exception(event_dict.pop("exc_info", None))
+    error = _innermost(_exception(event_dict.pop("exc_info", None)))
     for key in ("error", "reason"):
         if isinstance(event_dict.get(key), BaseException):
-            error = event_dict.pop(key)
+            error = _innermost(event_dict.pop(key))
     if error is not None:
         event_dict["error"] = type(error).__name__
         event_dict["place"] = _places(error.__traceback__)
@@ -187,6 +187,13 @@ def _exception(exc_info: object) -> BaseException | None:
             return sys.exc_info()[1]
         case _:
             return None
+
+
+def _innermost(error: BaseException | None) -> BaseException | None:
+    """Return the first error of a group: the group itself says only that tasks ran together."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _places(trace: TracebackType | None) -> str:

@@ -26,7 +26,7 @@ from peer.clock import Clock, SystemClock
 from peer.config import Settings, load
 from peer.consents import Consents
 from peer.dimse import DicomListener
-from peer.errors import AlreadyRunning
+from peer.errors import AlreadyRunning, Damaged, NodeError, NotFound
 from peer.federation import FederationListener, PairingListener
 from peer.gossip import Gossip
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
@@ -56,6 +56,7 @@ RUN: Final = "run"
 ADDRESSES: Final = "addresses.json"
 LOCK: Final = "node.lock"
 SOCKET: Final = "node.sock"
+INDEX: Final = "index.db"
 
 _log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ async def first_link(data: Path) -> Link:
     with _only_one(data):
         keys = load_keys(data, settings)
         async with AsyncExitStack() as stack:
-            db = await _open(stack, data / "index.db", keys)
+            db = await _open(stack, data / INDEX, keys)
             audit = await Audit.open(db, clock, keys.audit_key)
             people = People(db, clock, settings.people, keys.pseudonym_key)
             actor = people.os_user(os.getuid())
@@ -94,8 +95,9 @@ async def start(data: Path, clock: Clock | None = None) -> AsyncIterator[Service
     clock = clock or SystemClock()
     with _only_one(data):
         keys = load_keys(data, settings)
+        _must_hold(data / INDEX)
         async with AsyncExitStack() as stack:
-            db = await _open(stack, data / "index.db", keys)
+            db = await _open(stack, data / INDEX, keys)
             partners_db = await _open(stack, data / "partners.db", None)
             services = await _build(data, settings, keys, clock, db, partners_db)
             await _recover(services)
@@ -105,7 +107,15 @@ async def start(data: Path, clock: Clock | None = None) -> AsyncIterator[Service
                 _log.info("node-started", peer_id=keys.peer_id.hex())
                 yield services
                 services.health.ready = False
-                await services.audit.record(AuditEvent("stop", "success", NODE))
+                await _record_stop(services)
+
+
+async def _record_stop(services: Services) -> None:
+    try:
+        await services.audit.record(AuditEvent("stop", "success", NODE))
+    except NodeError as error:
+        # A full disk must not turn an orderly stop into a crash.
+        _log.warning("stop-not-recorded", reason=type(error).__name__)
 
 
 async def _open(stack: AsyncExitStack, path: Path, keys: NodeKeys | None) -> Database:
@@ -314,8 +324,12 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
 def _recorded(data: Path, services: Services) -> Iterator[None]:
     path = data / RUN / ADDRESSES
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(services.addresses), indent=2) + "\n")
-    draft.replace(path)
+    try:
+        draft.write_text(json.dumps(asdict(services.addresses), indent=2) + "\n")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise _cannot_write(path.parent, error) from error
     try:
         yield
     finally:
@@ -325,11 +339,37 @@ def _recorded(data: Path, services: Services) -> Iterator[None]:
 @contextlib.contextmanager
 def _only_one(data: Path) -> Iterator[None]:
     """Hold the lock of the data directory; raise AlreadyRunning if another process holds it."""
+    if not data.is_dir():
+        raise NotFound(
+            f"There is no node in {data}. Name its data directory with --data DIR or "
+            "OPENPRIORS_DATA, or make a node with: openpriors init"
+        )
     folder = data / RUN
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    with lock:
         _take(lock, data)
         yield
+
+
+def _must_hold(index: Path) -> None:
+    """Refuse to go on without the index: beside a new one every pack would count as a leftover."""
+    if not index.is_file() or index.stat().st_size == 0:
+        raise Damaged(
+            f"{index.name} is missing or empty, and it says what everything else here is. Nothing "
+            "was touched. Restore it from a backup; if `openpriors init` was interrupted, remove "
+            "this data directory and the root key it wrote, and run it again."
+        )
+
+
+def _cannot_write(path: Path, error: OSError) -> NodeError:
+    return NodeError(
+        f"{path} cannot be written: {os.strerror(error.errno or 0)}. Check that the disk has room "
+        "and is not mounted read-only, and that the node's user owns the data directory."
+    )
 
 
 def _take(lock: IO[str], data: Path) -> None:

@@ -6,6 +6,7 @@ either.  Texts of SQLite name tables and columns, never values, and may be passe
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ PRIMARY_CODE: Final = 0xFF
 """Extended result codes keep the primary one in their low byte (sqlite.org/rescode.html)."""
 
 
+WRITE_FAILED: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite also says when there is no room for a file beside the database."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Raise what SQLite says about the database at `path` as one of `peer.errors`.
@@ -31,10 +36,19 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, sqlcipher3.Error) as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & PRIMARY_CODE
+        if code in WRITE_FAILED and _is_full(path):
+            code = sqlite3.SQLITE_FULL
         told = _told(code, path.name, str(error))
         if told is None:
             raise
         raise told from error
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free == 0
+    except OSError:
+        return False
 
 
 def _told(code: int, name: str, text: str) -> NodeError | None:

@@ -220,3 +220,10 @@ def test_every_event_in_the_program_is_a_literal():
                     assert logs._EVENT.fullmatch(event.value), f"{where}: {event.value}"
                     checked += 1
     assert checked > 0
+
+
+def test_of_a_group_of_errors_the_first_is_named(stream, log):
+    inner = ExceptionGroup("inner", [KeyError(NAME), ValueError(NAME)])
+    log.error("failed", exc_info=ExceptionGroup("outer", [inner]))
+    [line] = lines(stream)
+    assert line["error"] == "KeyError", "the group's own name says only that tasks ran together"
