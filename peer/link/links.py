@@ -190,11 +190,13 @@ class Links:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for partner in self._partners.active():
-                    self._keep(partner.peer_id)
-                await asyncio.Event().wait()
+                try:
+                    for partner in self._partners.active():
+                        self._keep(partner.peer_id)
+                    await asyncio.Event().wait()
+                finally:
+                    self._group = None  # A group that ends takes in no more tasks.
         finally:
-            self._group = None
             await self._close_all()
 
     # -- dialling ---------------------------------------------------------------------------------
@@ -213,6 +215,8 @@ class Links:
                 await line.changed.wait()
                 continue
             lasted_s = await self._dial_once(partner, line)
+            # That our own link has ended is no news; a partner that stops is not dialled in a rush.
+            line.changed.clear()
             pause = (
                 0.0 if lasted_s >= STEADY_S else min(max(2 * pause, FIRST_PAUSE_S), LAST_PAUSE_S)
             )
