@@ -128,9 +128,14 @@ async def pair(inviter, joiner, *, confirm=True):
 
 
 async def linked(one, other):
-    """Wait until both see the link."""
-    await until(
-        lambda: (
-            one.links.state(other.peer_id).connected and other.links.state(one.peer_id).connected
-        )
-    )
+    """Wait until both see the same link, and until a second one dialled meanwhile is settled."""
+
+    def both():
+        here = one.links._lines.get(other.peer_id)
+        there = other.links._lines.get(one.peer_id)
+        ends = [line and line.connection for line in (here, there)]
+        return all(ends) and ends[0].dialler == ends[1].dialler
+
+    await until(both)
+    await asyncio.sleep(0.2)
+    await until(both)
