@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -43,6 +45,7 @@ from protocol.records import from_bytes, to_bytes
 from protocol.signing import public_key
 
 NOW = 1_800_000_000
+VECTORS = json.loads((Path(__file__).parent.parent / "vectors/pairing.json").read_text("utf-8"))
 LIST = Mnemonic("english").wordlist
 bytes16, bytes32 = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
 
@@ -346,3 +349,32 @@ def test_noise_is_refused_as_such(data, kind):
     except RemoteProtocolError:
         return
     assert kind is Terms or kind is Agreed, "only a small record can come about by chance"
+
+
+# -- golden vectors ------------------------------------------------------------------------------
+
+
+def conversation():
+    """One pairing with fixed keys and nonces, every message as it travels."""
+    invitation, offer = ALICE.invites()
+    join = begin_join(invitation, BOB.side, b"j" * 32)
+    offer, joined = receive_join(offer, join, ALICE.side, b"i" * 32, NOW)
+    theirs, reveal = receive_joined(invitation, join, b"j" * 32, joined, BOB.node, NOW)
+    _, ours = receive_reveal(offer, reveal, NOW)
+    return {
+        "invitation": write_invitation(invitation),
+        "join": to_bytes(join).hex(),
+        "joined": to_bytes(joined).hex(),
+        "reveal": to_bytes(reveal).hex(),
+        "words": " ".join(words(ours, LIST)),
+        "agreement": ours.agreement.hex(),
+        "inviter_agreed": to_bytes(agreed(confirm(ours, ALICE.node))).hex(),
+        "joiner_agreed": to_bytes(agreed(confirm(theirs, BOB.node))).hex(),
+    }
+
+
+def test_the_golden_vectors_are_what_this_side_says():
+    assert conversation() == VECTORS["conversation"]
+    for name, facility in (("inviter", ALICE), ("joiner", BOB)):
+        assert VECTORS[f"{name}_root_seed"] == facility.root.hex()
+        assert VECTORS[f"{name}_node_seed"] == facility.node.hex()
