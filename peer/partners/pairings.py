@@ -389,14 +389,11 @@ def _answered(tx: Tx, row: PartnerRow) -> None:
 
 def _owes(row: PartnerRow) -> bool:
     """Whether a message of this pairing has still to be sent, and can be."""
-    if row.state == REMOVED or not (row.pairing_url or _listens(row)):
+    record = verify_record(row.record, row.peer_id)
+    if row.state == REMOVED or not (row.pairing_url or record.pairing_url):
         return False
     if row.reveal is not None:
         return True
     if not row.pairing.my_signature:
         return False
     return not (row.delivered and row.pairing.their_signature)
-
-
-def _listens(row: PartnerRow) -> bool:
-    return bool(verify_record(row.record, row.peer_id).pairing_url)
