@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.panel import Panel
-from rich.table import Table
 
 from peer.cli.output import console
 
@@ -98,12 +96,11 @@ def _record(story: Story, json_file: Path) -> None:
 
 
 async def _say_goodbye(story: Story) -> None:
-    table = Table(box=None, header_style="bold")
-    table.add_column("Facility")
-    table.add_column("Open once, to sign in", overflow="fold")
+    console.print("\nThe three nodes are running. Open each link once, to sign in:")
     for node in story.scene.nodes.values():
         async with node.client() as client:
-            table.add_row(node.name, (await client.post("/links"))["url"])
-    console.print()
-    console.print(Panel(table, title="The three nodes are running", title_align="left"))
-    console.print("Press Ctrl-C to end them.")
+            url = (await client.post("/links"))["url"]
+        # Whole on its line, so that a terminal makes a link of it.
+        console.print(f"\n[bold]{node.name}[/]")
+        console.print(url, soft_wrap=True, highlight=False, markup=False)
+    console.print("\nPress Ctrl-C to end them.")
