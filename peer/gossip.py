@@ -27,7 +27,6 @@ from peer.index.frontiers import Frontier
 from peer.index.journal import JournalKeys
 from peer.link import Links
 from peer.partners import Partner, Partners
-from protocol.entries import Entry
 from protocol.errors import Forked, RemoteProtocolError
 from protocol.exchange import (
     Appended,
@@ -97,7 +96,6 @@ class _Line:
     task: asyncio.Task[None] | None = None
 
 
-Listener: TypeAlias = Callable[[PeerId, tuple[Entry, ...]], Awaitable[None]]
 WithdrawnListener: TypeAlias = Callable[[PeerId, tuple[EntryId, ...]], Awaitable[None]]
 FaultListener: TypeAlias = Callable[[PeerId, RemoteProtocolError], Awaitable[None]]
 
@@ -132,7 +130,6 @@ class Gossip:
         self._frontiers: dict[PeerId, Frontier] = {}
         self._lines: dict[PeerId, _Line] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._published: list[Listener] = []
         self._withdrawn: list[WithdrawnListener] = []
         self._faults: list[FaultListener] = []
         self._on_record: dict[tuple[PeerId, str], int] = {}
@@ -143,10 +140,6 @@ class Gossip:
         links.on_disconnected(self._disconnected)
 
     # -- for others
-
-    def on_published(self, listener: Listener) -> None:
-        """Have `listener(origin, entries)` awaited after a partner's entries were stored."""
-        self._published.append(listener)
 
     def on_withdrawn(self, listener: WithdrawnListener) -> None:
         """Have `listener(origin, entry_ids)` awaited after a partner's entries were erased."""
@@ -333,9 +326,6 @@ class Gossip:
         if run.withdrawn:
             for withdrawn in self._withdrawn:
                 await withdrawn(origin, run.withdrawn)
-        if run.published:
-            for published in self._published:
-                await published(origin, run.published)
         return Stored(origin, run.head, run.through, effect.more, run.incomplete_from, run.error)
 
     async def _load(self, origin: PeerId, from_batch: int) -> Loaded:

@@ -65,36 +65,3 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
             paired.append(level[-1])
         level = paired
     return level[0]
-
-
-def merkle_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """Return the audit path of leaf `index`, from the bottom up (RFC 6962 section 2.1.1)."""
-    path: list[bytes] = []
-    level = list(leaves)
-    while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
-        paired = [tagged(NODE, level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        if len(level) % 2:
-            paired.append(level[-1])
-        level = paired
-        index //= 2
-    return tuple(path)
-
-
-def root_from_path(leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes | None:
-    """Return the root that `path` leads to from leaf `index` of `count`, or None if it cannot."""
-    if not 0 <= index < count:
-        return None
-    value = leaf
-    remaining = list(path)
-    while count > 1:
-        if index ^ 1 < count:
-            if not remaining:
-                return None
-            sibling = remaining.pop(0)
-            value = tagged(NODE, sibling, value) if index % 2 else tagged(NODE, value, sibling)
-        index //= 2
-        count = (count + 1) // 2
-    return None if remaining else value

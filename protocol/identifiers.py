@@ -40,15 +40,6 @@ def peer_id(data: object) -> PeerId:
     return PeerId(data)
 
 
-def peer_id_from_hex(text: str) -> PeerId:
-    """Return the PeerId that `text` (64 hexadecimal digits) stands for, or raise Malformed."""
-    try:
-        return peer_id(bytes.fromhex(text))
-    except ValueError as error:
-        msg = "a facility's identity is written as 64 hexadecimal digits"
-        raise Malformed(msg) from error
-
-
 def entry_id(data: object) -> EntryId:
     """Return `data` as an EntryId, or raise Malformed."""
     if not isinstance(data, bytes) or len(data) != ENTRY_ID_BYTES:

@@ -16,7 +16,7 @@ MESSAGE_BYTES: Final = 4 * 1024 * 1024
 enough that a hundred partners that send nonsense at once cannot exhaust a small node."""
 
 CONTAINER_ITEMS: Final = 131_072
-"""Most items in one array or map; a catch-up batch of MAX_BATCH_ENTRIES entries must fit."""
+"""Most items in one array or map; a catch-up batch of BATCH_ENTRIES entries must fit."""
 
 NESTING_DEPTH: Final = 12
 """Deepest nesting of arrays and maps; the deepest message of ours has seven levels."""
@@ -38,10 +38,6 @@ CLOCK_WARNING_S: Final = 120
 # -- journal and exchange -------------------------------------------------------------------
 ENTRY_BODY_BYTES: Final = 16 * 1024
 """Largest body of an entry: a digest is cut at 8 KiB, a patient's slots come on top of its card."""
-
-LIVE_BATCH_ENTRIES: Final = 256
-"""Most entries an origin puts into a batch while it follows the clinic's day: a reader is never
-more than one small transaction behind, and one signature is shared by enough entries."""
 
 BATCH_ENTRIES: Final = 16_384
 """Most entries of any batch.  First publication of an archive signs large batches, because the

@@ -19,7 +19,6 @@ from protocol.errors import LocalProtocolError, Malformed
 
 SCALAR_BYTES: Final = 32
 ELEMENT_BYTES: Final = 32
-OUTPUT_BYTES: Final = 64
 SEED_BYTES: Final = 32
 RANDOM_BYTES: Final = 64
 """Uniform bytes for one scalar: twice the order's length, so that reducing leaves no bias."""

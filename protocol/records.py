@@ -52,7 +52,6 @@ class Range:
 Hash: TypeAlias = Annotated[bytes, Size(32, 32)]
 Key: TypeAlias = Annotated[bytes, Size(32, 32)]
 Signature: TypeAlias = Annotated[bytes, Size(64, 64)]
-Salt: TypeAlias = Annotated[bytes, Size(16, 16)]
 Id16: TypeAlias = Annotated[bytes, Size(16, 16)]
 Natural: TypeAlias = Annotated[int, Range(0, 2**63 - 1)]
 Instant: TypeAlias = Annotated[int, Range(0, 2**40)]

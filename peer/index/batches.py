@@ -105,23 +105,6 @@ class Held:
         )
         return [_entry(*row) for row in rows]
 
-    def live_entries(self) -> list[Entry]:
-        """Return all live entries whose body is held, in the order of seq."""
-        rows = self.tx.execute(
-            "SELECT e.seq, e.entry_id, e.commitment, b.salt, b.body FROM journal_entries e"
-            " JOIN journal_bodies b ON b.id = e.body WHERE e.journal = ? ORDER BY e.seq",
-            (self.journal,),
-        )
-        return [_entry(*row) for row in rows]
-
-    def live_entry(self, entry_id: EntryId) -> Entry | None:
-        """Return the entry of a live id whose body is held."""
-        stands = self.find(entry_id)
-        if stands is None or stands.leaf is None:
-            return None
-        found = self.entries(stands.seq, stands.seq)
-        return found[0] if found and found[0].kind == EntryKind.PUBLISHED else None
-
 
 def _entry(
     seq: int, entry_id: bytes, commitment: bytes | None, salt: bytes | None, body: bytes | None
@@ -281,7 +264,6 @@ class Run:
     head: Head | None
     through: int
     incomplete_from: int | None
-    published: tuple[Entry, ...]
     withdrawn: tuple[EntryId, ...]
     erased: bool
     error: RemoteProtocolError | None
@@ -296,7 +278,6 @@ def store(
     error is Replayed.
     """
     held = Held(tx, origin)
-    published: dict[EntryId, Entry] = {}
     withdrawn: list[EntryId] = []
     head, through, erased = held.head(), -1, False
     error: RemoteProtocolError | None = None
@@ -306,8 +287,7 @@ def store(
             advance = follow(head, batch, origin, node_key, held)
         except Replayed as replayed:
             error, filled = _fill(held, batch, labels, replayed)
-            published.update((EntryId(entry.entry_id), entry) for entry in filled)
-            useful = useful or bool(filled)
+            useful = useful or filled
             if not isinstance(error, Replayed):
                 break
             through = max(through, from_bytes(Header, batch.header, HEADER_BYTES).batch)
@@ -318,17 +298,13 @@ def store(
         save(held, advance, labels)
         head, through, useful, error = advance.head, advance.head.batch, True, None
         erased = erased or bool(advance.erased)
-        published.update((EntryId(entry.entry_id), entry) for entry in advance.published)
         withdrawn.extend(advance.withdrawn)
-        for entry_id in advance.withdrawn:
-            published.pop(entry_id, None)
     if useful and isinstance(error, Replayed):
         error = None
     return Run(
         head=head,
         through=through,
         incomplete_from=held.incomplete_from(),
-        published=tuple(published.values()),
         withdrawn=tuple(withdrawn),
         erased=erased,
         error=error,
@@ -337,15 +313,15 @@ def store(
 
 def _fill(
     held: Held, batch: SignedBatch, labels: Labels, replayed: Replayed
-) -> tuple[RemoteProtocolError, list[Entry]]:
-    """Fill what is missing from a batch that is held; return the error and the entries filled."""
+) -> tuple[RemoteProtocolError, bool]:
+    """Fill what is missing from a batch that is held; return the error and whether any was."""
     header = held.header(from_bytes(Header, batch.header, HEADER_BYTES).batch)
     if header is None or held.incomplete_from() is None:
-        return replayed, []
+        return replayed, False
     try:
         entries = refill(header, batch)
     except RemoteProtocolError as fault:
-        return fault, []
+        return fault, False
     missing = {
         int(row["seq"])
         for row in held.tx.execute(
@@ -364,7 +340,7 @@ def _fill(
         )
         held.tx.execute("DELETE FROM journal_missing WHERE journal = ? AND seq = ?", position)
     _label(held, filled, labels)
-    return replayed, filled
+    return replayed, bool(filled)
 
 
 def purge(tx: Tx, origin: PeerId) -> bool:

@@ -34,7 +34,6 @@ class Sent:
     delivered_at: int | None = None
     acknowledged_at: int | None = None
     acknowledged_by: str = ""
-    acknowledgement: Statement | None = None
     refusal: str = ""
 
 
@@ -42,8 +41,7 @@ class Sent:
 class Received:
     """A notice from a partner; `sent_at` by its clock.
 
-    `acknowledged_as` is the pseudonym under which the sender is told; `told_at` is when the webhook
-    had answered.
+    `acknowledged_as` is the pseudonym under which the sender is told.
     """
 
     notice_id: bytes
@@ -55,7 +53,6 @@ class Received:
     acknowledged_by: str = ""
     acknowledged_as: str = ""
     acknowledgement_delivered_at: int | None = None
-    told_at: int | None = None
 
 
 # -- outbox -----------------------------------------------------------------------------------
@@ -197,9 +194,6 @@ def _sent(row: Row) -> Sent:
         delivered_at=row["delivered_at"],
         acknowledged_at=row["acknowledged_at"],
         acknowledged_by=row["acknowledged_by"],
-        acknowledgement=(
-            None if row["payload"] is None else Statement(row["payload"], row["signature"])
-        ),
     )
 
 
@@ -214,7 +208,6 @@ def _received(row: Row) -> Received:
         acknowledged_by=row["acknowledged_by"],
         acknowledged_as=row["acknowledged_as"],
         acknowledgement_delivered_at=row["acknowledgement_delivered_at"],
-        told_at=row["told_at"],
     )
 
 

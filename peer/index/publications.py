@@ -223,14 +223,6 @@ def patients_with(tx: Tx, study_instance_uid: str) -> list[int]:
     return [row["patient"] for row in rows]
 
 
-def count_studies(tx: Tx) -> int:
-    """Return how many studies are published to anyone."""
-    row = tx.execute(
-        "SELECT count(DISTINCT study_instance_uid) AS number FROM published_studies"
-    ).fetchone()
-    return int(row["number"])
-
-
 # -- chains of match keys ---------------------------------------------------------------------
 
 
@@ -345,9 +337,3 @@ def due(tx: Tx, now: int) -> list[int]:
         "SELECT patient FROM publication_reviews WHERE due_at <= ? ORDER BY due_at", (now,)
     ).fetchall()
     return [row["patient"] for row in rows]
-
-
-def next_due(tx: Tx) -> int | None:
-    """Return when the next patient must be looked at."""
-    row = tx.execute("SELECT min(due_at) AS at FROM publication_reviews").fetchone()
-    return None if row["at"] is None else int(row["at"])

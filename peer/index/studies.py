@@ -198,12 +198,6 @@ def list_instances(
     return [_instance(row) for row in rows]
 
 
-def get_instance(tx: Tx, sop_instance_uid: str) -> InstanceRow | None:
-    """Return the instance, or None."""
-    row = tx.execute(_INSTANCES + " WHERE i.sop_instance_uid = ?", (sop_instance_uid,)).fetchone()
-    return None if row is None else _instance(row)
-
-
 def count(tx: Tx) -> tuple[int, int]:
     """Return the numbers of studies and of instances."""
     row = tx.execute(

@@ -54,7 +54,6 @@ class GrantRow:
     expires_at: int
     revoked_at: int | None = None
     receipt: Statement | None = None
-    receipt_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +338,6 @@ def _grant(row: Row) -> GrantRow:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
         receipt=_statement(row["receipt_payload"], row["receipt_signature"]),
-        receipt_at=row["receipt_at"],
     )
 
 

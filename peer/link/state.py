@@ -13,7 +13,6 @@ WRONG_CERTIFICATE: Final = "wrong-certificate"
 UNREACHABLE: Final = "unreachable"
 NO_ANSWER: Final = "no-answer"
 NO_LINK_THERE: Final = "no-link-there"
-BAD_PARTNER: Final = "protocol-error"
 CLOSED: Final = "closed"
 
 

@@ -38,20 +38,11 @@ class Partner:
         return self.state == ACTIVE
 
     @property
-    def their_terms(self) -> Terms:
-        """What the partner offers this facility."""
-        return read_terms(self._terms()[1])
-
-    @property
     def our_terms(self) -> Terms:
         """What this facility offers the partner."""
-        return read_terms(self._terms()[0])
-
-    def _terms(self) -> tuple[bytes, bytes]:
         agreement = self.agreement
-        if self.peer_id == agreement.joiner:
-            return agreement.inviter_terms, agreement.joiner_terms
-        return agreement.joiner_terms, agreement.inviter_terms
+        joined = self.peer_id == agreement.joiner
+        return read_terms(agreement.inviter_terms if joined else agreement.joiner_terms)
 
     @property
     def sentence(self) -> str:

@@ -115,10 +115,6 @@ class Publish:
 
         await self._write(work)
 
-    async def patient_changed(self, patient: int) -> None:
-        """Something about a patient changed: merged, split, corrected."""
-        await self._write(lambda tx: self._reconcile(tx, [patient]))
-
     async def partner_changed(self, _peer_id: PeerId, state: str) -> None:
         """A partner became active or was removed: who may find what has changed."""
         if state in {"active", "removed"}:

@@ -29,9 +29,6 @@ class NicknameTable:
         return not meanings.isdisjoint((other, *self.formal_names_of(other)))
 
 
-NO_NICKNAMES = NicknameTable(MappingProxyType({}))
-
-
 def table_from_pairs(pairs: Iterable[tuple[str, str]]) -> NicknameTable:
     """Return the table of (formal name, nickname) pairs, in any order and spelling.
 

@@ -184,7 +184,7 @@ async def test_a_private_class_is_stored(tmp_path):
     made = encoded(data_set(SOPClassUID=PRIVATE_CLASS))
     async with listening(tmp_path) as (intake, port):
         assert (await asyncio.to_thread(send, port, made)).Status == 0x0000
-        row = await intake.db.read(lambda tx: studies.get_instance(tx, "1.2.3.4"))
+        (row,) = await intake.db.read(lambda tx: studies.list_instances(tx, "1.2.3"))
         assert row.sop_class_uid == PRIVATE_CLASS
 
 
@@ -310,3 +310,21 @@ async def test_an_open_association_is_ended_at_stop(tmp_path):
             break
         await asyncio.sleep(0.05)
     assert association.is_aborted
+
+
+async def test_a_connection_too_many_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("peer.dimse.listener.CONNECTIONS", 1)
+    async with listening(tmp_path) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x01\x00")
+        await asyncio.sleep(0.1)
+        late, unheard = await asyncio.open_connection("127.0.0.1", port)
+        # The first has its thread by then; if not, the second is the one that is kept.
+        closed = [asyncio.create_task(each.read(1)) for each in (reader, late)]
+        done, kept = await asyncio.wait(closed, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result() for task in done] == [b""]
+        assert len(kept) == 1
+        for task in kept:
+            task.cancel()
+        writer.close()
+        unheard.close()

@@ -24,7 +24,7 @@ from protocol.messages import HAVE_DOMAIN, Have, HaveBody, Kind, OriginHead, dec
 from protocol.records import to_bytes
 from protocol.signing import public_key, sign
 from protocol.statements import Statement
-from tests.simulation.memory import LEASE_S, labels_of, publish, withdraw
+from tests.simulation.memory import LEASE_S, labels_of, live_entries, publish, withdraw
 
 NOW = 1_800_000_000
 KEY = bytes(32)
@@ -110,16 +110,12 @@ class Node:
             labels=labels_of,
         )
 
-        async def published(origin, entries):
-            self.seen.append(("published", origin, [entry.payload for entry in entries]))
-
         async def withdrawn(origin, entry_ids):
             self.seen.append(("withdrawn", origin, list(entry_ids)))
 
         async def fault(partner, error):
             self.seen.append(("fault", partner, error.code))
 
-        self.gossip.on_published(published)
         self.gossip.on_withdrawn(withdrawn)
         self.gossip.on_fault(fault)
 
@@ -131,7 +127,7 @@ class Node:
         return head
 
     async def bodies(self, origin):
-        entries = await self.partners_db.read(lambda tx: Held(tx, origin.peer_id).live_entries())
+        entries = await self.partners_db.read(lambda tx: live_entries(Held(tx, origin.peer_id)))
         return [entry.payload for entry in entries]
 
 
@@ -234,8 +230,7 @@ async def test_a_commit_is_pushed_at_once_and_acknowledged(pair):
             return (await alice.gossip.acknowledged(head.last_seq))[bob.peer_id] == NOW
 
         await until(acknowledged)
-    published = [each for each in bob.seen if each[0] == "published"]
-    assert published == [("published", alice.peer_id, [publish(1).body])]
+    assert await bob.bodies(alice) == [publish(1).body]
 
 
 async def test_a_withdrawal_erases_the_bytes_from_the_partners_disk(pair, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from protocol.errors import Malformed
-from protocol.identifiers import entry_id, is_ae_title, is_uid, peer_id, peer_id_from_hex
+from protocol.identifiers import entry_id, is_ae_title, is_uid, peer_id
 
 
 @pytest.mark.parametrize("text", ["1", "1.2.840.10008.1.2", "2.25." + "9" * 39, "1.02.3"])
@@ -29,13 +29,10 @@ def test_what_is_no_ae_title(text):
 
 
 def test_identities_have_their_lengths():
-    assert peer_id_from_hex("ab" * 32) == peer_id(b"\xab" * 32)
     assert entry_id(bytes(16)) == bytes(16)
     for call in (
         lambda: peer_id(b"short"),
         lambda: peer_id("x" * 32),
-        lambda: peer_id_from_hex("zz" * 32),
-        lambda: peer_id_from_hex("ab"),
         lambda: entry_id(bytes(15)),
         lambda: entry_id(None),
     ):

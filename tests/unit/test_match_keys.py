@@ -16,7 +16,7 @@ from protocol.matching.keys import (
     query_keys,
     refusal_reason,
 )
-from protocol.matching.nicknames import NO_NICKNAMES, table_from_pairs
+from protocol.matching.nicknames import table_from_pairs
 
 NICKNAMES = table_from_pairs(
     [
@@ -157,7 +157,7 @@ def test_the_texts_are_a_published_format():
         "1|S3|latin|pp|smt|19800512",
         "1|S4|latin|bob|smi|19800512",
     ]
-    (exact,) = index_keys(person("山田^太郎"), NO_NICKNAMES)
+    (exact,) = index_keys(person("山田^太郎"), table_from_pairs([]))
     assert exact.text == "1|S1|ideographic||山田太郎|19800512"
 
 

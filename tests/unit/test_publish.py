@@ -173,7 +173,6 @@ async def test_reconciling_again_changes_nothing(hospitals):
     await bob.acquire(STUDY)
     await bob.consent()
     told = bob.told
-    await bob.publish.patient_changed(1)
     await bob.publish.study_changed(STUDY)
     await bob.publish.look_at_all()
     assert bob.told == told
@@ -282,7 +281,7 @@ async def test_a_purge_withdraws_in_the_transaction_that_removes_the_study(hospi
     assert bob.told == told + 1
     await everyone_shares(*hospitals)
     assert await alice.finds() == {("Bob", LATER)}
-    await bob.publish.patient_changed(1)
+    await bob.publish.look_at_all()
     await everyone_shares(*hospitals)
     assert await alice.finds() == {("Bob", LATER)}
 
