@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import socket
+import threading
 import time
 from typing import Final, cast
 
@@ -14,7 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import AssociationServer, ThreadedAssociationServer
 
 from peer.audit import Actor
 from peer.config import Settings
@@ -28,6 +29,12 @@ MAXIMUM_PDU_BYTES: Final = 256 * 1024
 
 ASSOCIATIONS: Final = 64
 """Most at once; a large hospital's modalities and archives have some dozens open."""
+
+CONNECTIONS: Final = ASSOCIATIONS + 32
+"""Most connections: what is beyond the associations is told so, what is beyond this is closed."""
+
+REQUEST_S: Final = 10
+"""A connection on which no association is requested by then is ended (the ARTIM timer of PS3.8)."""
 
 IDLE_S: Final = 120
 """An association on which nothing happens is ended; archives pause for seconds between series."""
@@ -71,6 +78,24 @@ _logger.handlers = [logging.NullHandler()]
 _logger.propagate = False
 
 
+class _Server(ThreadedAssociationServer):
+    """The library's server, which would take any number of connections, each with two threads."""
+
+    # typing.override came with Python 3.12.
+    def verify_request(self, request: object, client_address: object) -> bool:  # type: ignore[explicit-override]  # noqa: ARG002
+        """Return whether there is room for one more connection."""
+        return len(self.ae.active_associations) < CONNECTIONS
+
+    def handle_error(self, request: object, client_address: object) -> None:  # type: ignore[explicit-override]  # noqa: ARG002
+        """Name the error; the library would print all of it."""
+        _log.warning("connection-failed", exc_info=True)
+
+    def shutdown(self) -> None:  # type: ignore[explicit-override]
+        """Stop serving and close; the library's own way wants to find itself in a list first."""
+        super(AssociationServer, self).shutdown()
+        self.server_close()
+
+
 class DicomListener:
     """Listens for associations and answers C-ECHO and C-STORE."""
 
@@ -85,6 +110,7 @@ class DicomListener:
         self._ae.maximum_pdu_size = MAXIMUM_PDU_BYTES
         self._ae.maximum_associations = ASSOCIATIONS
         self._ae.network_timeout = IDLE_S
+        self._ae.acse_timeout = REQUEST_S
         self._ae.require_called_aet = True
         self._ae.require_calling_aet = self._callers.titles()
         self._ae.add_supported_context(Verification)
@@ -105,13 +131,14 @@ class DicomListener:
         address = (self._settings.host, self._settings.port)
         try:
             self._server = await asyncio.to_thread(
-                self._ae.start_server, address, block=False, evt_handlers=handlers
+                self._ae.make_server, address, evt_handlers=handlers, server_class=_Server
             )
         except OSError as error:
             raise ConfigError(
                 f"Cannot listen for DICOM on {address[0]} port {address[1]}: {error.strerror}. "
                 "Change dicom.host or dicom.port, or stop the program that has the port."
             ) from error
+        threading.Thread(target=self._server.serve_forever, name="dicom", daemon=True).start()
 
     async def stop(self) -> None:
         """Stop listening and end all associations."""

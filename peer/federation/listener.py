@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from peer.errors import Damaged, NodeError
-from peer.federation.serving import Server, refuse
+from peer.federation.serving import Room, Server, refuse
 from peer.keys import NodeKeys
 from peer.keys.tls import federation_context
 from peer.link import Links, PackReader
@@ -23,6 +23,10 @@ from peer.partners import Partner, Partners
 from protocol.errors import Malformed, Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.limits import PIECE_BYTES
+
+ROOM: Final = Room(most=256, most_each=64, oldest_s=None)
+"""A partner has one link and at most eight downloads; several may share an address.  A stranger
+gets no further than the handshake, which has its own limit of time."""
 
 PARTNER: Final = web.RequestKey("partner", Partner)
 
@@ -66,7 +70,7 @@ class FederationListener:
         app.on_shutdown.append(self._abort)
         app.router.add_get("/v1/link", self._link)
         app.router.add_get("/v1/packs/{grant:[0-9a-f]{32}}/{pack:[0-9a-f]{32}}", self._pack)
-        self._server = Server(app, host, port, outer)
+        self._server = Server(app, host, port, outer, ROOM)
         partners.on_change(self._partner_changed)
 
     async def start(self) -> int:

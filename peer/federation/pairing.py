@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from peer.errors import NodeError
-from peer.federation.serving import Server, answer, refuse
+from peer.federation.serving import Room, Server, answer, refuse
 from peer.keys import NodeKeys
 from peer.keys.tls import pairing_context
 from peer.partners import Partners
@@ -31,6 +31,9 @@ AT_ONCE: Final = 8
 
 _log = structlog.get_logger()
 
+ROOM: Final = Room(most=64, most_each=16, oldest_s=20)
+"""Anybody may connect here; a pairing takes four requests of some kilobytes each."""
+
 
 class PairingListener:
     """Serves pairing and key records to anybody."""
@@ -45,7 +48,7 @@ class PairingListener:
         app.router.add_post(JOIN_PATH, self._post(Join, partners.pairings.receive_join))
         app.router.add_post(REVEAL_PATH, self._post(Reveal, partners.pairings.receive_reveal))
         app.router.add_post(AGREED_PATH, self._post(Agreed, partners.pairings.receive_agreed))
-        self._server = Server(app, host, port, pairing_context(keys))
+        self._server = Server(app, host, port, pairing_context(keys), ROOM)
 
     async def start(self) -> int:
         """Listen; return the port."""

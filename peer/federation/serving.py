@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from peer.errors import ConfigError
+from peer.ports import Listener
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.messages import Refused
 from protocol.records import to_bytes
@@ -43,10 +45,28 @@ def refuse(error: Refusal | RemoteProtocolError) -> web.Response:
     return web.Response(status=status, body=to_bytes(refused), content_type=CONTENT_TYPE)
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many connections a port holds."""
+
+    most: int
+    most_each: int
+    """Of one address."""
+    oldest_s: float | None
+    """When it is full, older ones have to go; None where they may live long."""
+
+
 class Server:
     """An application on one port, behind one TLS context."""
 
-    def __init__(self, app: web.Application, host: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        room: Room,
+    ) -> None:
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -59,6 +79,7 @@ class Server:
         self._host = host
         self._port = port
         self._context = context
+        self._room = room
         self._listening: asyncio.Server | None = None
 
     async def start(self) -> int:
@@ -67,10 +88,10 @@ class Server:
         if self._runner.server is None:
             raise ConfigError("A listener that was stopped is not started again; make a new one.")
         try:
+            listener = await asyncio.to_thread(self._bind)
             self._listening = await asyncio.get_running_loop().create_server(
                 self._runner.server,
-                self._host,
-                self._port,
+                sock=listener,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_S,
                 ssl_shutdown_timeout=GOODBYE_S,
@@ -83,6 +104,16 @@ class Server:
             ) from error
         port: int = self._listening.sockets[0].getsockname()[1]
         return port
+
+    def _bind(self) -> Listener:
+        room = self._room
+        return Listener(
+            self._host,
+            self._port,
+            most=room.most,
+            most_each=room.most_each,
+            oldest_s=room.oldest_s,
+        )
 
     async def stop(self) -> None:
         """Stop listening and end every connection."""

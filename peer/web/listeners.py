@@ -18,6 +18,7 @@ from aiohttp import web
 
 from peer.config import Local
 from peer.errors import AlreadyRunning, ConfigError, NodeError
+from peer.ports import Listener
 from peer.web.app import build
 from peer.web.identity import over_socket, over_tcp
 from peer.web.services import Services
@@ -31,6 +32,9 @@ SHUTDOWN_S: Final = 5.0
 KEEPALIVE_S: Final = 75.0
 """An idle connection of a browser is closed after this long."""
 
+CONNECTIONS: Final = 256
+"""Most at once on the TCP listener: a few for each browser and viewer of a hospital at work."""
+
 SOCKET_NAME: Final = "node.sock"
 
 Stop: TypeAlias = Callable[[], Awaitable[None]]
@@ -43,8 +47,8 @@ async def start_tcp(services: Services) -> tuple[str, Stop]:
     runner = _runner(build(services, over_tcp(services)))
     await runner.setup()
     try:
-        site = web.TCPSite(runner, local.host, local.port, ssl_context=tls)
-        await site.start()
+        listener = await asyncio.to_thread(Listener, local.host, local.port, most=CONNECTIONS)
+        await web.SockSite(runner, listener, ssl_context=tls).start()
     except OSError as error:
         await runner.cleanup()
         raise NodeError(
