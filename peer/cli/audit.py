@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from peer.cli.client import Client, ask, run
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
-from peer.cli.output import CommandError, instant, print_table, say
+from peer.cli.output import CommandError, instant, print_json, print_table, say
 from peer.cli.search import parse_identifier
 
 NAME = "audit"
@@ -35,15 +36,22 @@ def export(
     since: Annotated[int | None, typer.Option(help="From this UTC second on.")] = None,
     until: Annotated[int | None, typer.Option(help="Before this UTC second.")] = None,
     data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
 ) -> None:
-    """Print the records as JSON lines."""
+    """Print the records as JSON lines; with --json, as one JSON document."""
+    records: list[Any] = []
 
     async def work() -> None:
         async with Client.open(data) as client:
             async for line in client.lines("/audit/export", since=since, until=until):
-                sys.stdout.write(line + "\n")
+                if as_json:
+                    records.append(json.loads(line))
+                else:
+                    sys.stdout.write(line + "\n")
 
-    run(work(), as_json=False)
+    run(work(), as_json=as_json)
+    if as_json:
+        print_json({"records": records})
 
 
 @app.command("disclosures")

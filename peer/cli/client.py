@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -18,6 +18,9 @@ Answer = TypeVar("Answer")
 
 ANSWER_TIMEOUT_S: Final = 120
 """Longest wait for one answer; a search over many partners ends after seconds by itself."""
+
+_STREAM: Final = aiohttp.ClientTimeout(total=None, sock_read=ANSWER_TIMEOUT_S)
+"""A long answer may take its time as long as it goes on arriving."""
 
 _ADDRESSES: Final = Path("run", "addresses.json")
 
@@ -60,25 +63,28 @@ class Client:
         """Yield the bytes of a study's instances, by WADO-RS (PS3.18 section 10.4)."""
         headers = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
         address = f"http://node/dicom-web/studies/{study_instance_uid}"
-        async with self._session.get(address, headers=headers) as answer:
-            if answer.status != HTTPStatus.OK:
-                raise refusal(await answer.text())
-            reader = aiohttp.MultipartReader.from_response(answer)
-            while (part := await reader.next()) is not None:
-                if isinstance(part, aiohttp.BodyPartReader):
-                    yield bytes(await part.read())
+        with self._faults_explained():
+            async with self._session.get(address, headers=headers, timeout=_STREAM) as answer:
+                if answer.status != HTTPStatus.OK:
+                    raise refusal(await answer.text())
+                reader = aiohttp.MultipartReader.from_response(answer)
+                while (part := await reader.next()) is not None:
+                    if isinstance(part, aiohttp.BodyPartReader):
+                        yield bytes(await part.read())
 
     async def lines(self, path: str, **query: str | int | None) -> AsyncIterator[str]:
         """Yield the lines of an answer that is a stream of JSON lines."""
         asked = {name: str(value) for name, value in query.items() if value is not None}
-        async with self._session.get(f"http://node/api/v1{path}", params=asked) as answer:
-            if answer.status != HTTPStatus.OK:
-                raise refusal(await answer.text())
-            async for line in answer.content:
-                yield line.decode().rstrip("\n")
+        address = f"http://node/api/v1{path}"
+        with self._faults_explained():
+            async with self._session.get(address, params=asked, timeout=_STREAM) as answer:
+                if answer.status != HTTPStatus.OK:
+                    raise refusal(await answer.text())
+                async for line in answer.content:
+                    yield line.decode().rstrip("\n")
 
     async def _ask(self, method: str, path: str, **arguments: Any) -> Any:  # noqa: ANN401
-        try:
+        with self._faults_explained():
             async with self._session.request(
                 method, f"http://node/api/v1{path}", **arguments
             ) as answer:
@@ -86,7 +92,13 @@ class Client:
                 if answer.status >= HTTPStatus.BAD_REQUEST:
                     raise refusal(text)
                 return json.loads(text) if text else None
-        except aiohttp.ClientConnectionError as error:
+
+    @contextmanager
+    def _faults_explained(self) -> Iterator[None]:
+        """Turn what the connection may raise into an error with cause and remedy."""
+        try:
+            yield
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
             raise not_running(self._data) from error
         except TimeoutError as error:
             raise CommandError(
