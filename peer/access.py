@@ -218,6 +218,23 @@ class Access:
         self._looks[look] = now
 
 
+def shares_with_alone(tx: Tx, partner: Partner, now: int) -> bool:
+    """Return whether consent lets `partner` find anything now that is published to it alone.
+
+    For each evaluation: whom it is for stays unknown.  What consent no longer covers is withdrawn
+    at once, so that the first study nearly always decides.
+    """
+    request = Request(partner.peer_id.hex(), None, now)
+    for uid in publications.studies_for(tx, bytes(partner.peer_id)):
+        study = gated_study(tx, uid)
+        if study is None:
+            continue
+        directives = consents.for_patient(tx, study.patient)
+        if consent.decide(directives, study.facts, request).permitted:
+            return True
+    return False
+
+
 def facts(study: StudyRow) -> StudyFacts:
     """Return what a decision about consent may depend on of a study."""
     return StudyFacts(

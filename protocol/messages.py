@@ -245,10 +245,14 @@ _Points = Annotated[bytes, Size(EVALUATION_BYTES, EVALUATION_BYTES)]
 @message("evaluate")
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """One search: eight blinded elements of each tier, 32 B each; the answer is `Evaluated`."""
+    """One search: eight blinded elements of each tier, 32 B each; the answer is `Evaluated`.
+
+    `clinician` is a pseudonym that the asker's facility alone can resolve.
+    """
 
     search_id: Id16
     clinician: Name
+    role: Name
     purpose: Name
     strong: _Points
     weak: _Points

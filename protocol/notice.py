@@ -49,13 +49,19 @@ class NoticeContent:
 
 @dataclass(frozen=True, slots=True)
 class NoticeBody:
-    """The signed statement around a box; `notice_id` is 16 random bytes."""
+    """The signed statement around a box; `notice_id` is 16 random bytes.
+
+    `person` is a pseudonym of the author's: who wrote it, in which role and for which purpose.
+    """
 
     version: Natural
     author: Key
     addressee: Key
     issued_at: Instant
     notice_id: Id16
+    person: Name
+    role: Name
+    purpose: Name
     box: Annotated[bytes, Size(SEAL_OVERHEAD, STATEMENT_BYTES)]
 
 
@@ -70,6 +76,8 @@ class AcknowledgementBody:
     notice_id: Id16
     acknowledged_at: Instant
     person: Name
+    role: Name
+    purpose: Name
 
 
 def seal_content(

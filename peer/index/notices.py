@@ -21,8 +21,8 @@ class Sent:
     """A notice to a partner.
 
     `delivered_at`: when its node had it on disk.  `acknowledged_at`, by that facility's clock: when
-    a person there, `acknowledged_by` as their pseudonym, had seen it.  `purpose`: purpose of use of
-    who wrote it.  `refusal`: why it was not delivered and will not be, '' otherwise.
+    a person there, `acknowledged_by` as their pseudonym, had seen it.  `person`: pseudonym of who
+    wrote it, for `purpose`.  `refusal`: why it was not delivered and will not be, '' otherwise.
     """
 
     notice_id: bytes
@@ -30,6 +30,7 @@ class Sent:
     content: NoticeContent
     sent_at: int
     sent_by: str
+    person: str
     purpose: str
     delivered_at: int | None = None
     acknowledged_at: int | None = None
@@ -41,7 +42,7 @@ class Sent:
 class Received:
     """A notice from a partner; `sent_at` by its clock.
 
-    `acknowledged_as` is the pseudonym under which the sender is told.
+    The sender is told that `acknowledged_as`, a pseudonym, has seen it for `acknowledged_for`.
     """
 
     notice_id: bytes
@@ -52,6 +53,7 @@ class Received:
     acknowledged_at: int | None = None
     acknowledged_by: str = ""
     acknowledged_as: str = ""
+    acknowledged_for: str = "TREAT"
     acknowledgement_delivered_at: int | None = None
 
 
@@ -59,14 +61,15 @@ class Received:
 def add_sent(tx: Tx, notice: Sent) -> None:
     """Put a notice into the outbox."""
     tx.execute(
-        "INSERT INTO outbox (notice_id, partner, content, sent_at, sent_by, purpose)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outbox (notice_id, partner, content, sent_at, sent_by, person, purpose)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             notice.notice_id,
             notice.partner,
             to_bytes(notice.content),
             notice.sent_at,
             notice.sent_by,
+            notice.person,
             notice.purpose,
         ),
     )
@@ -146,12 +149,12 @@ def inbox(tx: Tx, limit: int) -> tuple[Received, ...]:
     return tuple(_received(row) for row in tx.execute(query, (limit,)))
 
 
-def acknowledge(tx: Tx, notice: Received, at: int, by: str, pseudonym: str) -> None:
+def acknowledge(tx: Tx, notice: Received, at: int, by: str, pseudonym: str, purpose: str) -> None:
     """Note that someone here has seen a notice."""
     tx.execute(
-        "UPDATE inbox SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_as = ?"
-        " WHERE notice_id = ? AND partner = ?",
-        (at, by, pseudonym, notice.notice_id, notice.partner),
+        "UPDATE inbox SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_as = ?,"
+        " acknowledged_for = ? WHERE notice_id = ? AND partner = ?",
+        (at, by, pseudonym, purpose, notice.notice_id, notice.partner),
     )
 
 
@@ -189,6 +192,7 @@ def _sent(row: Row) -> Sent:
         content=_content(row),
         sent_at=row["sent_at"],
         sent_by=row["sent_by"],
+        person=row["person"],
         purpose=row["purpose"],
         refusal=row["refusal"],
         delivered_at=row["delivered_at"],
@@ -207,6 +211,7 @@ def _received(row: Row) -> Received:
         acknowledged_at=row["acknowledged_at"],
         acknowledged_by=row["acknowledged_by"],
         acknowledged_as=row["acknowledged_as"],
+        acknowledged_for=row["acknowledged_for"],
         acknowledgement_delivered_at=row["acknowledgement_delivered_at"],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -210,6 +210,17 @@ def audiences_of(tx: Tx, study_instance_uid: str) -> list[bytes]:
         (study_instance_uid,),
     ).fetchall()
     return [row["audience"] for row in rows]
+
+
+def studies_for(tx: Tx, audience: bytes) -> Iterator[str]:
+    """Yield the studies that are published to an audience."""
+    rows = tx.execute(
+        "SELECT s.study_instance_uid FROM published_patients p"
+        " JOIN published_studies s ON s.published = p.published"
+        " WHERE p.audience = ? AND s.study_instance_uid IS NOT NULL",
+        (audience,),
+    )
+    return (row["study_instance_uid"] for row in rows)
 
 
 def patients_with(tx: Tx, study_instance_uid: str) -> list[int]:

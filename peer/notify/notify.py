@@ -30,6 +30,8 @@ from protocol.limits import NOTICE_STUDIES
 from protocol.messages import Notice as NoticeMessage
 from protocol.messages import NoticeAcknowledged
 from protocol.notice import (
+    AcknowledgementBody,
+    NoticeBody,
     NoticeContent,
     NoticeStudy,
     open_acknowledgement,
@@ -38,7 +40,6 @@ from protocol.notice import (
 )
 
 NOTICE_ID_BYTES: Final = 16
-SECRET_BYTES: Final = 32
 PSEUDONYM_BYTES: Final = 16
 
 DATE_CHARACTERS: Final = 8
@@ -125,7 +126,8 @@ class Notify:
         def work(tx: Tx) -> Sent:
             content, patient = self._content(tx, uids, partner, actor, message)
             notice_id = secrets.token_bytes(NOTICE_ID_BYTES)
-            row = Sent(notice_id, peer_id, content, now, actor.name, actor.purpose)
+            person = self._pseudonym(actor)
+            row = Sent(notice_id, peer_id, content, now, actor.name, person, actor.purpose)
             notices.add_sent(tx, row)
             for uid in uids:
                 _record(tx, "notify", actor, partner.peer_id, row.notice_id, now, uid, patient)
@@ -144,7 +146,8 @@ class Notify:
             if row is None:
                 raise NotFound("There is no such notice; the inbox shows all of them.")
             if row.acknowledged_at is None:
-                notices.acknowledge(tx, row, now, actor.name, self._pseudonym(actor))
+                person = self._pseudonym(actor)
+                notices.acknowledge(tx, row, now, actor.name, person, actor.purpose)
                 _record(tx, "acknowledge", actor, row.partner, notice_id, now)
             return notices.received(tx, notice_id) or row
 
@@ -179,8 +182,7 @@ class Notify:
         def work(tx: Tx) -> bool:
             is_news = notices.add_received(tx, row)
             if is_news:
-                sender = Actor(partner.name, "partner", frozenset(), facility=partner.peer_id)
-                _record(tx, "notify", sender, partner.peer_id, body.notice_id, now)
+                _record(tx, "notify", _someone(body, partner), partner.peer_id, body.notice_id, now)
             return is_news
 
         if await self._db.write(work):
@@ -203,9 +205,7 @@ class Notify:
                 raise Refusal("no-such-notice", "No such notice was sent to your facility.")
             at = body.acknowledged_at
             if notices.seen(tx, row.notice_id, partner.peer_id, message.statement, at, body.person):
-                someone = Actor(
-                    body.person, "partner", frozenset(), "TREAT", partner.peer_id, body.person
-                )
+                someone = _someone(body, partner)
                 for study in row.content.studies:
                     uid = study.study_instance_uid
                     _record(tx, "acknowledge", someone, partner.peer_id, row.notice_id, now, uid)
@@ -366,6 +366,12 @@ async def _is_set(event: asyncio.Event, within_s: float) -> bool:
         return False
     event.clear()
     return True
+
+
+def _someone(body: NoticeBody | AcknowledgementBody, partner: Partner) -> Actor:
+    """Return the person at a partner of whose act a statement tells."""
+    roles = frozenset({body.role})
+    return Actor(body.person, "partner", roles, body.purpose, partner.peer_id, body.person)
 
 
 def _give_up(notice: Sent, reason: str, now: int, tx: Tx) -> None:

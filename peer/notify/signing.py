@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from peer.audit import Role
 from peer.index.notices import Received, Sent
 from peer.keys import NodeKeys
 from peer.partners import Partner
@@ -32,6 +33,9 @@ def sign_notice(keys: NodeKeys, row: Sent, partner: Partner) -> Notice:
         addressee=partner.peer_id,
         issued_at=row.sent_at,
         notice_id=row.notice_id,
+        person=row.person,
+        role=Role.CLINICIAN,
+        purpose=row.purpose,
         box=box,
     )
     return Notice(sign_statement(keys.node_seed, NOTICE_DOMAIN, body))
@@ -47,5 +51,7 @@ def sign_acknowledgement(keys: NodeKeys, row: Received, now: int) -> NoticeAckno
         notice_id=row.notice_id,
         acknowledged_at=row.acknowledged_at or 0,
         person=row.acknowledged_as,
+        role=Role.CLINICIAN,
+        purpose=row.acknowledged_for,
     )
     return NoticeAcknowledged(sign_statement(keys.node_seed, ACKNOWLEDGEMENT_DOMAIN, body))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from peer.audit import Role
 from peer.errors import NodeError
 from peer.link import LinkState, NotConnected
 from peer.partners import Partner
@@ -42,6 +43,9 @@ class Links(Protocol):
 
     async def request(self, peer_id: PeerId, message: object, timeout_s: float) -> object:
         """Return the answer; raise Refusal, NotConnected, TimeoutError or RemoteProtocolError."""
+
+    def handle(self, kind: type, handler: Callable[..., Awaitable[object]]) -> None:
+        """Let `handler(message, partner)` answer the messages of a class."""
 
     def state(self, peer_id: PeerId) -> LinkState:
         """Return whether there is a link, since when, and why not."""
@@ -79,7 +83,9 @@ class Asking:
     ) -> list[Asked]:
         """Return what each partner answered to the strong match keys `texts`."""
         strong, weak = await asyncio.to_thread(_blind, texts)
-        message = Evaluate(search_id, clinician, purpose, strong.points, weak.points)
+        message = Evaluate(
+            search_id, clinician, Role.CLINICIAN, purpose, strong.points, weak.points
+        )
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(

@@ -6,8 +6,8 @@ import asyncio
 from typing import Final, Protocol
 
 from peer import audit
-from peer.access import is_bounded
-from peer.audit import Actor, AuditEvent
+from peer.access import is_bounded, shares_with_alone
+from peer.audit import Actor, AuditEvent, Role
 from peer.clock import Clock
 from peer.index import publications
 from peer.index.database import Database, Tx
@@ -17,6 +17,7 @@ from protocol.consent import PurposeOfUse
 from protocol.consent.directive import serves
 from protocol.errors import Refusal
 from protocol.evaluation import EVERYONE, Tier
+from protocol.identifiers import PEER_ID_BYTES
 from protocol.messages import AudienceAnswer, Evaluate, Evaluated
 
 
@@ -28,7 +29,8 @@ class Keys(Protocol):
         """Master of the keys of the blinded evaluation, 32 B."""
 
 
-_ROLES: Final = frozenset({"clinician"})
+_NOBODY: Final = bytes(PEER_ID_BYTES)
+"""An audience to which nothing is ever published: it is no facility's identity."""
 
 
 class Evaluator:
@@ -42,8 +44,12 @@ class Evaluator:
     async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
         """Return two audiences' answers: everyone's, and this partner's own.
 
-        Always both, whether or not anything is published to them.  Raises Refusal, or Malformed for
-        points that are no group elements.  Either way it is on record before anything is answered.
+        Always both, whether or not anything is published to them.  Consent is asked here too: when
+        there is nothing any more that this partner alone may find, its own answer opens nothing,
+        not even entries that it should have erased.
+
+        Raises Refusal, or Malformed for points that are no group elements.  Either way it is on
+        record before anything is answered.
         """
 
         def work(tx: Tx) -> tuple[tuple[bytes, int], ...] | Refusal:
@@ -54,7 +60,7 @@ class Evaluator:
                 actor=Actor(
                     name=message.clinician,
                     kind="partner",
-                    roles=_ROLES,
+                    roles=frozenset({message.role}),
                     purpose=message.purpose,
                     facility=partner.peer_id,
                     pseudonym=message.clinician,
@@ -63,11 +69,16 @@ class Evaluator:
                 detail={"search_id": message.search_id.hex()}
                 | ({"code": refusal.code} if refusal else {}),
             )
-            audit.append(tx, event, self._clock.now())
+            now = self._clock.now()
+            audit.append(tx, event, now)
             if refusal is not None:
                 return refusal
-            audiences = (EVERYONE, bytes(partner.peer_id))
-            return tuple((each, publications.key_epoch(tx, each)) for each in audiences)
+            own = bytes(partner.peer_id)
+            answered = own if shares_with_alone(tx, partner, now) else _NOBODY
+            return (
+                (EVERYONE, publications.key_epoch(tx, EVERYONE)),
+                (answered, publications.key_epoch(tx, own)),
+            )
 
         audiences = await self._db.write(work)
         if isinstance(audiences, Refusal):
@@ -108,6 +119,12 @@ def _refusal(message: Evaluate, partner: Partner) -> Refusal | None:
             "not-a-partner",
             "This facility has no active agreement with yours.",
             "Pair the two facilities; both sides must confirm.",
+        )
+    if message.role != Role.CLINICIAN:
+        return Refusal(
+            "role",
+            "Only someone in the role of a clinician may search.",
+            "Ask the operator for that role, or ask a clinician.",
         )
     if message.purpose not in set(PurposeOfUse):
         return Refusal(

@@ -15,9 +15,10 @@ from protocol.errors import Malformed, Refusal, RemoteProtocolError
 from protocol.evaluation import EVERYONE, Tier
 from protocol.limits import EVALUATION_BYTES
 from protocol.messages import Evaluate
-from tests.facilities import OFFICER, everyone_shares, facilities, named
+from tests.facilities import OFFICER, START, everyone_shares, facilities, named
 
 STUDY = "1.2.3.1"
+DAY = 24 * 3600
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def opens(entry, outputs):
 async def evaluated(asker, origin, text):
     """The outputs of one match key in the two audiences, by an honest evaluation."""
     question = evaluation.ask([text], secrets.token_bytes(evaluation.QUESTION_RANDOM_BYTES))
-    message = Evaluate(bytes(16), "eve", "TREAT", question.points, question.points)
+    message = Evaluate(bytes(16), "eve", "clinician", "TREAT", question.points, question.points)
     answer = await asker.links.request(origin.peer_id, message, 5)
     return [evaluation.outputs(question, each.strong)[0] for each in answer.answers]
 
@@ -145,7 +146,7 @@ async def test_points_off_the_group_are_refused(hospitals, points):
     alice, bob, _ = hospitals
     good = evaluation.ask([], secrets.token_bytes(evaluation.QUESTION_RANDOM_BYTES)).points
     for strong, weak in ((points, good), (good, points)):
-        message = Evaluate(bytes(16), "eve", "TREAT", strong, weak)
+        message = Evaluate(bytes(16), "eve", "clinician", "TREAT", strong, weak)
         with pytest.raises(Malformed):
             await alice.links.request(bob.peer_id, message, 5)
 
@@ -155,7 +156,7 @@ async def test_an_unknown_purpose_is_refused(hospitals):
     points = evaluation.ask([], secrets.token_bytes(evaluation.QUESTION_RANDOM_BYTES)).points
     with pytest.raises(Refusal) as refused:
         await alice.links.request(
-            bob.peer_id, Evaluate(bytes(16), "eve", "CURIOSITY", points, points), 5
+            bob.peer_id, Evaluate(bytes(16), "eve", "clinician", "CURIOSITY", points, points), 5
         )
     assert refused.value.code == "unknown-purpose"
 
@@ -174,3 +175,32 @@ async def test_a_withdrawn_entry_cannot_be_found_or_opened_again(hospitals):
     await everyone_shares(alice, bob, eve)
     assert await entries_held(eve, bob) == []
     assert await eve.partners_db.read(lambda tx: labels.find(tx, label, bob.peer_id)) == []
+
+
+async def test_an_entry_that_was_kept_past_consent_opens_to_no_new_evaluation(hospitals):
+    alice, bob, eve = hospitals
+    ends = START + 40 * DAY
+    await bob.acquire(STUDY)
+    await bob.consent(recipients=named(eve), expires_at=ends, shorter_period_requested=True)
+    await everyone_shares(alice, bob, eve)
+    kept = [entry for entry in await entries_held(eve, bob) if entry.payload[1] == 1]
+    right = "1|S1|latin|jane|mueller|19800517"
+    bob.clock.time_s = ends - 1
+    in_time = await evaluated(eve, bob, right)
+    assert any(opens(entry, in_time) for entry in kept)
+
+    # Bob has not come to withdraw it; consent is asked all the same.
+    bob.clock.time_s = ends
+    assert await bob.db.read(publications.patients) != []
+    too_late = await evaluated(eve, bob, right)
+    assert not any(opens(entry, too_late) for entry in kept)
+
+
+async def test_only_a_clinician_is_answered(hospitals):
+    alice, bob, _ = hospitals
+    points = evaluation.ask([], secrets.token_bytes(evaluation.QUESTION_RANDOM_BYTES)).points
+    with pytest.raises(Refusal) as refused:
+        await alice.links.request(
+            bob.peer_id, Evaluate(bytes(16), "eve", "auditor", "TREAT", points, points), 5
+        )
+    assert refused.value.code == "role"

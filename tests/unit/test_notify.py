@@ -74,6 +74,12 @@ async def test_a_notice_is_delivered_seen_and_acknowledged_on_both_sides(pair):
     assert record["partner"] == alice.peer_id.hex()
     (mine,) = await alice.actions("acknowledge")
     assert mine["actor"]["name"] == "dr.yang"
+    (told,) = await alice.actions("notify")
+    assert record["actor"]["pseudonym"] == "p-yang"
+    assert told["actor"]["pseudonym"] not in {"", CLINICIAN.name}, "the name stays at home"
+    for there in (told, record):
+        assert there["actor"]["roles"] == ["clinician"]
+        assert there["actor"]["purpose"] == "TREAT"
 
 
 async def test_a_notice_is_a_disclosure_of_its_sender_and_not_of_its_reader(pair):
