@@ -49,7 +49,6 @@ from peer.web.services import Services
 from protocol.digest import labels
 from protocol.errors import RemoteProtocolError
 from protocol.identifiers import PeerId
-from protocol.messages import Evaluate
 
 RUN: Final = "run"
 """Folder below the data directory for what exists only while the node runs."""
@@ -100,6 +99,7 @@ async def start(data: Path, clock: Clock | None = None) -> AsyncIterator[Service
             db = await _open(stack, data / INDEX, keys)
             partners_db = await _open(stack, data / "partners.db", None)
             services = await _build(data, settings, keys, clock, db, partners_db)
+            _tie_together(services)
             await _recover(services)
             async with _listening(data, services), _working(services):
                 await services.audit.record(AuditEvent("start", "success", NODE))
@@ -136,7 +136,7 @@ async def _build(
     db: Database,
     partners_db: Database,
 ) -> Services:
-    """Build every room and tie them together; nothing runs yet."""
+    """Build every room; none knows yet of what happens in another."""
     store = Store(data / "store")
     audit = await Audit.open(db, clock, keys.audit_key)
     people = People(db, clock, settings.people, keys.pseudonym_key)
@@ -178,7 +178,6 @@ async def _build(
         clock=clock,
         settings=settings,
     )
-
     retention = Retention(db, ingest, clock, settings, publish.withdraw_in)
     notify = Notify(
         db=db,
@@ -198,27 +197,6 @@ async def _build(
         acknowledged=gossip.acknowledged,
     )
 
-    async def partner_changed(peer_id: PeerId, state: str) -> None:
-        await publish.partner_changed(peer_id, state)
-        if state == REMOVED:
-            await gossip.forget(peer_id)
-            await search.forget_partner(peer_id)
-
-    async def partner_erred(peer_id: PeerId, error: RemoteProtocolError) -> None:
-        detail = {"code": error.code, "reason": str(error)}
-        await audit.record(
-            AuditEvent("partner-fault", "failed", NODE, partner=peer_id, detail=detail)
-        )
-
-    ingest.on_settled(publish.study_changed)
-    retention.on_purged(publish.written)
-    consents.apply_with(publish.apply_in)
-    consents.on_change(publish.written)
-    partners.on_change(partner_changed)
-    gossip.on_withdrawn(search.forget)
-    gossip.on_fault(partner_erred)
-    links.handle(Evaluate, search.evaluate)
-    links.serve_packs(retrieve.origin.read_range)
     return Services(
         db=db,
         partners_db=partners_db,
@@ -240,6 +218,31 @@ async def _build(
         links=links,
         access=access,
     )
+
+
+def _tie_together(rooms: Services) -> None:
+    """Let each room learn of what happens in others; nothing runs yet."""
+
+    async def partner_changed(peer_id: PeerId, state: str) -> None:
+        await rooms.publish.partner_changed(peer_id, state)
+        if state == REMOVED:
+            await rooms.gossip.forget(peer_id)
+            await rooms.search.forget_partner(peer_id)
+
+    async def partner_erred(peer_id: PeerId, error: RemoteProtocolError) -> None:
+        detail = {"code": error.code, "reason": str(error)}
+        await rooms.audit.record(
+            AuditEvent("partner-fault", "failed", NODE, partner=peer_id, detail=detail)
+        )
+
+    rooms.ingest.on_settled(rooms.publish.study_changed)
+    rooms.retention.on_purged(rooms.publish.written)
+    rooms.consents.apply_with(rooms.publish.apply_in)
+    rooms.consents.on_change(rooms.publish.written)
+    rooms.partners.on_change(partner_changed)
+    rooms.gossip.on_withdrawn(rooms.search.forget)
+    rooms.gossip.on_fault(partner_erred)
+    rooms.links.serve_packs(rooms.retrieve.origin.read_range)
 
 
 async def _recover(services: Services) -> None:

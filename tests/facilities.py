@@ -30,9 +30,10 @@ from peer.search import Question, Search
 from protocol import digest
 from protocol.agreement import Terms
 from protocol.consent import ALL_PARTNERS, Recipients
+from protocol.errors import Refusal, RemoteProtocolError
 from protocol.frontier import is_fresh
 from protocol.identifiers import PatientIdentifier
-from protocol.messages import Evaluate, Evaluated, Kind, decode, encode
+from protocol.messages import Done, Kind, decode, encode
 from protocol.signing import public_key
 
 START = 1_795_000_000
@@ -67,22 +68,31 @@ class Links:
 
     def __init__(self, me):
         self.me = me
+        self.handlers = {}
         self.offline = set()
         self.sent = []
         self.error_code = "unreachable"
 
+    def handle(self, kind, handler):
+        self.handlers[kind] = handler
+
     async def request(self, peer_id, message, timeout_s):
-        if peer_id in self.offline:
-            raise NotConnected("no link")
+        other, me = self._reach(peer_id)
         self.sent.append(encode(message, Kind.REQUEST, 1))
         _, received = decode(self.sent[-1])
-        assert isinstance(received, Evaluate)
-        other = self.me.knows[peer_id]
-        asker = next(p for p in other.partners if p.peer_id == self.me.peer_id)
-        answer = await other.search.evaluate(received, asker)
-        _, returned = decode(encode(answer, Kind.ANSWER, 1))
-        assert isinstance(returned, Evaluated)
+        try:
+            answer = await other.links.handlers[type(received)](received, me)
+        except RemoteProtocolError as error:
+            raise Refusal(error.code, str(error)) from error
+        _, returned = decode(encode(answer or Done(), Kind.ANSWER, 1))
         return returned
+
+    def _reach(self, peer_id):
+        """Return a facility, and what it has on record of this one."""
+        if peer_id in self.offline:
+            raise NotConnected("no link")
+        other = self.me.knows[peer_id]
+        return other, next(p for p in other.partners if p.peer_id == self.me.peer_id)
 
     def state(self, peer_id):
         return LinkState(

@@ -32,7 +32,7 @@ from protocol.identifiers import PeerId
 from protocol.limits import LEASE_MOST_S
 from protocol.matching.keys import Demographics, query_keys, refusal_reason
 from protocol.matching.score import Score, score
-from protocol.messages import Evaluate, Evaluated
+from protocol.messages import Evaluate
 
 SEARCH_ID_BYTES: Final = 16
 PSEUDONYM_BYTES: Final = 16
@@ -77,7 +77,7 @@ class Search:
     """Searches all facilities, and answers theirs.
 
     `partners` returns the active partners and `coverage` how far each one's journal can be relied
-    on.  Register `evaluate` as a handler of the link, `forget` with the gossip's withdrawals.
+    on.  Register `forget` with the gossip's withdrawals.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class Search:
         self._partners = partners
         self._coverage = coverage
         self._asking = Asking(links, settings.search.deadline_s)
-        self._evaluator = Evaluator(db, keys, clock)
         self._nicknames = nicknames.load()
         self._shown = Shown(clock)
+        links.handle(Evaluate, Evaluator(db, keys, clock).evaluate)
 
     async def search(self, question: Question, actor: Actor) -> Answer:
         """Return every study of the person at every facility that could be searched.
@@ -145,10 +145,6 @@ class Search:
             for each in hit.studies
         )
         return answer
-
-    async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
-        """Answer a partner's blind question (`origin.Evaluator.evaluate`)."""
-        return await self._evaluator.evaluate(message, partner)
 
     async def prior(self, facility: PeerId, study_instance_uid: str) -> KnownPrior | None:
         """Return a partner's study that a search has listed, as it is published now.

@@ -11,7 +11,7 @@ from peer.index import batches, labels, publications
 from peer.search import Question
 from protocol import digest, evaluation, oprf
 from protocol.entries import EntryKind
-from protocol.errors import Malformed, Refusal, RemoteProtocolError
+from protocol.errors import Refusal, RemoteProtocolError
 from protocol.evaluation import EVERYONE, Tier
 from protocol.limits import EVALUATION_BYTES
 from protocol.messages import Evaluate
@@ -147,8 +147,9 @@ async def test_points_off_the_group_are_refused(hospitals, points):
     good = evaluation.ask([], secrets.token_bytes(evaluation.QUESTION_RANDOM_BYTES)).points
     for strong, weak in ((points, good), (good, points)):
         message = Evaluate(bytes(16), "eve", "clinician", "TREAT", strong, weak)
-        with pytest.raises(Malformed):
+        with pytest.raises(Refusal) as refused:
             await alice.links.request(bob.peer_id, message, 5)
+        assert refused.value.code == "malformed"
 
 
 async def test_an_unknown_purpose_is_refused(hospitals):

@@ -11,7 +11,7 @@ from peer.search import Question
 from protocol.errors import Refusal
 from protocol.identifiers import PatientIdentifier
 from protocol.limits import EVALUATION_BYTES
-from protocol.messages import AudienceAnswer, Evaluated
+from protocol.messages import AudienceAnswer, Evaluate, Evaluated
 from tests.facilities import (
     ASK_JANE,
     CLINICIAN,
@@ -174,7 +174,7 @@ async def test_a_refusal_and_a_deadline_are_named_in_the_coverage(hospitals):
     async def never(message, partner):
         raise TimeoutError
 
-    carol.search.evaluate = never
+    carol.links.handlers[Evaluate] = never
     codes = {u.facility.name: u.code for u in (await alice.find()).coverage.not_searched}
     assert codes == {"Bob": "refused", "Carol": "timed-out"}
 
@@ -214,7 +214,7 @@ async def test_a_partner_that_answers_nonsense_is_named_and_harms_nobody(hospita
         points = b"\xff" * EVALUATION_BYTES
         return Evaluated((AudienceAnswer(1, points, points),) * 2)
 
-    carol.search.evaluate = nonsense
+    carol.links.handlers[Evaluate] = nonsense
     answer = await alice.find()
     assert [u.code for u in answer.coverage.not_searched] == ["faulty"]
     assert [r.study_instance_uid for r in answer.results] == [STUDY]
