@@ -8,6 +8,7 @@ import io
 import pytest
 from blake3 import blake3
 
+from tests import documented
 from tests import facilities as base
 from tests.facilities import ISSUER, JANE
 from tests.transfers import STUDY, make_instance
@@ -29,7 +30,10 @@ class Api:
         arguments = {} if body is None else {"json": body}
         address = f"/api/v1{path}"
         async with self.session.request(method, address, params=query, **arguments) as answer:
-            return answer.status, await answer.json()
+            found = await answer.json()
+            if answer.ok:
+                documented.check(method, path, found)
+            return answer.status, found
 
     async def get(self, path, **query):
         status, found = await self.ask("GET", path, **query)
