@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from peer import audit
-from peer.audit import Actor, AuditEvent, Role
+from peer.actors import Actor, Role, someone_at
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import NotFound
 from peer.index import Database, Tx, consents, publications
@@ -102,14 +103,7 @@ class Access:
 
         Raises Refusal, which is on record too.  `person` is the partner's pseudonym.
         """
-        actor = Actor(
-            name=person,
-            kind="partner",
-            roles=frozenset({role}),
-            purpose=purpose,
-            facility=partner.peer_id,
-            pseudonym=person,
-        )
+        actor = someone_at(partner.peer_id, person, role, purpose)
 
         def work(tx: Tx) -> Permit | Refusal:
             now = self._clock.now()

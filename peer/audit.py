@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from peer.actors import Actor
 from peer.clock import Clock
 from peer.index import Database, Tx
 from protocol.hashing import HASH_BYTES, keyed
@@ -86,31 +87,6 @@ _MAC: Final = "audit_mac"
 _RECORD: Final = b"\x00"
 _HEAD: Final = b"\x01"
 _START: Final = bytes(HASH_BYTES)
-
-
-class Role:
-    """What a person may do."""
-
-    CLINICIAN: Final = "clinician"
-    OPERATOR: Final = "operator"
-    PRIVACY_OFFICER: Final = "privacy-officer"
-    AUDITOR: Final = "auditor"
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who does something.
-
-    `kind`: person, token, os-user, ae, partner or node.  `purpose`: purpose of use.  `facility`:
-    the PeerId of the home facility, None for ours.  `pseudonym`: the name partners get to see.
-    """
-
-    name: str
-    kind: str
-    roles: frozenset[str]
-    purpose: str = "TREAT"
-    facility: bytes | None = None
-    pseudonym: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from peer import audit
-from peer.audit import Actor, AuditEvent
+from peer.actors import Actor
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import Conflict, NotFound
 from peer.index import consents

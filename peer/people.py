@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from peer import audit
-from peer.audit import Actor, AuditEvent, Role
+from peer.actors import Actor, Role, pseudonym
+from peer.audit import AuditEvent
 from peer.errors import Conflict, NotFound
 from peer.index import people as table
 from protocol.errors import Refusal
-from protocol.hashing import derive, keyed
+from protocol.hashing import derive
 
 if TYPE_CHECKING:
     from peer.clock import Clock
@@ -39,9 +40,6 @@ NAME_CHARACTERS: Final = 64
 
 SEEN_GRAIN_S: Final = 60
 """A session's last use is noted at most this often: each note is a durable write."""
-
-PSEUDONYM_BYTES: Final = 16
-"""Of the name under which partners know someone: no two people of a facility will share it."""
 
 ALL_ROLES: Final = frozenset({Role.CLINICIAN, Role.OPERATOR, Role.PRIVACY_OFFICER, Role.AUDITOR})
 
@@ -290,8 +288,8 @@ class People:
         self, kind: str, number: int, name: str, roles: frozenset[str], purpose: str = "TREAT"
     ) -> Actor:
         # From the number: the pseudonym outlives a change of name.
-        pseudonym = keyed(self._pseudonym_key, f"{kind} {number}".encode())[:PSEUDONYM_BYTES].hex()
-        return Actor(name, kind, roles, purpose, pseudonym=pseudonym)
+        known = pseudonym(self._pseudonym_key, f"{kind} {number}")
+        return Actor(name, kind, roles, purpose, pseudonym=known)
 
     def _record(
         self,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from peer import audit
-from peer.audit import Actor, AuditEvent, Role
+from peer.actors import Actor, Role
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NotFound

@@ -21,7 +21,8 @@ from typing import IO, Final
 import structlog
 
 from peer.access import Access
-from peer.audit import Actor, Audit, AuditEvent
+from peer.actors import NODE
+from peer.audit import Audit, AuditEvent
 from peer.clock import Clock, SystemClock
 from peer.config import Settings, load
 from peer.consents import Consents
@@ -58,9 +59,6 @@ SOCKET: Final = "node.sock"
 INDEX: Final = "index.db"
 
 _log = structlog.get_logger()
-
-NODE: Final = Actor(name="node", kind="node", roles=frozenset())
-"""Who does what nobody asked for: starting, stopping, publishing."""
 
 
 async def run(data: Path) -> None:

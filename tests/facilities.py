@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
-from peer.audit import Actor, Audit
+from peer.actors import Actor
+from peer.audit import Audit
 from peer.clock import ManualClock
 from peer.consents import Consents, NewDirective
 from peer.dicom.header import (

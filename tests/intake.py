@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from peer.audit import Actor, Audit
+from peer.actors import Actor
+from peer.audit import Audit
 from peer.clock import ManualClock
 from peer.config import Settings
 from peer.index import INDEX_MIGRATIONS, Database, instances

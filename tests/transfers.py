@@ -20,7 +20,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from peer.access import Access
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.clock import ManualClock
 from peer.config import Settings
 from peer.ingest import Ingest

@@ -17,7 +17,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationServer, ThreadedAssociationServer
 
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.config import Settings
 from peer.dicom import IMPLEMENTATION_CLASS_UID, with_file_meta
 from peer.dimse.callers import Callers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.dicom import Header, read_header
 from protocol.errors import Refusal
 from protocol.hashing import plain_hash

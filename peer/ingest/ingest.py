@@ -11,7 +11,8 @@ from typing import Final, TypeAlias
 import structlog
 
 from peer import audit
-from peer.audit import Actor, AuditEvent
+from peer.actors import Actor
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict, NodeError, StorageFull

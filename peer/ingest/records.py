@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from peer import audit
-from peer.audit import Actor, AuditEvent
+from peer.actors import Actor
+from peer.audit import AuditEvent
 from peer.index import instances, packs
 from peer.index.database import Tx
 from peer.ingest.arrival import CONFLICT, Arrival

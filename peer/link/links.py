@@ -13,7 +13,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from peer.audit import Actor
+from peer.actors import partner_node
 from peer.clock import Clock
 from peer.errors import Conflict, NodeError
 from peer.index.partners import REMOVED
@@ -341,7 +341,7 @@ class Links:
         if line.connection is not None:
             await _wait(line.connection.closed, CLOSE_S)
         await self.cut(partner.peer_id, THEY_ENDED_IT)
-        actor = Actor(partner.name, "partner", frozenset(), facility=partner.peer_id)
+        actor = partner_node(partner.peer_id, partner.name)
         with contextlib.suppress(Conflict):  # A person here was faster.
             await self._partners.remove(partner.peer_id, actor, THEY_ENDED_IT, by_them=True)
 

@@ -12,7 +12,8 @@ import structlog
 
 from peer import audit
 from peer.access import Access
-from peer.audit import Actor, AuditEvent
+from peer.actors import NODE, Actor, known_as, someone_at
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError, NotFound
@@ -24,7 +25,6 @@ from peer.notify.signing import sign_acknowledgement, sign_notice
 from peer.notify.webhook import NotTaken, Webhook
 from peer.partners import Partner, Partners
 from protocol.errors import Refusal
-from protocol.hashing import keyed
 from protocol.identifiers import PeerId
 from protocol.limits import NOTICE_STUDIES
 from protocol.messages import Notice as NoticeMessage
@@ -40,7 +40,6 @@ from protocol.notice import (
 )
 
 NOTICE_ID_BYTES: Final = 16
-PSEUDONYM_BYTES: Final = 16
 
 DATE_CHARACTERS: Final = 8
 NAME_CHARACTERS: Final = 256
@@ -52,8 +51,6 @@ DELIVER_S: Final = 30.0
 
 LISTED: Final = 1000
 """Most notices of one list."""
-
-NODE: Final = Actor("node", "node", frozenset())
 
 _log = structlog.get_logger()
 
@@ -126,7 +123,7 @@ class Notify:
         def work(tx: Tx) -> Sent:
             content, patient = self._content(tx, uids, partner, actor, message)
             notice_id = secrets.token_bytes(NOTICE_ID_BYTES)
-            person = self._pseudonym(actor)
+            person = known_as(actor, self._keys.pseudonym_key)
             row = Sent(notice_id, peer_id, content, now, actor.name, person, actor.purpose)
             notices.add_sent(tx, row)
             for uid in uids:
@@ -146,7 +143,7 @@ class Notify:
             if row is None:
                 raise NotFound("There is no such notice; the inbox shows all of them.")
             if row.acknowledged_at is None:
-                person = self._pseudonym(actor)
+                person = known_as(actor, self._keys.pseudonym_key)
                 notices.acknowledge(tx, row, now, actor.name, person, actor.purpose)
                 _record(tx, "acknowledge", actor, row.partner, notice_id, now)
             return notices.received(tx, notice_id) or row
@@ -347,11 +344,6 @@ class Notify:
         )
         return content, patient.patient
 
-    def _pseudonym(self, actor: Actor) -> str:
-        if actor.pseudonym:
-            return actor.pseudonym
-        return keyed(self._keys.pseudonym_key, actor.name.encode())[:PSEUDONYM_BYTES].hex()
-
     def _name(self, peer_id: PeerId) -> str:
         partner = self._partners.get(peer_id)
         return peer_id.hex() if partner is None else partner.name
@@ -370,8 +362,7 @@ async def _is_set(event: asyncio.Event, within_s: float) -> bool:
 
 def _someone(body: NoticeBody | AcknowledgementBody, partner: Partner) -> Actor:
     """Return the person at a partner of whose act a statement tells."""
-    roles = frozenset({body.role})
-    return Actor(body.person, "partner", roles, body.purpose, partner.peer_id, body.person)
+    return someone_at(partner.peer_id, body.person, body.role, body.purpose)
 
 
 def _give_up(notice: Sent, reason: str, now: int, tx: Tx) -> None:

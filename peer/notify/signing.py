@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from peer.audit import Role
+from peer.actors import Role
 from peer.index.notices import Received, Sent
 from peer.keys import NodeKeys
 from peer.partners import Partner

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from peer.audit import Actor, AuditEvent, append
+from peer.actors import NODE, Actor
+from peer.audit import AuditEvent, append
 from peer.clock import Clock
 from peer.errors import Conflict, NotFound
 from peer.index import partners as rows
@@ -44,8 +45,6 @@ KEPT_S: Final = INVITATION_MOST_S
 """How long an expired invitation is remembered, so that its second use can be named as such."""
 
 NONCE_BYTES: Final = 32
-NODE: Final = Actor(name="node", kind="node", roles=frozenset())
-"""Whoever acts when a message from outside changes something here."""
 
 Adopt: TypeAlias = Callable[[PartnerRow, str], Awaitable[Partner]]
 

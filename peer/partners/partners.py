@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from peer.audit import Actor, AuditEvent, append
+from peer.actors import Actor
+from peer.audit import AuditEvent, append
 from peer.clock import Clock
 from peer.errors import Conflict, NotFound
 from peer.index import partners as rows

@@ -13,7 +13,8 @@ import structlog
 
 from peer import audit
 from peer.access import is_bounded
-from peer.audit import Actor, AuditEvent
+from peer.actors import NODE
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict, NodeError
@@ -252,7 +253,7 @@ def _record(tx: Tx, patient: int, entries: Sequence[NewEntry], now: int) -> None
     event = AuditEvent(
         action="publish" if published else "withdraw",
         outcome="success",
-        actor=Actor(name="node", kind="node", roles=frozenset()),
+        actor=NODE,
         patient=str(patient),
         detail={"published": published, "withdrawn": withdrawn},
     )

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from peer import audit
 from peer.access import EVERY_PARTNER
-from peer.audit import Actor, AuditEvent
+from peer.actors import Actor
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import NotFound
 from peer.index import Database, Tx, consents, packs, patients, studies, transfers

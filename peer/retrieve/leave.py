@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from peer.audit import Actor, Role
+from peer.actors import Actor, Role, known_as
 from peer.clock import Clock
 from peer.errors import NodeError
 from peer.keys import NodeKeys
@@ -22,7 +22,6 @@ from protocol.grant import (
     open_grant,
     open_keys,
 )
-from protocol.hashing import keyed
 from protocol.identifiers import PeerId
 from protocol.limits import GRANT_ANSWER_BYTES, MANIFEST_BYTES, PIECE_BYTES, PROTOCOL_VERSION
 from protocol.manifest import Manifest, SignedManifest, open_manifest
@@ -31,9 +30,6 @@ from protocol.records import from_bytes
 from protocol.statements import sign_statement
 
 NONCE_BYTES: Final = 16
-
-PSEUDONYM_BYTES: Final = 16
-"""Long enough that no two people of a facility share one."""
 
 ASK_S: Final = 30.0
 """How long an origin may take to answer: it decides, writes its ledger and reads a manifest."""
@@ -98,7 +94,7 @@ async def ask_leave(
         issued_at=clock.now(),
         nonce=secrets.token_bytes(NONCE_BYTES),
         retrieve_handle=promise.retrieve_handle,
-        person=_pseudonym(keys, actor),
+        person=known_as(actor, keys.pseudonym_key),
         role=_role(actor),
         purpose=actor.purpose,
     )
@@ -159,13 +155,6 @@ def _check_promise(manifest: Manifest, grant: GrantBody, promise: Promise) -> No
     same = manifest.version == promise.manifest_version
     if same and grant.manifest_root != promise.manifest_root:
         raise WrongContent("a grant is for other content than the digest of the study promised")
-
-
-def _pseudonym(keys: NodeKeys, actor: Actor) -> str:
-    """Return the name by which partners know someone here; only this facility can resolve it."""
-    if actor.pseudonym:
-        return actor.pseudonym
-    return keyed(keys.pseudonym_key, actor.name.encode())[:PSEUDONYM_BYTES].hex()
 
 
 def _role(actor: Actor) -> str:

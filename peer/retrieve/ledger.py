@@ -11,7 +11,8 @@ from typing import Literal
 import structlog
 
 from peer import audit
-from peer.audit import Actor, AuditEvent
+from peer.actors import Actor
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.index import Database, Tx, transfers
 from peer.index.transfers import RetrievalRow, State

@@ -10,7 +10,8 @@ from typing import Final
 
 from peer import audit
 from peer.access import Access, Permit
-from peer.audit import Actor, AuditEvent
+from peer.actors import partner_node, someone_at
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Damaged
@@ -246,7 +247,7 @@ class Origin:
         event = AuditEvent(
             action="release",
             outcome="refused",
-            actor=Actor(partner.name, "partner", frozenset(), facility=partner.peer_id),
+            actor=partner_node(partner.peer_id, partner.name),
             study_instance_uid=granted.row.study_instance_uid,
             partner=partner.peer_id,
             detail={"grant": granted.row.grant_id.hex(), "reason": "another partner's grant"},
@@ -291,9 +292,7 @@ def _record(
     event = AuditEvent(
         action=action,
         outcome=outcome,
-        actor=Actor(
-            row.person, "partner", frozenset({row.role}), row.purpose, row.partner, row.person
-        ),
+        actor=someone_at(row.partner, row.person, row.role, row.purpose),
         study_instance_uid=row.study_instance_uid,
         partner=row.partner,
         detail={"grant": row.grant_id.hex(), **detail},

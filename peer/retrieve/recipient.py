@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.clock import Clock
 from peer.errors import NodeError
 from peer.index import Database, Tx, studies, transfers

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias
 import structlog
 
 from peer.access import Access, Permit
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError, NotFound

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from peer.audit import Role
+from peer.actors import Role
 from peer.errors import NodeError
 from peer.link import LinkState, NotConnected
 from peer.partners import Partner

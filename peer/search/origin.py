@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from peer import audit
 from peer.access import is_bounded, shares_with_alone
-from peer.audit import Actor, AuditEvent, Role
+from peer.actors import Role, someone_at
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.index import publications
 from peer.index.database import Database, Tx
@@ -57,14 +58,7 @@ class Evaluator:
             event = AuditEvent(
                 action="evaluate",
                 outcome="refused" if refusal else "success",
-                actor=Actor(
-                    name=message.clinician,
-                    kind="partner",
-                    roles=frozenset({message.role}),
-                    purpose=message.purpose,
-                    facility=partner.peer_id,
-                    pseudonym=message.clinician,
-                ),
+                actor=someone_at(partner.peer_id, message.clinician, message.role, message.purpose),
                 partner=partner.peer_id,
                 detail={"search_id": message.search_id.hex()}
                 | ({"code": refusal.code} if refusal else {}),

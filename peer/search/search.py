@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peer import audit
-from peer.audit import Actor, AuditEvent
+from peer.actors import Actor, known_as
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict
@@ -27,7 +28,6 @@ from peer.search.persons import grouped
 from peer.search.shown import KnownPrior, Shown
 from protocol.digest import StudyDigest
 from protocol.errors import Refusal
-from protocol.hashing import keyed
 from protocol.identifiers import PeerId
 from protocol.limits import LEASE_MOST_S
 from protocol.matching.keys import Demographics, query_keys, refusal_reason
@@ -35,7 +35,6 @@ from protocol.matching.score import Score, score
 from protocol.messages import Evaluate
 
 SEARCH_ID_BYTES: Final = 16
-PSEUDONYM_BYTES: Final = 16
 
 _LISTED: Final = frozenset({"match", "probable"})
 
@@ -94,7 +93,7 @@ class Search:
     ) -> None:
         self._db = db
         self._partners_db = partners_db
-        self._keys = keys
+        self._pseudonym_key = keys.pseudonym_key
         self._clock = clock
         self._here = Facility(keys.peer_id, settings.facility.name)
         self._partners = partners
@@ -121,7 +120,7 @@ class Search:
             coverage,
             tuple(key.text for key in query_keys(person, self._nicknames)),
             search_id=search_id,
-            clinician=self.pseudonym(actor),
+            clinician=known_as(actor, self._pseudonym_key),
             purpose=actor.purpose,
         )
         hits, dropped = await self._hits(person, asked)
@@ -177,12 +176,6 @@ class Search:
         """Forget all that was opened of a partner that was removed."""
         self._shown.forget(facility)
         await self._db.write(lambda tx: opened.forget_origin(tx, facility))
-
-    def pseudonym(self, actor: Actor) -> str:
-        """Return the name by which partners know a person here; only we can resolve it."""
-        if actor.pseudonym:
-            return actor.pseudonym
-        return keyed(self._keys.pseudonym_key, actor.name.encode())[:PSEUDONYM_BYTES].hex()
 
     async def _forget_lapsed(self, coverage: Mapping[PeerId, Head]) -> None:
         """Forget what was opened of partners who have been silent for longer than any lease."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.people import Session
 from peer.web.brake import Brake
 from peer.web.errors import Problem, RequestError

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
-from peer.audit import Role
+from peer.actors import Role
 from peer.web.services import Services
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from peer.audit import Actor, Audit, AuditEvent
+from peer.actors import Actor
+from peer.audit import Audit, AuditEvent
 from peer.clock import ManualClock
 from peer.index import INDEX_MIGRATIONS, Database
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from peer.access import VIEW_S, Permit
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.errors import NotFound
 from peer.index import studies
 from protocol.agreement import Terms

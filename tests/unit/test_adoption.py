@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.errors import Conflict, Damaged
 from peer.index import instances, packs, patients, studies
 from peer.ingest import ReceivedStudy

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import sqlcipher3
 
-from peer.audit import DISCLOSING, PAGE, Actor, Audit, AuditEvent, Role, append
+from peer.actors import Actor, Role
+from peer.audit import DISCLOSING, PAGE, Audit, AuditEvent, append
 from peer.clock import ManualClock
 from peer.errors import Conflict
 from peer.index import INDEX_MIGRATIONS, Database

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.audit import Actor, Role
+from peer.actors import Actor, Role
 from peer.errors import NotFound
 from peer.index import studies
 from peer.retention import Retention, is_over, locked_until

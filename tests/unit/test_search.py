@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from peer.actors import known_as
 from peer.index import opened, publications, studies
 from peer.search import Question
 from protocol.errors import Refusal
@@ -185,7 +186,7 @@ async def test_both_sides_have_the_search_on_record_and_the_origin_not_the_perso
     theirs = [line async for line in bob.audit.export(None, None)]
     evaluated = [line for line in theirs if '"evaluate"' in line]
     assert len(evaluated) == 1
-    assert alice.search.pseudonym(CLINICIAN) in evaluated[0]
+    assert known_as(CLINICIAN, alice.keys.pseudonym_key) in evaluated[0]
     assert "ueller" not in evaluated[0]
     assert CLINICIAN.name not in evaluated[0]
     ours = [line async for line in alice.audit.export(None, None)]

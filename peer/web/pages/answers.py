@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from peer.audit import Actor
+from peer.actors import Actor
 from peer.search import Answer, Question
 
 KEPT: Final = 64

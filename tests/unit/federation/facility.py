@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from peer import keys as node_keys
-from peer.audit import Actor, Audit, Role
+from peer.actors import Actor, Role
+from peer.audit import Audit
 from peer.clock import ManualClock
 from peer.federation import FederationListener, PairingListener
 from peer.index.database import INDEX_MIGRATIONS, Database
