@@ -1,0 +1,154 @@
+"""Nodes that are killed in the midst of things, and started again: what was said to be done is."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+
+from tests.dicom_samples import instance
+from tests.processes import CommandFailed, Nodes, pair, wait_until
+
+INSTANCES = 6
+PIXEL_BYTES = 20_000_000
+"""Enough that a retrieval over loopback is still under way when a node is killed."""
+
+
+@pytest.fixture(scope="module")
+def couple(tmp_path_factory):
+    made = Nodes(tmp_path_factory.mktemp("couple"))
+    alice, bob = made(2)
+    pair(alice, bob)
+    yield alice, bob
+    made.stop()
+
+
+def publish(alice, patient: str, study: str, pixels: int) -> str:
+    """Let alice have a study that everybody may find; return the directive's identifier."""
+    filling = random.Random(study).randbytes(pixels)
+    for number in range(INSTANCES):
+        alice.store(
+            instance(
+                number,
+                study=study,
+                pixels=filling,
+                PatientID=patient,
+                PatientName=f"{patient}^ANNA",
+                PatientBirthDate="19600203",
+                StudyDate="20200901",
+            )
+        )
+    alice.post("/studies/settle")
+    granted = alice.run_json("consent", "grant", f"{alice.issuer}/{patient}")
+    return granted["directive_id"]
+
+
+def found(bob, patient: str) -> set[str]:
+    question = {"name": f"{patient}^ANNA", "birth_date": "19600203", "purpose": "TREAT"}
+    return {each["study_instance_uid"] for each in bob.post("/search", question)["results"]}
+
+
+def receipts(node, study: str) -> set[str]:
+    answer = node.get(f"/receipts?study_instance_uid={study}")
+    return {each["receipt_id"] for each in answer["receipts"]}
+
+
+def restart(node) -> None:
+    node.kill()
+    node.start()
+    assert node.get("/audit/verify")["ok"]
+    assert not node.get("/status")["warnings"]
+
+
+@pytest.mark.parametrize("killed", ["origin", "recipient"])
+def test_a_retrieval_goes_on_after_either_side_was_killed(couple, killed):
+    alice, bob = couple
+    patient, study = f"{killed.upper()}ONE", f"1.2.3.{len(killed)}"
+    publish(alice, patient, study, PIXEL_BYTES)
+    wait_until(lambda: study in found(bob, patient), "the study is not found")
+    asked = {"peer_id": alice.peer_id, "study_instance_uid": study, "purpose": "TREAT"}
+    retrieval = bob.post("/retrievals", asked)
+    time.sleep(0.1)
+    restart(alice if killed == "origin" else bob)
+    if killed == "recipient":
+        wait_until(lambda: bob.partner(alice)["connected"], "no link after the restart")
+        retrieval = bob.post("/retrievals", asked)
+
+    def ended() -> dict[str, object] | None:
+        status = bob.get(f"/retrievals/{retrieval['retrieval_id']}")
+        return None if status["state"] in {"asking", "fetching", "waiting"} else status
+
+    status = wait_until(ended, "the retrieval does not end", more=bob.log_lines)
+    assert status["state"] == "complete", status
+    assert status["sentence"] == f"{INSTANCES}/{INSTANCES} instances verified"
+    wait_until(
+        lambda: receipts(alice, study) == receipts(bob, study) != set(), "the receipts differ"
+    )
+
+
+def test_a_notice_reaches_a_node_that_was_killed_once(couple):
+    alice, bob = couple
+    bob_id = bob.peer_id
+    publish(alice, "NOTICE", "1.2.3.90", 100)
+    bob.kill()
+    notice = {"peer_id": bob_id, "study_instance_uids": ["1.2.3.90"], "message": ""}
+    sent = alice.post("/notices", notice)["notice_id"]
+    restart(alice)
+    bob.start()
+
+    def arrived() -> list[str]:
+        return [each["notice_id"] for each in bob.get("/inbox")["notices"]]
+
+    wait_until(arrived, "the notice was lost")
+    restart(bob)
+    assert arrived() == [sent]
+
+    def delivered() -> object:
+        return next(each["delivered_at"] for each in alice.get("/outbox")["notices"])
+
+    wait_until(delivered, "the sender does not know that it arrived")
+
+
+def test_a_revocation_is_carried_out_though_its_node_was_killed(couple):
+    alice, bob = couple
+    directive = publish(alice, "REVOKED", "1.2.3.91", 100)
+    wait_until(lambda: "1.2.3.91" in found(bob, "REVOKED"), "the study is not found")
+    alice.post(f"/consents/{directive}/revoke", {"reason": "the patient's wish"})
+    restart(alice)
+
+    def applied() -> bool:
+        withdrawals = alice.get(f"/consents/{directive}")["withdrawals"]
+        return bool(withdrawals) and all(each["applied_at"] for each in withdrawals)
+
+    wait_until(applied, "the withdrawal was not applied")
+    assert "1.2.3.91" not in found(bob, "REVOKED")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_any_instant_the_partners_converge(couple, seed):
+    alice, bob = couple
+    rng = random.Random(seed)
+    for number in range(6):
+        victim = rng.choice((alice, bob))
+        patient, study = f"CHAOS{seed}{number}", f"1.2.4.{seed}.{number}"
+        stopped: list[BaseException] = []
+
+        def act(patient: str = patient, study: str = study, stopped: list = stopped) -> None:
+            try:
+                publish(alice, patient, study, 100_000)
+            except (OSError, AssertionError, CommandFailed) as error:
+                stopped.append(error)
+
+        acting = threading.Thread(target=act)
+        acting.start()
+        time.sleep(rng.uniform(0, 1.5))
+        victim.kill()
+        acting.join()
+        victim.start()
+        if stopped:
+            publish(alice, patient, study, 100_000)
+        wait_until(lambda p=patient, s=study: s in found(bob, p), "lost", more=bob.log_lines)
+        restart(victim)
