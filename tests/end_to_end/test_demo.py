@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+
+from peer.cli.demo import corpus
+from tests.processes import wait_until
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 STEPS = [
@@ -67,6 +74,30 @@ def test_the_nodes_have_data_directories_of_their_own_and_are_stopped(told):
         assert not (folder / "run" / "addresses.json").exists(), "a node is still running"
 
 
+def test_nothing_of_the_patients_lies_open_in_any_node(told):
+    """The whole of each node after the whole story: databases, packs, keys, settings and log."""
+    _, _, data = told
+    people = (*corpus.PATIENT_AT.values(), corpus.WITHOUT_CONSENT, corpus.FOR_ONE_PARTNER)
+    # Shorter ones may turn up in ciphertext by chance.
+    names = (part for person in people for part in person.name.lower().split("^"))
+    secrets = {name for name in names if len(name) > 5}
+    secrets |= {person.patient_id.lower() for person in people}
+    secrets |= {study.study_instance_uid for study in corpus.STUDIES}
+    secrets |= {f"{p.patient_id[-5:]}{s.days_ago:04d}" for p in people for s in corpus.STUDIES}
+    files = [
+        path
+        for path in data.rglob("*")
+        if path.is_file() and not path.is_relative_to(data / "files")
+    ]
+    assert {path.suffix for path in files} >= {".db", ".log", ".toml", ".key"}
+    for path in files:
+        content = path.read_bytes().lower()
+        for secret in secrets:
+            for spelling in (secret.encode(), secret.encode("utf-16-le"), secret.encode().hex()):
+                sought = spelling.encode() if isinstance(spelling, str) else spelling
+                assert sought not in content, f"{secret} lies open in {path.relative_to(data)}"
+
+
 def same(text):
     for pattern, instead in VARYING:
         text = pattern.sub(instead, text)
@@ -102,3 +133,78 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     assert done.returncode == 2
     assert "not empty" in done.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def is_ready(url):
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    connection.request("GET", "/readyz")
+    answer = connection.getresponse().read()
+    connection.close()
+    return json.loads(answer) == {"ready": True}
+
+
+def running(pid):
+    """Return whether a process lives, and has not merely not been waited for."""
+    with suppress(FileNotFoundError):
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+def test_the_nodes_stay_until_ctrl_c_and_end_with_it(tmp_path):
+    said = tmp_path / "said.txt"
+    with said.open("w") as output:
+        demo = subprocess.Popen(
+            [
+                sys.executable, "-m", "peer", "demo",
+                "--data", str(tmp_path / "data"), "--json", str(tmp_path / "demo.json"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_until(
+            lambda: demo.poll() is not None or "Press Ctrl-C" in said.read_text(),
+            "the story does not end",
+            LONGEST_S,
+            more=said.read_text,
+        )
+        assert demo.poll() is None, said.read_text()
+        nodes = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))["nodes"]
+        pids = []
+        for node in nodes:
+            assert node["local_url"] in said.read_text(), "its address is shown"
+            assert is_ready(node["local_url"])
+            addresses = json.loads((Path(node["data"]) / "run" / "addresses.json").read_text())
+            pids.append(addresses["pid"])
+        assert all(running(pid) for pid in pids)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(LONGEST_S) == 0
+        assert not any(running(pid) for pid in pids), "a node outlived the demonstration"
+    finally:
+        if demo.poll() is None:
+            demo.terminate()
+            demo.wait(LONGEST_S)
+
+
+def test_a_step_that_fails_is_told_recorded_and_the_exit_status(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "peer", "demo", "--once",
+            "--data", str(tmp_path / "data"), "--json", str(tmp_path / "demo.json"),
+        ],
+        # No node starts with such a setting.
+        env=os.environ | {"OPENPRIORS_SEARCH__DEADLINE_S": "soon", "COLUMNS": "400"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "✗" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    (step,) = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))["steps"]
+    assert (step["name"], step["ok"]) == ("init", False)
+    assert step["evidence"]["error"]

@@ -56,7 +56,8 @@ async def _perform(folder: Path, json_file: Path | None, *, once: bool) -> bool:
         stop.set()
         telling.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A closed terminal ends the nodes too: they are in sessions of their own.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end)
     try:
         ok = await telling

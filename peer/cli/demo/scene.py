@@ -124,10 +124,12 @@ class Scene:
             async with self.nodes[at].client() as client:
                 status = await fetch(client, self.ids[origin], uid, "TREAT", quiet=True)
         except CommandError as error:
-            return error.reason
-        expect(status["state"] == "refused", "a revoked study was handed out")
-        sentence: str = status["sentence"]
-        return sentence
+            code, reason = error.code, error.reason
+        else:
+            expect(status["state"] == "refused", "a revoked study was handed out")
+            code, reason = status["code"], status["sentence"]
+        expect(code == "revoked", f"refused for another reason: {reason}")
+        return reason
 
 
 async def until(question: Callable[[], Awaitable[Found | None]], otherwise: str) -> Found:

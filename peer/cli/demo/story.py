@@ -154,6 +154,8 @@ class Story:
             expect(not answer["coverage"]["not_searched"], "a facility was not searched")
             nobody = await self.scene.search(A, WITHOUT_CONSENT, "Lindqvist, Henrik")
             expect(not nobody["results"], "a patient without consent was found")
+            at_home = await self.scene.search(B, WITHOUT_CONSENT, "Lindqvist, Henrik")
+            expect(len(at_home["results"]) == 1, f"{B} does not find its own patient")
             self.stage.tell("The patient without consent is not found.")
             at_b = await self.scene.search(B, FOR_ONE_PARTNER, "Moreau, Celestine")
             at_c = await self.scene.search(C, FOR_ONE_PARTNER, "Moreau, Celestine")
@@ -170,7 +172,7 @@ class Story:
                     for each in answer["results"]
                 ],
                 "coverage": answer["coverage"]["sentence"],
-                "without_consent": len(nobody["results"]),
+                "without_consent": {A: len(nobody["results"]), B: len(at_home["results"])},
                 "restricted": {B: len(at_b["results"]), C: len(at_c["results"])},
             }
 
