@@ -150,8 +150,8 @@ def read_header(signed: SignedHeader, origin: bytes, node_key: bytes) -> Header:
     return header
 
 
-def check_entries(header: Header, entries: Sequence[Entry]) -> None:
-    """Return if `entries` are those that `header` vouches for; raise WrongContent or Malformed."""
+def check_entries(header: Header, entries: Sequence[Entry]) -> list[bytes]:
+    """Return the leaves of `entries`, for which `header` vouches; or WrongContent, Malformed."""
     if len(entries) != header.last_seq - header.first_seq + 1:
         msg = "a batch has more or fewer entries than its header says"
         raise WrongContent(msg)
@@ -160,9 +160,11 @@ def check_entries(header: Header, entries: Sequence[Entry]) -> None:
             msg = "an entry stands at another position than its header says"
             raise WrongContent(msg)
         check_shape(entry)
-    if merkle_root([leaf(entry) for entry in entries]) != header.entries_root:
+    leaves = [leaf(entry) for entry in entries]
+    if merkle_root(leaves) != header.entries_root:
         msg = "an entry was altered after the batch was signed"
         raise WrongContent(msg)
+    return leaves
 
 
 def check_shape(entry: Entry) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 HASH_BYTES: Final = 32
 
+_SHORT_BYTES: Final = 4096
+"""Up to here it is cheaper to join the parts than to hash them one by one."""
+
 LEAF: Final = b"\x00"
 NODE: Final = b"\x01"
 COMMITMENT: Final = b"\x02"
@@ -35,6 +38,8 @@ def plain_hash(data: bytes | bytearray | memoryview) -> bytes:
 
 def tagged(tag: bytes, *parts: bytes) -> bytes:
     """Return BLAKE3(tag ‖ parts...), 32 B.  All parts but the last must have a fixed length."""
+    if len(parts[-1]) <= _SHORT_BYTES:
+        return blake3(tag + b"".join(parts)).digest()
     hasher = blake3(tag)
     for part in parts:
         hasher.update(part)

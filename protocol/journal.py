@@ -133,8 +133,8 @@ class _State:
         digest = int.from_bytes(head.state_digest, "big")
         return cls(holding, head.floor, head.live_count, digest)
 
-    def apply(self, entry: Entry) -> None:
-        """Apply one entry in the order of seq; raise Malformed if the rules forbid it."""
+    def apply(self, entry: Entry, value: bytes) -> None:
+        """Apply one entry with its leaf, in the order of seq; raise Malformed if it may not be."""
         known = self._find(EntryId(entry.entry_id))
         if known is not None and known.leaf is None:
             msg = "an entry id that was withdrawn is used again"
@@ -149,7 +149,6 @@ class _State:
                 raise Malformed(msg)
             self.standings[EntryId(entry.entry_id)] = Standing(entry.seq, None)
             return
-        value = leaf(entry)
         self.live_count += 1
         self.digest += _weight(value, entry.seq)
         self.standings[EntryId(entry.entry_id)] = Standing(entry.seq, value)
@@ -261,11 +260,12 @@ def append(
         raise LocalProtocolError(msg)
     first_seq = 1 if head is None else head.last_seq + 1
     positioned = tuple(_entry(seq, new) for seq, new in enumerate(entries, first_seq))
+    leaves = [leaf(entry) for entry in positioned]
     state = _State.at(head, holding)
     try:
-        for entry in positioned:
+        for entry, value in zip(positioned, leaves, strict=True):
             check_shape(entry)
-            state.apply(entry)
+            state.apply(entry, value)
     except Malformed as error:
         raise LocalProtocolError(str(error)) from error
     header = Header(
@@ -277,7 +277,7 @@ def append(
         last_seq=first_seq + len(positioned) - 1,
         floor=state.floor,
         previous=NO_PREVIOUS if head is None else head.header_hash,
-        entries_root=merkle_root([leaf(entry) for entry in positioned]),
+        entries_root=merkle_root(leaves),
         live_count=state.live_count,
         state_digest=state.digest_bytes,
         issued_at=now,
@@ -311,10 +311,10 @@ def follow(
     """
     header = read_header(batch.signed_header, origin, node_key)
     _check_position(head, header, batch.signed_header, holding)
-    check_entries(header, batch.entries)
+    leaves = check_entries(header, batch.entries)
     state = _State.at(head, holding)
-    for entry in batch.entries:
-        state.apply(entry)
+    for entry, value in zip(batch.entries, leaves, strict=True):
+        state.apply(entry, value)
     if (header.live_count, header.state_digest) != (state.live_count, state.digest_bytes):
         msg = "the signed live count or state digest does not follow from the entries"
         raise Malformed(msg)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from peer.index.labels import add, remove
 from peer.index.migrate import Tx
 from protocol.entries import Entry, EntryKind, Header, SignedBatch, SignedHeader, hole
 from protocol.errors import RemoteProtocolError, Replayed
@@ -26,6 +27,9 @@ Labels: TypeAlias = Callable[[bytes], Sequence[bytes]]
 ENTRY_OVERHEAD_BYTES: Final = 56
 """What an entry adds to its payload on the wire, at most."""
 
+IDS_AT_A_TIME: Final = 256
+"""Entry ids of one question to the database; a live batch has no more."""
+
 _ZERO: Final = (
     "UPDATE journal_bodies SET salt = zeroblob(length(salt)), body = zeroblob(length(body))"
 )
@@ -40,6 +44,7 @@ class Held:
         self.origin = origin
         row = tx.execute("SELECT journal FROM journals WHERE origin = ?", (origin,)).fetchone()
         self.journal: int | None = None if row is None else row["journal"]
+        self._standings: dict[bytes, Standing | None] = {}
 
     def begin(self) -> int:
         """Return the number under which the journal is kept; the first call gives it one."""
@@ -62,8 +67,26 @@ class Held:
         signed = bytes(row["header"])
         return head_of(signed, from_bytes(Header, signed, HEADER_BYTES))
 
+    def read_standings(self, entry_ids: Sequence[bytes]) -> None:
+        """Read how these ids stand, so that `find` need not ask for each until the next `save`."""
+        self._standings = dict.fromkeys(entry_ids)
+        for start in range(0, len(entry_ids), IDS_AT_A_TIME):
+            some = entry_ids[start : start + IDS_AT_A_TIME]
+            rows = self.tx.execute(
+                "SELECT entry_id, seq, leaf FROM journal_standings"  # noqa: S608 - question marks
+                f" WHERE journal = ? AND entry_id IN ({','.join('?' * len(some))})",
+                (self.journal, *some),
+            )
+            self._standings |= {key: Standing(seq, leaf) for key, seq, leaf in rows}
+
+    def forget_standings(self) -> None:
+        """Forget what `read_standings` has read: it is about to change."""
+        self._standings = {}
+
     def find(self, entry_id: EntryId) -> Standing | None:
         """Return how an entry id stands."""
+        if entry_id in self._standings:
+            return self._standings[entry_id]
         row = self.tx.execute(
             "SELECT seq, leaf FROM journal_standings WHERE journal = ? AND entry_id = ?",
             (self.journal, entry_id),
@@ -146,9 +169,11 @@ def save(held: Held, advance: Advance, labels: Labels | None = None) -> None:
     """Store one verified or newly signed batch with all that it changes.
 
     Bodies and salts of entries that are no longer live go in the same transaction; the caller
-    empties the write-ahead log after its commit.
+    empties the write-ahead log after its commit.  With `labels` those of what is erased go too;
+    those of what is new come at the end of a run.
     """
     tx, journal, header = held.tx, held.begin(), advance.header
+    held.forget_standings()
     for seq in sorted(advance.erased):
         if seq < header.first_seq:
             _erase(held, seq, labels)
@@ -174,8 +199,6 @@ def save(held: Held, advance: Advance, labels: Labels | None = None) -> None:
         "INSERT INTO journal_missing VALUES (?, ?, ?, ?)",
         ((journal, e.seq, header.epoch, header.batch) for e in advance.holes),
     )
-    if labels is not None:
-        _label(held, advance.published, labels)
     _drop_below_floor(held, header.floor)
 
 
@@ -206,10 +229,7 @@ def _erase(held: Held, seq: int, labels: Labels | None) -> None:
     position = (held.journal, seq)
     for entry in held.entries(seq, seq):
         if labels is not None and entry.kind == EntryKind.PUBLISHED:
-            held.tx.executemany(
-                "DELETE FROM journal_labels WHERE label = ? AND journal = ? AND seq = ?",
-                ((label, *position) for label in read_labels(labels, entry)),
-            )
+            remove(held.tx, [(label, *position) for label in read_labels(labels, entry)])
     held.tx.execute(
         f"{_ZERO} WHERE id ="  # noqa: S608 - a constant
         " (SELECT body FROM journal_entries WHERE journal = ? AND seq = ?)",
@@ -219,13 +239,6 @@ def _erase(held: Held, seq: int, labels: Labels | None) -> None:
         "UPDATE journal_entries SET body = NULL WHERE journal = ? AND seq = ?", position
     )
     held.tx.execute("DELETE FROM journal_missing WHERE journal = ? AND seq = ?", position)
-
-
-def _label(held: Held, entries: Sequence[Entry], labels: Labels) -> None:
-    held.tx.executemany(
-        "INSERT OR IGNORE INTO journal_labels VALUES (?, ?, ?)",
-        sorted((label, held.journal, e.seq) for e in entries for label in read_labels(labels, e)),
-    )
 
 
 def read_labels(labels: Labels, entry: Entry) -> Sequence[bytes]:
@@ -282,12 +295,15 @@ def store(
     head, through, erased = held.head(), -1, False
     error: RemoteProtocolError | None = None
     useful = False
+    unlabelled: dict[bytes, Entry] = {}
     for batch in batches:
+        held.read_standings([entry.entry_id for entry in batch.entries])
         try:
             advance = follow(head, batch, origin, node_key, held)
         except Replayed as replayed:
-            error, filled = _fill(held, batch, labels, replayed)
-            useful = useful or filled
+            error, filled = _fill(held, batch, replayed)
+            unlabelled.update((entry.entry_id, entry) for entry in filled)
+            useful = useful or bool(filled)
             if not isinstance(error, Replayed):
                 break
             through = max(through, from_bytes(Header, batch.header, HEADER_BYTES).batch)
@@ -298,9 +314,13 @@ def store(
         save(held, advance, labels)
         head, through, useful, error = advance.head, advance.head.batch, True, None
         erased = erased or bool(advance.erased)
+        for entry_id in advance.standings:
+            unlabelled.pop(entry_id, None)
+        unlabelled.update((entry.entry_id, entry) for entry in advance.published)
         withdrawn.extend(advance.withdrawn)
     if useful and isinstance(error, Replayed):
         error = None
+    add(tx, [(x, held.journal, e.seq) for e in unlabelled.values() for x in read_labels(labels, e)])
     return Run(
         head=head,
         through=through,
@@ -312,16 +332,16 @@ def store(
 
 
 def _fill(
-    held: Held, batch: SignedBatch, labels: Labels, replayed: Replayed
-) -> tuple[RemoteProtocolError, bool]:
-    """Fill what is missing from a batch that is held; return the error and whether any was."""
+    held: Held, batch: SignedBatch, replayed: Replayed
+) -> tuple[RemoteProtocolError, list[Entry]]:
+    """Fill what is missing from a batch that is held; return the error and the entries filled."""
     header = held.header(from_bytes(Header, batch.header, HEADER_BYTES).batch)
     if header is None or held.incomplete_from() is None:
-        return replayed, False
+        return replayed, []
     try:
         entries = refill(header, batch)
     except RemoteProtocolError as fault:
-        return fault, False
+        return fault, []
     missing = {
         int(row["seq"])
         for row in held.tx.execute(
@@ -339,8 +359,7 @@ def _fill(
             "UPDATE journal_entries SET body = ? WHERE journal = ? AND seq = ?", (body, *position)
         )
         held.tx.execute("DELETE FROM journal_missing WHERE journal = ? AND seq = ?", position)
-    _label(held, filled, labels)
-    return replayed, bool(filled)
+    return replayed, filled
 
 
 def purge(tx: Tx, origin: PeerId) -> bool:
@@ -354,7 +373,7 @@ def purge(tx: Tx, origin: PeerId) -> bool:
         " (SELECT body FROM journal_entries WHERE journal = ?)",
         (held.journal,),
     )
-    for table in ("labels", "missing", "standings", "entries", "batches"):
+    for table in ("labels", "new_labels", "missing", "standings", "entries", "batches"):
         tx.execute(f"DELETE FROM journal_{table} WHERE journal = ?", (held.journal,))  # noqa: S608 - names from above
     tx.execute("DELETE FROM journals WHERE journal = ?", (held.journal,))
     tx.execute("DELETE FROM witnesses WHERE partner = ?", (origin,))

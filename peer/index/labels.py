@@ -1,11 +1,24 @@
-"""Finding partners' entries by the labels that a search computes."""
+"""Finding partners' entries by the labels that a search computes.
+
+Labels are uniform, so each new one belongs on a page of its own: with some millions of them, every
+transaction would write nearly every page.  New ones are therefore kept in a small table, which fits
+into the cache, until there are enough of them that one merge in their order writes each page once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from peer.index.migrate import Tx
 from protocol.identifiers import EntryId, PeerId
+
+LABELS_APART: Final = 250_000
+"""So many are merged at once: 10 MB in the small table, and a second or two for the merge."""
+
+Row: TypeAlias = tuple[bytes, int | None, int]
+"""Label, number of the journal, seq."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +35,14 @@ class LabelledEntry:
 def find(tx: Tx, label: bytes, origin: PeerId | None = None) -> list[LabelledEntry]:
     """Return the live entries that carry `label`, of every partner or of `origin` alone."""
     rows = tx.execute(
-        "SELECT j.origin, e.seq, e.entry_id, b.salt, b.body FROM journal_labels l"
+        "SELECT j.origin, e.seq, e.entry_id, b.salt, b.body FROM"
+        " (SELECT journal, seq FROM journal_labels WHERE label = ?"
+        "  UNION SELECT journal, seq FROM journal_new_labels WHERE label = ?) l"
         " JOIN journals j ON j.journal = l.journal"
         " JOIN journal_entries e ON e.journal = l.journal AND e.seq = l.seq"
         " JOIN journal_bodies b ON b.id = e.body"
-        " WHERE l.label = ? AND (? IS NULL OR j.origin = ?)",
-        (label, origin, origin),
+        " WHERE ? IS NULL OR j.origin = ?",
+        (label, label, origin, origin),
     )
     return [
         LabelledEntry(
@@ -35,3 +50,24 @@ def find(tx: Tx, label: bytes, origin: PeerId | None = None) -> list[LabelledEnt
         )
         for row in rows
     ]
+
+
+def add(tx: Tx, rows: Sequence[Row]) -> None:
+    """Let live entries be found by their labels."""
+    tx.executemany("INSERT OR IGNORE INTO journal_new_labels VALUES (?, ?, ?)", sorted(rows))
+    apart = tx.execute("SELECT count(*) FROM journal_new_labels").fetchone()[0]
+    if apart >= LABELS_APART:
+        tx.execute(
+            "INSERT OR IGNORE INTO journal_labels"
+            " SELECT label, journal, seq FROM journal_new_labels ORDER BY label, journal, seq"
+        )
+        tx.execute("DELETE FROM journal_new_labels")
+
+
+def remove(tx: Tx, rows: Sequence[Row]) -> None:
+    """Let entries that are no longer live be found no more."""
+    for table in ("journal_labels", "journal_new_labels"):
+        tx.executemany(
+            f"DELETE FROM {table} WHERE label = ? AND journal = ? AND seq = ?",  # noqa: S608 - names from above
+            rows,
+        )

@@ -47,7 +47,7 @@ class Facility:
         self.node_seed = seed
         self.node_key = public_key(seed)
         self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal"})
-        self.partners = database(PARTNERS_MIGRATIONS, {"batches"})
+        self.partners = database(PARTNERS_MIGRATIONS, {"batches", "new_labels"})
 
     def append(self, *entries, now=1_000, lease_s=LEASE_S):
         return append_entries(self.index, self, entries, now, lease_s)

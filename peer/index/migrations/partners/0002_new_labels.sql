@@ -1,0 +1,8 @@
+-- The newest labels, apart from `journal_labels` until there are enough of them to be merged into
+-- it in their order.
+CREATE TABLE journal_new_labels (
+    label BLOB NOT NULL,
+    journal INTEGER NOT NULL REFERENCES journals ON DELETE CASCADE,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (label, journal, seq)
+) WITHOUT ROWID;

@@ -1,0 +1,72 @@
+"""Labels stand in a small table or in the great one; a search does not notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from peer.index import labels
+from peer.index.batches import purge
+from tests.simulation.memory import Facility, publish, withdraw
+
+
+def body(label, number):
+    return label.ljust(16, b".") + b"%08d" % number
+
+
+@pytest.fixture(params=[1, 3, 1000], ids="merged after {} labels".format)
+def apart(request, monkeypatch):
+    monkeypatch.setattr(labels, "LABELS_APART", request.param)
+
+
+@pytest.fixture
+def alice():
+    return Facility("alice")
+
+
+@pytest.fixture
+def bob():
+    return Facility("bob")
+
+
+def found(bob, label, origin=None):
+    hits = labels.find(bob.partners, label.ljust(16, b"."), origin)
+    return sorted(hit.body for hit in hits)
+
+
+def test_every_live_entry_is_found_wherever_its_label_stands(apart, alice, bob):
+    for number in range(1, 8):
+        alice.append(publish(number, body(b"shared" if number % 2 else b"other", number)))
+        bob.catch_up(alice)
+    assert found(bob, b"shared") == [body(b"shared", n) for n in (1, 3, 5, 7)]
+    assert found(bob, b"other", alice.peer_id) == [body(b"other", n) for n in (2, 4, 6)]
+    assert found(bob, b"other", bob.peer_id) == []
+
+
+def test_what_is_withdrawn_or_replaced_is_found_no_more(apart, alice, bob):
+    for number in (1, 2, 3, 4):
+        alice.append(publish(number, body(b"shared", number)))
+        bob.catch_up(alice)
+    alice.append(withdraw(2), publish(3, body(b"new", 3)))
+    bob.catch_up(alice)
+    assert found(bob, b"shared") == [body(b"shared", 1), body(b"shared", 4)]
+    assert found(bob, b"new") == [body(b"new", 3)]
+
+
+def test_what_is_withdrawn_in_the_run_that_brought_it_leaves_no_label(apart, alice, bob):
+    alice.append(publish(1, body(b"one", 1)), publish(2, body(b"two", 2)))
+    alice.append(publish(1, body(b"late", 1)), withdraw(2))
+    bob.catch_up(alice)
+    rows = bob.partners.execute(
+        "SELECT label, seq FROM journal_labels UNION SELECT label, seq FROM journal_new_labels"
+    )
+    assert [tuple(row) for row in rows] == [(b"late".ljust(16, b"."), 3)]
+
+
+def test_labels_of_a_removed_partner_are_gone(apart, alice, bob):
+    for number in range(1, 5):
+        alice.append(publish(number, body(b"shared", number)))
+        bob.catch_up(alice)
+    purge(bob.partners, alice.peer_id)
+    assert found(bob, b"shared") == []
+    for table in ("journal_labels", "journal_new_labels"):
+        assert bob.partners.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0
