@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from peer import audit
 from peer.access import Access
-from peer.actors import NODE, Actor, known_as, someone_at
+from peer.actors import Actor, known_as, someone_at
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
@@ -20,8 +20,9 @@ from peer.errors import NodeError, NotFound
 from peer.index import Database, Tx, notices, patients, studies
 from peer.index.notices import Received, Sent
 from peer.keys import NodeKeys
+from peer.link import Links
+from peer.notify.delivery import Delivery, is_set
 from peer.notify.notice import Notice, received_notice, sent_notice
-from peer.notify.signing import sign_acknowledgement, sign_notice
 from peer.notify.webhook import NotTaken, Webhook
 from peer.partners import Partner, Partners
 from protocol.errors import Refusal
@@ -46,26 +47,10 @@ NAME_CHARACTERS: Final = 256
 SENTENCE_CHARACTERS: Final = 1024
 """What a notice has room for; a header may hold longer texts."""
 
-DELIVER_S: Final = 30.0
-"""How long a partner's node may take to put a notice on its disk."""
-
 LISTED: Final = 1000
 """Most notices of one list."""
 
 _log = structlog.get_logger()
-
-
-class Links(Protocol):
-    """What is needed of `peer.link`."""
-
-    async def request(self, peer_id: PeerId, message: object, timeout_s: float) -> object:
-        """Return the answer to a request; raise Refusal, or NodeError if there is none."""
-
-    def handle(self, kind: type, handler: Callable[..., Awaitable[object]]) -> None:
-        """Let `handler(message, partner)` answer the messages of a class."""
-
-    def on_connected(self, callback: Callable[[PeerId], None]) -> None:
-        """Have `callback` called whenever a link comes up."""
 
 
 class Notify:
@@ -86,16 +71,22 @@ class Notify:
         self._keys = keys
         self._access = access
         self._partners = partners
-        self._links = links
         self._clock = clock
         self._retry_s = settings.notify.retry_s
         self._webhook = Webhook.configured(settings)
-        self._due: set[PeerId] = set()
-        self._delivery_due = asyncio.Event()
+        self._delivery = Delivery(
+            db=db,
+            keys=keys,
+            access=access,
+            partners=partners,
+            links=links,
+            clock=clock,
+            retry_s=self._retry_s,
+        )
         self._post_due = asyncio.Event()
         links.handle(NoticeMessage, self.receive)
         links.handle(NoticeAcknowledged, self.receive_acknowledgement)
-        links.on_connected(self._deliver_soon)
+        links.on_connected(self._delivery.soon)
 
     # -- what people do ---------------------------------------------------------------------
     async def send(
@@ -131,7 +122,7 @@ class Notify:
             return row
 
         row = await self._db.write(work)
-        self._deliver_soon(peer_id)
+        self._delivery.soon(peer_id)
         return sent_notice(row, partner.name)
 
     async def acknowledge(self, notice_id: bytes, actor: Actor) -> Notice:
@@ -149,7 +140,7 @@ class Notify:
             return notices.received(tx, notice_id) or row
 
         row = await self._db.write(work)
-        self._deliver_soon(row.partner)
+        self._delivery.soon(row.partner)
         return received_notice(row, self._name(row.partner))
 
     async def inbox(self) -> list[Notice]:
@@ -213,20 +204,9 @@ class Notify:
     async def run(self) -> None:
         """Deliver what waits, now, on every connection and from time to time; until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_delivering())
+            group.create_task(self._delivery.run())
             if self._webhook is not None:
                 group.create_task(self._keep_posting(self._webhook))
-
-    async def _keep_delivering(self) -> None:
-        self._due.update(partner.peer_id for partner in self._partners.active())
-        while True:
-            due, self._due = self._due, set()
-            try:
-                await asyncio.gather(*(self._deliver(peer_id) for peer_id in due))
-            except NodeError as error:  # A full disk, for one: it is tried again.
-                _log.warning("notices-interrupted", error=type(error).__name__)
-            if not await _is_set(self._delivery_due, self._retry_s):
-                self._due.update(partner.peer_id for partner in self._partners.active())
 
     async def _keep_posting(self, webhook: Webhook) -> None:
         while True:
@@ -236,59 +216,7 @@ class Notify:
                 _log.warning("webhook-failed", status=error.status)
             except NodeError as error:
                 _log.warning("notices-interrupted", error=type(error).__name__)
-            await _is_set(self._post_due, self._retry_s)
-
-    def _deliver_soon(self, peer_id: PeerId) -> None:
-        self._due.add(peer_id)
-        self._delivery_due.set()
-
-    async def _deliver(self, peer_id: PeerId) -> None:
-        """Bring a partner what it has not confirmed: notices first, then acknowledgements."""
-        partner = self._partners.get(peer_id)
-        if partner is None or not partner.active:
-            return
-        waiting, owed = await self._db.read(
-            lambda tx: (notices.undelivered(tx, peer_id), notices.owed(tx, peer_id))
-        )
-        for notice in waiting:
-            if await self._given_up(notice, partner):
-                continue
-            note = partial(notices.delivered, notice_id=notice.notice_id, now=self._clock.now())
-            if not await self._bring(partner, sign_notice(self._keys, notice, partner), note):
-                return
-        for seen in owed:
-            note = partial(
-                notices.acknowledgement_delivered,
-                notice_id=seen.notice_id,
-                partner=peer_id,
-                now=self._clock.now(),
-            )
-            if not await self._bring(
-                partner, sign_acknowledgement(self._keys, seen, self._clock.now()), note
-            ):
-                return
-
-    async def _given_up(self, notice: Sent, partner: Partner) -> bool:
-        """Decide again; give the notice up, on record, if it would not be written now."""
-        for study in notice.content.studies:
-            ask = partial(self._access.objection, partner=partner, purpose=notice.purpose)
-            refusal = await self._db.read(partial(ask, study_instance_uid=study.study_instance_uid))
-            if refusal is not None:
-                await self._db.write(partial(_give_up, notice, refusal.reason, self._clock.now()))
-                return True
-        return False
-
-    async def _bring(self, partner: Partner, message: object, note: Callable[[Tx], None]) -> bool:
-        """Send one message and note that it arrived; return whether the partner can be reached."""
-        try:
-            await self._links.request(partner.peer_id, message, DELIVER_S)
-        except Refusal as refusal:
-            _log.warning("notice-refused", partner=partner.peer_id.hex(), code=refusal.code)
-            return True
-        except (NodeError, TimeoutError):
-            return False
-        await self._db.write(note)
-        return True
+            await is_set(self._post_due, self._retry_s)
 
     async def _post(self, webhook: Webhook) -> None:
         for row in await self._db.read(notices.untold):
@@ -349,27 +277,9 @@ class Notify:
         return peer_id.hex() if partner is None else partner.name
 
 
-async def _is_set(event: asyncio.Event, within_s: float) -> bool:
-    """Wait for an event and clear it; return False if it is not set within that time."""
-    try:
-        async with asyncio.timeout(within_s):
-            await event.wait()
-    except TimeoutError:
-        return False
-    event.clear()
-    return True
-
-
 def _someone(body: NoticeBody | AcknowledgementBody, partner: Partner) -> Actor:
     """Return the person at a partner of whose act a statement tells."""
     return someone_at(partner.peer_id, body.person, body.role, body.purpose)
-
-
-def _give_up(notice: Sent, reason: str, now: int, tx: Tx) -> None:
-    notices.refuse(tx, notice.notice_id, reason)
-    detail = {"notice": notice.notice_id.hex(), "reason": reason}
-    event = AuditEvent("notify", "refused", NODE, partner=notice.partner, detail=detail)
-    audit.append(tx, event, now)
 
 
 def _record(

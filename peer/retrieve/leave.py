@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from peer.actors import Actor, Role, known_as
 from peer.clock import Clock
 from peer.errors import NodeError
 from peer.keys import NodeKeys
+from peer.link import Links
 from peer.partners import Partner
 from protocol.errors import Malformed, UnknownMessage, WrongContent
 from protocol.grant import (
@@ -37,22 +37,6 @@ ASK_S: Final = 30.0
 
 class Unreachable(NodeError):
     """The partner cannot be reached now; whatever was wanted may go on later."""
-
-
-class Links(Protocol):
-    """What is needed of `peer.link`."""
-
-    async def request(self, peer_id: PeerId, message: object, timeout_s: float) -> object:
-        """Return the answer to a request; raise Refusal, or NodeError if there is none."""
-
-    async def open_range(self, peer_id: PeerId, path: str, start: int, end: int) -> bytes:
-        """Return the bytes from `start` to `end` (not included) of what the partner has there."""
-
-    def handle(self, kind: type, handler: Callable[..., Awaitable[object]]) -> None:
-        """Let `handler(message, partner)` answer the messages of a class."""
-
-    def on_connected(self, callback: Callable[[PeerId], None]) -> None:
-        """Have `callback` called whenever a link comes up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from peer.clock import Clock
 from peer.index import Database, Tx, transfers
 from peer.index.transfers import RetrievalRow, State
 from peer.keys import NodeKeys
-from peer.retrieve.leave import Links, Unreachable, asked
+from peer.link import Links
+from peer.retrieve.leave import Unreachable, asked
 from protocol.errors import Refusal
 from protocol.grant import DESTROYED, INCOMPLETE, RECEIPT_DOMAIN, VERIFIED, ReceiptBody
 from protocol.identifiers import PeerId

@@ -17,9 +17,10 @@ from peer.index import Database, Tx, studies, transfers
 from peer.index.transfers import LeaveRow, RetrievalRow
 from peer.ingest import Ingest, ReceivedStudy
 from peer.keys import NodeKeys
+from peer.link import Links
 from peer.partners import Partner
 from peer.retrieve.chunks import end_of
-from peer.retrieve.leave import Leave, Links, Promise, Unreachable, ask_leave, fetched
+from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, fetched
 from peer.retrieve.transfer import Note, Transfer
 from peer.store import Store
 from protocol.errors import Refusal, WrongContent

@@ -19,8 +19,9 @@ from peer.index import Database, Tx, instances, transfers
 from peer.index.transfers import RetrievalRow
 from peer.ingest import Ingest
 from peer.keys import NodeKeys
+from peer.link import Links
 from peer.partners import Partner, Partners
-from peer.retrieve.leave import Links, Promise, Unreachable
+from peer.retrieve.leave import Promise, Unreachable
 from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
 from peer.retrieve.origin import Origin
 from peer.retrieve.receipts import receipts_of

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peer.actors import Role
 from peer.errors import NodeError
-from peer.link import LinkState, NotConnected
+from peer.link import Links, NotConnected
 from peer.partners import Partner
 from peer.search.answer import Facility, Uncovered
 from protocol import evaluation
@@ -36,19 +36,6 @@ class Head(Protocol):
     @property
     def lease_over(self) -> bool:
         """Whether it must not be listed any more."""
-
-
-class Links(Protocol):
-    """What is needed of `peer.link`."""
-
-    async def request(self, peer_id: PeerId, message: object, timeout_s: float) -> object:
-        """Return the answer; raise Refusal, NotConnected, TimeoutError or RemoteProtocolError."""
-
-    def handle(self, kind: type, handler: Callable[..., Awaitable[object]]) -> None:
-        """Let `handler(message, partner)` answer the messages of a class."""
-
-    def state(self, peer_id: PeerId) -> LinkState:
-        """Return whether there is a link, since when, and why not."""
 
 
 @dataclass(frozen=True, slots=True)

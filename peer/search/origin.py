@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final
 
 from peer import audit
 from peer.access import is_bounded, shares_with_alone
@@ -12,6 +12,7 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.index import publications
 from peer.index.database import Database, Tx
+from peer.keys import NodeKeys
 from peer.partners import Partner
 from protocol import evaluation
 from protocol.consent import PurposeOfUse
@@ -21,15 +22,6 @@ from protocol.evaluation import EVERYONE, Tier
 from protocol.identifiers import PEER_ID_BYTES
 from protocol.messages import AudienceAnswer, Evaluate, Evaluated
 
-
-class Keys(Protocol):
-    """What evaluating needs of the node's keys."""
-
-    @property
-    def search_master(self) -> bytes:
-        """Master of the keys of the blinded evaluation, 32 B."""
-
-
 _NOBODY: Final = bytes(PEER_ID_BYTES)
 """An audience to which nothing is ever published: it is no facility's identity."""
 
@@ -37,7 +29,7 @@ _NOBODY: Final = bytes(PEER_ID_BYTES)
 class Evaluator:
     """Answers `Evaluate`; its method is a handler of the link."""
 
-    def __init__(self, db: Database, keys: Keys, clock: Clock) -> None:
+    def __init__(self, db: Database, keys: NodeKeys, clock: Clock) -> None:
         self._db = db
         self._master = keys.search_master
         self._clock = clock

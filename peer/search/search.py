@@ -6,7 +6,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from peer import audit
 from peer.actors import Actor, known_as
@@ -18,10 +18,12 @@ from peer.index import nicknames, opened, studies
 from peer.index.database import Database, Tx
 from peer.index.opened import Opened
 from peer.index.studies import StudyRow
+from peer.keys import NodeKeys
+from peer.link import Links
 from peer.partners import Partner
-from peer.search import local, opening, origin
+from peer.search import local, opening
 from peer.search.answer import Answer, Coverage, Facility, Question, Result, newest_first
-from peer.search.asking import Asked, Asking, Head, Links
+from peer.search.asking import Asked, Asking, Head
 from peer.search.opening import FoundStudy
 from peer.search.origin import Evaluator
 from peer.search.persons import grouped
@@ -37,18 +39,6 @@ from protocol.messages import Evaluate
 SEARCH_ID_BYTES: Final = 16
 
 _LISTED: Final = frozenset({"match", "probable"})
-
-
-class Keys(origin.Keys, Protocol):
-    """What searching needs of the node's keys."""
-
-    @property
-    def peer_id(self) -> PeerId:
-        """Who we are."""
-
-    @property
-    def pseudonym_key(self) -> bytes:
-        """Makes the names by which partners know our people, 32 B."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class Search:
         self,
         db: Database,
         partners_db: Database,
-        keys: Keys,
+        keys: NodeKeys,
         links: Links,
         clock: Clock,
         *,
