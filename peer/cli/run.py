@@ -30,6 +30,8 @@ def command(
         if wrong:
             raise typer.Exit(1)
         say("The settings are in order.", style="green")
+        if not config.load(data).federation.public_url:
+            say("This node is outbound-only: it can join partners, and cannot invite any.")
         return
     logs.set_up()
     try:

@@ -120,10 +120,16 @@ def _unknown_variables() -> Iterator[str]:
 def _missing(settings: Settings) -> Iterator[str]:
     if not settings.facility.name:
         yield "facility.name: is not set. Set it to the name that partners should see."
-    for name, section in (("federation", settings.federation), ("pairing", settings.pairing)):
-        if not section.public_url:
+    federation, pairing = settings.federation, settings.pairing
+    # With neither a node is outbound-only, which is a way to run it; with one of them it is broken.
+    for name, section, other in (
+        ("federation", federation, pairing),
+        ("pairing", pairing, federation),
+    ):
+        if other.public_url and not section.public_url:
             yield (
-                f"{name}.public_url: is not set, so no partner can call this node. "
+                f"{name}.public_url: is not set, though the other listener's is, so a partner "
+                "reaches this node halfway. "
                 f"Set it to https://host:{section.port or 'port'} as seen from outside."
             )
 

@@ -137,6 +137,10 @@ def test_check_is_silent_when_all_is_well_and_else_names_cause_and_remedy(write,
         f"[notify]\nwebhook_url = 'https://b.example/'\nwebhook_secret_file = '{secret}'\n"
     )
     assert check(write(good)) == []
+    halfway = check(write(good.replace("[pairing]\npublic_url = 'https://a.example:8442'\n", "")))
+    assert [sentence.split(":")[0] for sentence in halfway] == ["pairing.public_url"]
+    outbound_only = check(write("[facility]\nname = 'A'\n"))
+    assert outbound_only == [], "a node that nobody can call is in order"
     secret.chmod(0o640)
     assert "chmod 600" in check(write(good))[0]
     secret.unlink()
@@ -144,8 +148,6 @@ def test_check_is_silent_when_all_is_well_and_else_names_cause_and_remedy(write,
     shared = check(write("[local]\nport = 8441\n"))
     assert [sentence.split(":")[0] for sentence in shared] == [
         "facility.name",
-        "federation.public_url",
-        "pairing.public_url",
         "federation.port",
     ]
 
