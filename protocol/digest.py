@@ -59,9 +59,6 @@ class BodyKind(IntEnum):
     STUDY = 2
 
 
-_KINDS: Final = frozenset(BodyKind)
-
-
 class SlotType(IntEnum):
     """First byte in a slot's box; the last two are the tiers of `evaluation`."""
 
@@ -289,7 +286,7 @@ def _kind(body: bytes) -> BodyKind:
     if len(body) < limits.DIGEST_SIZES[0] or len(body) > limits.DIGEST_BYTES:
         msg = f"a digest has {limits.DIGEST_SIZES[0]} to {limits.DIGEST_BYTES} bytes"
         raise Malformed(msg)
-    if body[0] != VERSION or body[1] not in _KINDS:
+    if body[0] != VERSION or body[1] not in (BodyKind.PATIENT, BodyKind.STUDY):
         msg = "a digest of a version or kind that this side does not know"
         raise Malformed(msg)
     return BodyKind(body[1])
