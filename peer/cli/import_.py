@@ -85,17 +85,19 @@ class Summary:
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    remarks: list[dict[str, str]] = field(default_factory=list)
+    """What was odd about instances that were kept."""
     studies: set[str] = field(default_factory=set)
 
     def add(self, item: Item, outcome: dict[str, Any]) -> None:
         """Count one outcome."""
         self.counts[outcome["status"]] += 1
-        if outcome["status"] in {"refused", "skipped"}:
-            kept_out = self.refused if outcome["status"] == "refused" else self.skipped
-            kept_out.append(
+        told = {"refused": self.refused, "skipped": self.skipped, "accepted": self.remarks}
+        if outcome.get("code") and outcome["status"] in told:
+            told[outcome["status"]].append(
                 {"item": item.name, "code": outcome["code"], "reason": outcome["reason"]}
             )
-        elif outcome["study_instance_uid"]:
+        if outcome["study_instance_uid"]:
             self.studies.add(outcome["study_instance_uid"])
 
     def as_json(self) -> dict[str, Any]:
@@ -107,6 +109,7 @@ class Summary:
             "refusals": self.refused,
             "skipped": self.counts["skipped"],
             "skips": self.skipped,
+            "remarks": self.remarks,
             "study_instance_uids": sorted(self.studies),
         }
 
@@ -269,5 +272,8 @@ def _show(summary: Summary) -> None:
         print_table(
             ("Refused", "Reason"), ((each["item"], each["reason"]) for each in summary.refused)
         )
+    for reason, count in Counter(each["reason"] for each in summary.remarks).items():
+        first = next(each["item"] for each in summary.remarks if each["reason"] == reason)
+        say(f"Kept as it came, {count} in number, such as {first}. {reason}")
     for each in summary.skipped:
         say(f"Left aside: {each['item']}. {each['reason']}")

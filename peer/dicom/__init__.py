@@ -20,7 +20,7 @@ import warnings
 
 import pydicom.config
 
-from peer.dicom.header import Header, read_header
+from peer.dicom.header import NOTES, Header, read_header
 from peer.dicom.part10 import (
     IMPLEMENTATION_CLASS_UID,
     Instance,
@@ -30,6 +30,7 @@ from peer.dicom.part10 import (
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
+    "NOTES",
     "Header",
     "Instance",
     "open_instance",

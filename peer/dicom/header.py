@@ -21,6 +21,15 @@ UNREADABLE_ATTRIBUTE: Final = "unreadable-attribute"
 IRREGULAR_STRUCTURE: Final = "irregular-structure"
 """A sequence built against the rules, so that the end of the instance could not be checked."""
 
+NOTES: Final = {
+    BAD_CHARACTER_SET: "Its texts do not fit the character set that it names, so names may be "
+    "shown wrong and not be found.",
+    UNREADABLE_ATTRIBUTE: "An attribute is not what its type says; it counts as empty.",
+    IRREGULAR_STRUCTURE: "A sequence is built against the rules, so nobody can say whether the "
+    "end is missing.",
+}
+"""What each note means for whoever brought the instance, which is kept as it came."""
+
 
 @dataclass(frozen=True, slots=True)
 class PatientAttributes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from peer.actors import Actor
-from peer.dicom import Header, read_header
+from peer.dicom import NOTES, Header, read_header
 from protocol.errors import Refusal
 from protocol.hashing import plain_hash
 
@@ -21,7 +21,10 @@ UID_MISMATCH: Final = "uid-mismatch"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one instance; `reason` is a sentence without patient attributes."""
+    """What became of one instance; `reason` is a sentence without patient attributes.
+
+    One that was accepted has a code and a reason if it was kept in spite of something.
+    """
 
     status: Status
     code: str = ""
@@ -62,6 +65,12 @@ class Arrival:
             self.study_instance_uid,
             self.header.instance.sop_class_uid,
         )
+
+    def accepted(self) -> Outcome:
+        """Return that it is kept, and what was odd about it."""
+        notes = self.header.notes
+        reason = " ".join(NOTES[note] for note in notes)
+        return self.outcome("accepted", notes[0] if notes else "", reason)
 
 
 def examine(data: bytes, actor: Actor, source: str, limit: int, named: str = "") -> Arrival:

@@ -252,7 +252,7 @@ class Ingest:
                 id(each.arrival): each.arrival.outcome("refused", code, str(error))
                 for each in group.written
             }
-        return {id(each.arrival): each.arrival.outcome("accepted") for each in group.written}
+        return {id(each.arrival): each.arrival.accepted() for each in group.written}
 
 
 def _as_known(arrival: Arrival) -> Known:

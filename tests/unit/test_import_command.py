@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from peer.cli.client import Client
-from peer.cli.import_ import Summary, find, import_paths
+from peer.cli.import_ import Summary, _show, find, import_paths
 from peer.cli.output import CommandError, print_json, visible
 from tests.dicom_samples import sample
 
@@ -29,7 +29,13 @@ class Recorder(Client):
         if content[128:132] != b"DICM":
             raise CommandError("not-dicom", "This is no DICOM file.")
         self.taken.append(content)
-        return {"status": "accepted", "study_instance_uid": "1.2.3"}
+        odd = b"ISO_IR 999" in content
+        return {
+            "status": "accepted",
+            "code": "bad-character-set" if odd else "",
+            "reason": "Odd." if odd else "",
+            "study_instance_uid": "1.2.3",
+        }
 
 
 async def imported(*paths) -> tuple[Recorder, Summary]:
@@ -140,3 +146,15 @@ def test_json_that_the_terminal_cannot_write_is_escaped(capsys):
 def test_a_path_that_is_not_there_ends_the_command(tmp_path):
     with pytest.raises(CommandError, match="nothing at"):
         list(find(tmp_path / "absent"))
+
+
+async def test_what_is_odd_about_a_kept_instance_is_said(tmp_path, capsys):
+    (tmp_path / "odd.dcm").write_bytes(CT.replace(b"ISO_IR 100", b"ISO_IR 999"))
+    (tmp_path / "plain.dcm").write_bytes(CT)
+    _, summary = await imported(tmp_path)
+    shown = summary.as_json()
+    assert shown["accepted"] == 2
+    item = str(tmp_path / "odd.dcm")
+    assert shown["remarks"] == [{"item": item, "code": "bad-character-set", "reason": "Odd."}]
+    _show(summary)
+    assert "odd.dcm" in capsys.readouterr().out.replace("\n", "")

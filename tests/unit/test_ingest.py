@@ -310,3 +310,13 @@ async def test_hundreds_of_studies_at_once_keep_few_files_open(intake, monkeypat
     assert len(intake.ingest._writers._open) <= 4
     for data, outcome in zip(everything, outcomes, strict=True):
         assert await intake.read(outcome.sop_instance_uid) == data
+
+
+async def test_text_in_a_wrong_character_set_is_kept_and_said(intake):
+    made = data_set(SpecificCharacterSet="ISO_IR 100", PatientName="Doe^Jane")
+    data = encoded(made).replace(b"ISO_IR 100", b"ISO_IR 999")
+    outcome = await intake.take(data)
+    assert (outcome.status, outcome.code) == ("accepted", "bad-character-set")
+    assert "character set" in outcome.reason
+    assert "Doe" not in outcome.reason
+    assert await intake.read("1.2.3.4") == data
