@@ -27,6 +27,7 @@ from peer.ingest import Ingest
 from peer.link import NotConnected
 from peer.link.ranges import read_pack_path
 from peer.notify import Notify
+from peer.partners import Partners
 from peer.retrieve import Retrieve
 from peer.store import Store
 from protocol.agreement import Terms
@@ -108,10 +109,16 @@ class Trust:
         self.me = me
 
     def get(self, peer_id):
-        return next((p for p in self.me.partners if p.peer_id == peer_id), None)
+        return next((p for p in self.all() if p.peer_id == peer_id), None)
+
+    def all(self):
+        return self.me.partners
 
     def active(self):
         return self.me.active
+
+    trusted = Partners.trusted
+    name = Partners.name
 
 
 class Hospital(base.Facility):

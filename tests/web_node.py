@@ -15,14 +15,14 @@ from peer.retention import Retention
 from peer.web.listeners import start_tcp
 from peer.web.services import Health, Services
 from tests.facilities import START
-from tests.transfers import Hospital, hospitals
+from tests.transfers import Hospital, Trust, hospitals
 
 
-class Table:
+class Table(Trust):
     """The partners of a hospital as the trust table of a node shows them."""
 
     def __init__(self, hospital):
-        self._hospital = hospital
+        super().__init__(hospital)
         self.asked = []
         self.pending = {}
 
@@ -39,15 +39,12 @@ class Table:
                 since=START,
                 sentence="Partners: both sides have confirmed.",
             )
-            for each in self._hospital.partners
+            for each in self.me.partners
         ]
         return (*found, *self.pending.values())
 
     def active(self):
         return tuple(each for each in self.all() if each.active)
-
-    def get(self, peer_id):
-        return next((each for each in self.all() if each.peer_id == peer_id), None)
 
     async def invite(self, actor, valid_s=None):
         self.asked.append("invite")

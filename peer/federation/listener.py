@@ -18,7 +18,7 @@ from peer.federation.serving import Room, Server, refuse
 from peer.keys import NodeKeys
 from peer.keys.tls import federation_context
 from peer.link import Links, PackReader
-from peer.link.links import new_socket
+from peer.link.connection import new_socket
 from peer.partners import Partner, Partners
 from protocol.errors import Malformed, Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import structlog
-from aiohttp import ClientConnectionResetError, WebSocketError, WSCloseCode, WSMsgType
+from aiohttp import ClientConnectionResetError, WebSocketError, WSCloseCode, WSMsgType, web
 
 from peer.errors import NodeError
 from peer.link.greeting import Socket
@@ -261,6 +261,13 @@ class Connection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * CLOSE_S):
                 await self._socket.close()
+
+
+def new_socket() -> web.WebSocketResponse:
+    """Return the server's end of a link, before its handshake."""
+    return web.WebSocketResponse(
+        timeout=CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=SOCKET_BYTES, compress=False
+    )
 
 
 def _settle(waiting: asyncio.Future[object], message: object) -> None:

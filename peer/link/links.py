@@ -19,7 +19,7 @@ from peer.errors import Conflict, NodeError
 from peer.index.partners import REMOVED
 from peer.keys import NodeKeys
 from peer.link import state
-from peer.link.connection import CLOSE_S, HEARTBEAT_S, SOCKET_BYTES, Connection
+from peer.link.connection import CLOSE_S, Connection
 from peer.link.dialling import DialFailed, dial, new_session
 from peer.link.farewell import farewell, sign_for_removal
 from peer.link.greeting import Closed, answer_hello, our_hello
@@ -388,13 +388,6 @@ class Links:
         for line in lines:
             if line.session is not None:
                 await line.session.close()
-
-
-def new_socket() -> web.WebSocketResponse:
-    """Return the server's end of a link, before its handshake."""
-    return web.WebSocketResponse(
-        timeout=CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=SOCKET_BYTES, compress=False
-    )
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -97,11 +97,7 @@ class Notify:
         Raises Refusal if the patient's consent does not let the partner know of a study, or if the
         studies are of several patients; NotFound.
         """
-        partner = self._partners.get(peer_id)
-        if partner is None or not partner.active:
-            raise Refusal(
-                "not-a-partner", "This facility is no partner.", "Pair with it before notifying it."
-            )
+        partner = self._partners.trusted(peer_id)
         uids = tuple(dict.fromkeys(study_instance_uids))
         if not 0 < len(uids) <= NOTICE_STUDIES:
             raise Refusal(
@@ -141,17 +137,17 @@ class Notify:
 
         row = await self._db.write(work)
         self._delivery.soon(row.partner)
-        return received_notice(row, self._name(row.partner))
+        return received_notice(row, self._partners.name(row.partner))
 
     async def inbox(self) -> list[Notice]:
         """Return what partners have notified us of, newest first."""
         rows = await self._db.read(lambda tx: notices.inbox(tx, LISTED))
-        return [received_notice(row, self._name(row.partner)) for row in rows]
+        return [received_notice(row, self._partners.name(row.partner)) for row in rows]
 
     async def outbox(self) -> list[Notice]:
         """Return what we have notified partners of, newest first."""
         rows = await self._db.read(lambda tx: notices.outbox(tx, LISTED))
-        return [sent_notice(row, self._name(row.partner)) for row in rows]
+        return [sent_notice(row, self._partners.name(row.partner)) for row in rows]
 
     # -- what partners send -----------------------------------------------------------------
     async def receive(self, message: NoticeMessage, partner: Partner) -> None:
@@ -271,10 +267,6 @@ class Notify:
             text=text[:SENTENCE_CHARACTERS],
         )
         return content, patient.patient
-
-    def _name(self, peer_id: PeerId) -> str:
-        partner = self._partners.get(peer_id)
-        return peer_id.hex() if partner is None else partner.name
 
 
 def _someone(body: NoticeBody | AcknowledgementBody, partner: Partner) -> Actor:

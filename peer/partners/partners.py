@@ -75,6 +75,22 @@ class Partners:
         """Return a partner in whatever state, or None."""
         return self._trust.get(peer_id)
 
+    def trusted(self, peer_id: PeerId) -> Partner:
+        """Return an active partner; raise Refusal if the facility is none."""
+        partner = self.get(peer_id)
+        if partner is None or not partner.active:
+            raise Refusal(
+                "not-a-partner",
+                "This facility is no partner.",
+                "The list of partners shows who is; a new one is invited there.",
+            )
+        return partner
+
+    def name(self, peer_id: PeerId) -> str:
+        """Return what a facility calls itself, or its identity in hex if it is unknown here."""
+        partner = self.get(peer_id)
+        return peer_id.hex() if partner is None else partner.name
+
     def by_certificate(self, der: bytes | None) -> Partner | None:
         """Return the active partner whose pinned certificate this is, or None."""
         return self._trust.by_certificate(der)

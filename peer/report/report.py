@@ -112,8 +112,7 @@ class Report:
         receipt = from_bytes(ReceiptBody, row.receipt.payload, STATEMENT_BYTES)
         if receipt.outcome != VERIFIED:
             return ""
-        partner = self._partners.get(row.partner)
-        name = row.partner.hex() if partner is None else partner.name
+        name = self._partners.name(row.partner)
         return f"{name} fetched it on {said_day(receipt.issued_at)}: {receipt.sentence()}."
 
     async def _record(

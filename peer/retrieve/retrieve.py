@@ -20,7 +20,7 @@ from peer.index.transfers import RetrievalRow
 from peer.ingest import Ingest
 from peer.keys import NodeKeys
 from peer.link import Links
-from peer.partners import Partner, Partners
+from peer.partners import Partners
 from peer.retrieve.leave import Promise, Unreachable
 from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
 from peer.retrieve.origin import Origin
@@ -111,7 +111,7 @@ class Retrieve:
 
         Raises Refusal for a facility that is no partner.
         """
-        self._partner(peer_id)
+        self._partners.trusted(peer_id)
         now = self._clock.now()
 
         def work(tx: Tx) -> RetrievalRow:
@@ -144,7 +144,7 @@ class Retrieve:
     async def receipts(self, study_instance_uid: str) -> Sequence[dict[str, object]]:
         """Return the receipts for a study on either side, newest first, as the API shows them."""
         found = await self._db.read(lambda tx: receipts_of(tx, study_instance_uid))
-        return [each.to_json(self._name(each.partner)) for each in found]
+        return [each.to_json(self._partners.name(each.partner)) for each in found]
 
     async def finished(self, retrieval_id: bytes) -> Retrieval:
         """Return a retrieval once nothing more will happen to it."""
@@ -223,7 +223,7 @@ class Retrieve:
             await self._recipient.carry_out(attempt)
             await self._ledger.complete(await self._current(row))
         except Unreachable:
-            name = self._name(row.origin)
+            name = self._partners.name(row.origin)
             await self._ledger.wait(
                 row,
                 f"{name} cannot be reached now; the retrieval goes on by itself when it can.",
@@ -239,7 +239,7 @@ class Retrieve:
         return True
 
     async def _begin(self, row: RetrievalRow) -> Attempt:
-        partner = self._partner(row.origin)
+        partner = self._partners.trusted(row.origin)
         promise = await self._promise(row)
         return Attempt(row, read_actor(row.actor), partner, promise)
 
@@ -295,26 +295,11 @@ class Retrieve:
         found = await self._db.read(lambda tx: transfers.retrieval(tx, row.retrieval_id))
         return row if found is None else found
 
-    # -- looking up -------------------------------------------------------------------------
-    def _partner(self, peer_id: PeerId) -> Partner:
-        partner = self._partners.get(peer_id)
-        if partner is None or not partner.active:
-            raise Refusal(
-                "not-a-partner",
-                "This facility is no partner.",
-                "The list of partners shows who is; a new one is invited there.",
-            )
-        return partner
-
-    def _name(self, peer_id: PeerId) -> str:
-        partner = self._partners.get(peer_id)
-        return peer_id.hex() if partner is None else partner.name
-
     def _seen(self, row: RetrievalRow) -> Retrieval:
         attempt = self._attempts.get(row.retrieval_id)
         if attempt is not None and attempt.transfer is not None:
             row = replace(row, bytes_verified=attempt.transfer.bytes_verified)
-        return Retrieval(row, self._name(row.origin))
+        return Retrieval(row, self._partners.name(row.origin))
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -22,25 +22,6 @@ GRANT, PACK_ID = b"g" * 16, b"p" * 16
 PATH = pack_path(GRANT, PACK_ID)
 
 
-@pytest.fixture
-async def alice(tmp_path):
-    async with Facility.open("alice", tmp_path) as facility:
-        yield facility
-
-
-@pytest.fixture
-async def bob(tmp_path):
-    async with Facility.open("bob", tmp_path) as facility:
-        yield facility
-
-
-@pytest.fixture
-async def carol(tmp_path):
-    """Outbound only: nobody can dial her."""
-    async with Facility.open("carol", tmp_path, reachable=False) as facility:
-        yield facility
-
-
 def want(number):
     return Want(bytes(32), 0, number)
 

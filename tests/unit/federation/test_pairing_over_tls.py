@@ -10,25 +10,6 @@ from protocol.errors import Expired, Malformed, Refusal
 from tests.unit.federation.facility import OPERATOR, Facility, linked, pair, until
 
 
-@pytest.fixture
-async def alice(tmp_path):
-    async with Facility.open("alice", tmp_path) as facility:
-        yield facility
-
-
-@pytest.fixture
-async def bob(tmp_path):
-    async with Facility.open("bob", tmp_path) as facility:
-        yield facility
-
-
-@pytest.fixture
-async def carol(tmp_path):
-    """Outbound only: nobody can dial her."""
-    async with Facility.open("carol", tmp_path, reachable=False) as facility:
-        yield facility
-
-
 async def test_two_facilities_become_partners(alice, bob):
     await pair(alice, bob)
     assert alice.knows(bob).agreement == bob.knows(alice).agreement
