@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-deep coverage lint format types imports lock clean
+.PHONY: help setup setup-dev demo test test-deep coverage bench bench-journal lint format types imports lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,11 @@ coverage: setup-dev ## Run the tests and report the lines and branches that none
 	$(BIN)/coverage run -m pytest -n 2 --dist loadscope $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+bench: bench-journal ## Every benchmark, one line of JSON for each result
+
+bench-journal: setup-dev ## Following a journal, between real nodes (ARGS="--entries 100000 --repeats 1")
+	@$(BIN)/python -m tests.benchmarks.journal $(ARGS)
 
 lint: setup-dev ## Check style and format
 	$(BIN)/ruff check $(CODE)

@@ -51,6 +51,8 @@ class Node:
     issuer: str
     process: subprocess.Popen[bytes] | None = None
     addresses: dict[str, Any] = field(default_factory=dict)
+    module: str = "peer"
+    """What Python runs; another one than the node's own for a node that is watched from inside."""
 
     # -- its life -------------------------------------------------------------------------------
 
@@ -73,7 +75,7 @@ class Node:
         """Start the process and wait until the node says that it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "peer", "run", "--data", str(self.data)],
+                [sys.executable, "-m", self.module, "run", "--data", str(self.data)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
