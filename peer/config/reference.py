@@ -18,6 +18,9 @@ Settings are read from `openpriors.toml` in the data directory, in TOML, and the
 variables, which go before the file. `openpriors run --check` says what is wrong with them; an
 unknown section or key is an error. A secret is never a setting: settings name the file it is in.
 
+What two facilities must agree on, such as the largest message, is no setting either: it stands in
+`protocol/limits.py` and is part of the [protocol](../protocol/README.md).
+
 This page is made from the program (`peer.config.reference`), and a test keeps it so.
 """
 

@@ -88,6 +88,12 @@ class Local(Section):
     public_url: WebAddress = Field(
         "", description="Address under which people reach it, if a proxy stands before it"
     )
+    max_connections: int = Field(
+        256,
+        ge=8,
+        le=65_536,
+        description="Connections at once; a browser or viewer has a few, an idle one makes room",
+    )
 
     @model_validator(mode="after")
     def _needs_tls(self) -> Self:
@@ -146,6 +152,26 @@ class DicomSettings(Section):
     accept_unknown: bool = Field(
         False,
         description="Whether any other AE may call too; for trials",
+    )
+    max_associations: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="Associations at once; a large hospital's modalities have some dozens open",
+    )
+    max_pdu_bytes: int = Field(
+        256 * 1024,
+        ge=4096,
+        le=MIB,
+        description="Largest PDU to receive; each association may hold one in memory",
+    )
+    idle_s: Seconds = Field(
+        120, le=3600, description="An association on which nothing happens that long is ended"
+    )
+    store_timeout_s: Seconds = Field(
+        300,
+        le=3600,
+        description="A sender waits at most so long for an instance to be durable",
     )
 
     @model_validator(mode="after")

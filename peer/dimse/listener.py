@@ -24,23 +24,11 @@ from peer.dimse.callers import Callers
 from peer.errors import ConfigError
 from peer.ingest import Ingest, Outcome
 
-MAXIMUM_PDU_BYTES: Final = 256 * 1024
-"""Large enough that the price of a PDU does not show, small enough to be held a hundred times."""
-
-ASSOCIATIONS: Final = 64
-"""Most at once; a large hospital's modalities and archives have some dozens open."""
-
-CONNECTIONS: Final = ASSOCIATIONS + 32
-"""Most connections: what is beyond the associations is told so, what is beyond this is closed."""
+TURNED_AWAY: Final = 32
+"""Most connections beyond the associations: these are told so, what is beyond them is closed."""
 
 REQUEST_S: Final = 10
 """A connection on which no association is requested by then is ended (the ARTIM timer of PS3.8)."""
-
-IDLE_S: Final = 120
-"""An association on which nothing happens is ended; archives pause for seconds between series."""
-
-STORE_TIMEOUT_S: Final = 300
-"""Longest that a sender waits for one instance to be durable, below the limits of most senders."""
 
 STOP_S: Final = 2.0
 """How long associations that are opening or closing may take to end by themselves at stop."""
@@ -84,7 +72,7 @@ class _Server(ThreadedAssociationServer):
     # typing.override came with Python 3.12.
     def verify_request(self, request: object, client_address: object) -> bool:  # type: ignore[explicit-override]  # noqa: ARG002
         """Return whether there is room for one more connection."""
-        return len(self.ae.active_associations) < CONNECTIONS
+        return len(self.ae.active_associations) < self.ae.maximum_associations + TURNED_AWAY
 
     def handle_error(self, request: object, client_address: object) -> None:  # type: ignore[explicit-override]  # noqa: ARG002
         """Name the error; the library would print all of it."""
@@ -107,9 +95,9 @@ class DicomListener:
         self._ae = AE(ae_title=settings.dicom.ae_title)
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._ae.implementation_version_name = "OPENPRIORS"
-        self._ae.maximum_pdu_size = MAXIMUM_PDU_BYTES
-        self._ae.maximum_associations = ASSOCIATIONS
-        self._ae.network_timeout = IDLE_S
+        self._ae.maximum_pdu_size = settings.dicom.max_pdu_bytes
+        self._ae.maximum_associations = settings.dicom.max_associations
+        self._ae.network_timeout = settings.dicom.idle_s
         self._ae.acse_timeout = REQUEST_S
         self._ae.require_called_aet = True
         self._ae.require_calling_aet = self._callers.titles()
@@ -179,7 +167,7 @@ class DicomListener:
             self._ingest.store_instance(data, actor, "dimse", named=named), self._loop
         )
         try:
-            outcome = storing.result(STORE_TIMEOUT_S)
+            outcome = storing.result(self._settings.store_timeout_s)
         except (concurrent.futures.CancelledError, TimeoutError):
             return _answer(OUT_OF_RESOURCES, "Not stored in time. Send it again.")
         return _status(outcome)

@@ -32,11 +32,6 @@ SHUTDOWN_S: Final = 5.0
 KEEPALIVE_S: Final = 75.0
 """An idle connection of a browser is closed after this long."""
 
-CONNECTIONS: Final = 256
-"""Most at once on the TCP listener: a few for each browser and viewer of a hospital at work."""
-
-SOCKET_NAME: Final = "node.sock"
-
 Stop: TypeAlias = Callable[[], Awaitable[None]]
 
 
@@ -47,7 +42,9 @@ async def start_tcp(services: Services) -> tuple[str, Stop]:
     runner = _runner(build(services, over_tcp(services)))
     await runner.setup()
     try:
-        listener = await asyncio.to_thread(Listener, local.host, local.port, most=CONNECTIONS)
+        listener = await asyncio.to_thread(
+            Listener, local.host, local.port, most=local.max_connections
+        )
         await web.SockSite(runner, listener, ssl_context=tls).start()
     except OSError as error:
         await runner.cleanup()

@@ -313,8 +313,8 @@ async def test_an_open_association_is_ended_at_stop(tmp_path):
 
 
 async def test_a_connection_too_many_is_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr("peer.dimse.listener.CONNECTIONS", 1)
-    async with listening(tmp_path) as (_, port):
+    monkeypatch.setattr("peer.dimse.listener.TURNED_AWAY", 0)
+    async with listening(tmp_path, max_associations=1) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x01\x00")
         await asyncio.sleep(0.1)

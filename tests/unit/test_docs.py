@@ -218,12 +218,13 @@ def test_every_decision_is_listed():
 
 def test_the_conformance_statement_says_what_the_listener_does():
     page = text_of(DOCS / "reference" / "dicom-conformance.md")
+    dicom = Settings().dicom
     for says in (
-        f"| Maximum PDU | {listener.MAXIMUM_PDU_BYTES} bytes |",
-        f"| Associations at once | {listener.ASSOCIATIONS} |",
-        f"| Association idle for | {listener.IDLE_S} s: ended |",
+        f"| Maximum PDU | {dicom.max_pdu_bytes} bytes |",
+        f"| Associations at once | {dicom.max_associations} |",
+        f"| Association idle for | {dicom.idle_s} s: ended |",
         f"| Implementation Class UID | {IMPLEMENTATION_CLASS_UID} |",
-        f"not stored within {listener.STORE_TIMEOUT_S} s",
+        f"not stored within {dicom.store_timeout_s} s",
         f"at most {listener.ERROR_COMMENT_CHARACTERS} characters",
         f"`limit` ({LIMIT} at most)",
     ):

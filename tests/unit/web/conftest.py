@@ -54,7 +54,14 @@ class Room:
 
 
 def settings_of(**changes):
-    local = {"host": "127.0.0.1", "port": 0, "tls_certificate": "", "tls_key": "", "public_url": ""}
+    local = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "tls_certificate": "",
+        "tls_key": "",
+        "public_url": "",
+        "max_connections": 64,
+    }
     return types.SimpleNamespace(
         facility=types.SimpleNamespace(name="St. Anna"),
         local=types.SimpleNamespace(**(local | changes)),
