@@ -7,7 +7,7 @@ floats (no two platforms need agree on them), no extension types.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgpack
 
@@ -15,6 +15,8 @@ from protocol.errors import LocalProtocolError, Malformed, Oversized
 from protocol.limits import CONTAINER_ITEMS, NESTING_DEPTH, TEXT_BYTES
 
 Value: TypeAlias = "bool | int | bytes | str | list[Value] | dict[str, Value] | None"
+
+_LEAVES: Final = frozenset({bool, int, bytes, str, type(None)})
 
 
 def pack(value: object) -> bytes:
@@ -59,14 +61,17 @@ def _check(value: object, depth: int) -> None:
         msg = f"nested deeper than {NESTING_DEPTH} levels"
         raise Malformed(msg)
     if isinstance(value, list):
+        # Entries of a journal come by the thousand, and most of what is in them is a leaf.
+        leaves_fit = depth < NESTING_DEPTH
         for item in value:
-            _check(item, depth + 1)
+            if not (leaves_fit and type(item) in _LEAVES):
+                _check(item, depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 msg = "a map key is not a text string"
                 raise Malformed(msg)
             _check(item, depth + 1)
-    elif value is not None and not isinstance(value, (bool, int, bytes, str)):
+    elif type(value) not in _LEAVES:
         msg = f"a value of the type {type(value).__name__} does not travel"
         raise Malformed(msg)

@@ -15,6 +15,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    Final,
     TypeAlias,
     TypeVar,
     Union,
@@ -59,6 +60,8 @@ Instant: TypeAlias = Annotated[int, Range(0, 2**40)]
 Name: TypeAlias = Annotated[str, Size(0, 256)]
 Sentence: TypeAlias = Annotated[str, Size(0, 1024)]
 
+_LEAF_KINDS: Final = frozenset({int, bool, bytes, str})
+
 
 def to_bytes(record: object) -> bytes:
     """Return the MessagePack of a record."""
@@ -72,11 +75,19 @@ def from_bytes(kind: type[Record], data: bytes, limit: int) -> Record:
 
 def to_value(record: object) -> Value:
     """Return a record as the nested lists in which it travels."""
+    if type(record) in _LEAF_KINDS:
+        return record  # type: ignore[return-value]
     if is_dataclass(record):
-        return [to_value(getattr(record, field.name)) for field in fields(record)]
+        kind: Any = type(record)
+        return [to_value(getattr(record, name)) for name in _field_names(kind)]
     if isinstance(record, tuple):
         return [to_value(item) for item in record]
-    return record  # type: ignore[return-value]  # the leaf types; pack() refuses any other
+    return record  # type: ignore[return-value]  # None, an IntEnum; pack() refuses what is neither
+
+
+@cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def from_value(kind: type[Record], value: Value) -> Record:
@@ -110,6 +121,8 @@ def _reader(hint: Any) -> _Reader:  # noqa: ANN401 - a type hint
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *bounds = get_args(hint)
+        if inner in _LEAF_KINDS and len(bounds) == 1:
+            return _bounded_leaf(inner, bounds[0])
         return _bounded(_reader(inner), bounds)
     if origin in (Union, types.UnionType):
         (inner,) = (each for each in get_args(hint) if each is not types.NoneType)
@@ -131,6 +144,23 @@ def _bounded(reader: _Reader, bounds: list[Any]) -> _Reader:
                 msg = f"{measured} is not within {bound.least} to {bound.most}"
                 raise Malformed(msg)
         return result
+
+    return read
+
+
+def _bounded_leaf(kind: type[Any], bound: Size | Range) -> _Reader:
+    """Return what `_bounded` of a `_leaf_reader` is, in one step: most fields are of this form."""
+    least, most, sized = bound.least, bound.most, isinstance(bound, Size)
+
+    def read(value: Any) -> Any:  # noqa: ANN401 - an instance of `kind`, once that is known
+        if type(value) is not kind:  # bool is an int to isinstance
+            msg = f"not {kind.__name__}"
+            raise Malformed(msg)
+        measured = len(value) if sized else value
+        if not least <= measured <= most:
+            msg = f"{measured} is not within {least} to {most}"
+            raise Malformed(msg)
+        return value
 
     return read
 
