@@ -75,15 +75,14 @@ class Freshness:
     """How far, and since when, a partner's journal can be relied on.
 
     `last_confirmed_at`: Unix seconds at which the partner last vouched for `head`, None if never.
-    `lease_over`: nothing of it may be listed.  `incomplete`: an entry has not come yet.
-    `forked`: it signed two histories, and is followed no further.
+    `lease_over`: nothing of it may be listed.  `forked`: it signed two histories, and is followed
+    no further.
     """
 
     head: Head | None
     last_confirmed_at: int | None
     connected: bool
     lease_over: bool
-    incomplete: bool
     forked: bool
 
 
@@ -192,7 +191,6 @@ class Gossip:
                 last_confirmed_at=max(vouched, default=None),
                 connected=partner.peer_id in connected,
                 lease_over=not is_fresh(known.head, now),
-                incomplete=known.incomplete_from is not None,
                 forked=known.forked,
             )
         return answer

@@ -197,7 +197,6 @@ async def _build(
 
     return Services(
         db=db,
-        partners_db=partners_db,
         settings=settings,
         keys=keys,
         clock=clock,

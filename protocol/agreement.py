@@ -33,9 +33,6 @@ class Terms:
     daily_bytes: Natural | None = None
 
 
-_TermsBytes = Annotated[bytes, Size(1, PAIRING_BYTES // 2)]
-
-
 TermsBytes = Annotated[bytes, Size(1, PAIRING_BYTES // 2)]
 """Terms as they travel: signed and hashed as they came."""
 

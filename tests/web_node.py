@@ -148,7 +148,6 @@ async def served(hospital):
     )
     services = Services(
         db=hospital.db,
-        partners_db=hospital.partners_db,
         settings=hospital.settings,
         keys=hospital.keys,
         clock=hospital.clock,

@@ -58,8 +58,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def say(sentence: str, style: str = "") -> None:
-    """Print one sentence; nothing in it is taken for markup."""
-    console.print(Text(visible(sentence), style=style))
+    """Print one sentence, whole on its line; nothing in it is taken for markup."""
+    console.print(Text(visible(sentence), style=style), soft_wrap=True)
 
 
 def visible(text: str) -> str:

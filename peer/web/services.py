@@ -53,7 +53,6 @@ class Services:
     """The rooms of the node, as `peer.runtime` has built them."""
 
     db: Database
-    partners_db: Database
     settings: Settings
     keys: NodeKeys
     clock: Clock

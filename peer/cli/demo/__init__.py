@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peer.cli.output import console
+from peer.cli.output import console, say
 
 if TYPE_CHECKING:
     from peer.cli.demo.story import Story
@@ -36,7 +36,7 @@ def command(
         )
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            console.print(f"[red]{folder} is not empty.[/] Name a new folder with --data.")
+            say(f"{folder} is not empty. Name a new folder with --data.", style="red")
             raise typer.Exit(2)
         ok = asyncio.run(_perform(folder, json_file, once=once))
     raise typer.Exit(0 if ok else 1)

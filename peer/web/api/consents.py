@@ -33,9 +33,6 @@ LISTED: Final = 1024
 """Most studies, partners or codes in one directive."""
 
 
-NamedPartners = Annotated[tuple[PeerIdHex, ...], Field(min_length=1, max_length=LISTED)]
-
-
 class Patient(Body):
     """The patient as this facility knows them."""
 

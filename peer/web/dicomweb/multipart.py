@@ -25,8 +25,6 @@ BOUNDARY_CHARACTERS: Final = 70
 
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]+")
 
-_BOUNDARY_PARAMETER: Final = re.compile(r';\s*boundary=(?:"([^"]+)"|([^\s;]+))', re.IGNORECASE)
-
 _log = structlog.get_logger()
 
 

@@ -22,8 +22,6 @@ from protocol.errors import Refusal
 
 READERS: Final = CLINICIAN | PRIVACY_OFFICER
 
-_SCOPE_FIELDS: Final = ("study_instance_uids", "modalities", "body_parts")
-
 
 async def list_consents(request: web.Request) -> web.StreamResponse:
     """Show every directive, the newest first."""

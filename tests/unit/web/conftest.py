@@ -97,7 +97,6 @@ def people(db, clock, settings):
 def rooms(db, clock, settings, people):
     return Services(
         db=db,
-        partners_db=db,
         settings=settings,
         keys=types.SimpleNamespace(peer_id=PEER_ID),
         clock=clock,
