@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from peer.index.migrate import Tx
@@ -16,6 +17,10 @@ from protocol.identifiers import EntryId, PeerId
 
 LABELS_APART: Final = 250_000
 """So many are merged at once: 10 MB in the small table, and a second or two for the merge."""
+
+_SLICES: Final = (*(bytes([first]) for first in range(0, 256, 16)), b"\xff" * 17)
+"""Where a merge is cut.  Until a statement ends, SQLite keeps every page that it changes as it was,
+in memory; a label has 16 bytes, so the last bound lies beyond all of them."""
 
 Row: TypeAlias = tuple[bytes, int | None, int]
 """Label, number of the journal, seq."""
@@ -57,11 +62,17 @@ def add(tx: Tx, rows: Sequence[Row]) -> None:
     tx.executemany("INSERT OR IGNORE INTO journal_new_labels VALUES (?, ?, ?)", sorted(rows))
     apart = tx.execute("SELECT count(*) FROM journal_new_labels").fetchone()[0]
     if apart >= LABELS_APART:
+        _merge(tx)
+
+
+def _merge(tx: Tx) -> None:
+    for first, beyond in pairwise(_SLICES):
         tx.execute(
-            "INSERT OR IGNORE INTO journal_labels"
-            " SELECT label, journal, seq FROM journal_new_labels ORDER BY label, journal, seq"
+            "INSERT OR IGNORE INTO journal_labels SELECT label, journal, seq"
+            " FROM journal_new_labels WHERE label >= ? AND label < ? ORDER BY label, journal, seq",
+            (first, beyond),
         )
-        tx.execute("DELETE FROM journal_new_labels")
+    tx.execute("DELETE FROM journal_new_labels")
 
 
 def remove(tx: Tx, rows: Sequence[Row]) -> None:

@@ -62,6 +62,16 @@ def test_what_is_withdrawn_in_the_run_that_brought_it_leaves_no_label(apart, ali
     assert [tuple(row) for row in rows] == [(b"late".ljust(16, b"."), 3)]
 
 
+def test_a_merge_takes_labels_of_every_beginning(monkeypatch, alice, bob):
+    monkeypatch.setattr(labels, "LABELS_APART", 1)
+    ends = [bytes([first]) + bytes([rest]) * 15 for first in range(256) for rest in (0, 255)]
+    for number, label in enumerate(ends):
+        alice.append(publish(number, body(label, number)))
+    bob.catch_up(alice)
+    assert bob.partners.execute("SELECT count(*) FROM journal_labels").fetchone()[0] == len(ends)
+    assert all(found(bob, label) == [body(label, n)] for n, label in enumerate(ends))
+
+
 def test_labels_of_a_removed_partner_are_gone(apart, alice, bob):
     for number in range(1, 5):
         alice.append(publish(number, body(b"shared", number)))
