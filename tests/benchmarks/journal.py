@@ -11,6 +11,7 @@ import argparse
 import shutil
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -116,6 +117,7 @@ def absorb(options, folder, origin, written):
         runs.append(pair_and_absorb(origin, reader, last))
         reader.stop()
         origin.stop()
+        sys.stderr.write(f"{runs[-1]}\n")  # A long run that is cut short has not been in vain.
         held = reader.data / "partners.db"
         plain.append(limits.plain_rows_seconds(held, folder))
         tls.append(runs[-1].wire / limits.tls_bytes_per_second(origin.data, runs[-1].wire))
