@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 # Where the type checker, the linter and the formatter look.
-CODE := peer protocol tests
+CODE := peer protocol tests examples
 # Set on the command line: ARGS="--once --json FILE"
 ARGS ?=
 export PYTHON
