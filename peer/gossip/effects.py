@@ -1,0 +1,185 @@
+"""Performs the effects of `protocol.exchange`: what is stored is durable before the next word."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Final, TypeAlias, assert_never
+
+import structlog
+
+from peer.clock import Clock
+from peer.errors import Conflict, NodeError
+from peer.index import batches, frontiers, journal, witnesses
+from peer.index.batches import Labels
+from peer.index.database import Database
+from peer.index.frontiers import Frontier
+from peer.link import Links
+from peer.partners import Partners
+from protocol.errors import Forked, RemoteProtocolError
+from protocol.exchange import (
+    Effect,
+    Event,
+    Exchange,
+    Freeze,
+    Halt,
+    Load,
+    Loaded,
+    Refuse,
+    Send,
+    Store,
+    Stored,
+    Witness,
+)
+from protocol.frontier import claimed, is_ahead
+from protocol.identifiers import EntryId, PeerId
+from protocol.messages import Refused
+
+_log = structlog.get_logger()
+
+ASKED_AGAIN: Final = "Nothing needs to be done: it is asked for again."
+ASK_THEM: Final = "Nothing more of this journal is read; the operators of both sides must talk."
+
+FAULT_AGAIN_S: Final = 3600
+"""A partner that errs at full speed must not fill the audit trail: one record an hour says it."""
+
+WithdrawnListener: TypeAlias = Callable[[PeerId, tuple[EntryId, ...]], Awaitable[None]]
+FaultListener: TypeAlias = Callable[[PeerId, RemoteProtocolError], Awaitable[None]]
+
+
+class Effects:
+    """What the exchanges bring about here: in both databases, on the links, for listeners.
+
+    `frontiers` is what is known of each partner's journal, as `partners_db` has it.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        partners_db: Database,
+        links: Links,
+        clock: Clock,
+        *,
+        partners: Partners,
+        labels: Labels,
+    ) -> None:
+        self.frontiers: dict[PeerId, Frontier] = {}
+        self.withdrawn: list[WithdrawnListener] = []
+        self.faults: list[FaultListener] = []
+        self._db = db
+        self._partners_db = partners_db
+        self._links = links
+        self._clock = clock
+        self._partners = partners
+        self._labels = labels
+        self._on_record: dict[tuple[PeerId, str], int] = {}
+        self._log_is_full = False
+
+    async def load(self) -> None:
+        """Read what is held of each partner."""
+        self.frontiers = await self._partners_db.read(frontiers.read)
+
+    async def forget(self, peer_id: PeerId) -> None:
+        """Erase all that is held of a partner's journal."""
+        await self._partners_db.write(lambda tx: batches.purge(tx, peer_id))
+        self.frontiers.pop(peer_id, None)
+        await self._empty_log()
+
+    async def turn(self, exchange: Exchange, event: Event) -> None:
+        """Handle one event, and all that its effects bring about."""
+        events = deque([event])
+        while events:
+            for effect in exchange.handle(events.popleft(), self._clock.now()):
+                outcome = await self._perform(exchange, effect)
+                if outcome is not None:
+                    events.append(outcome)
+
+    async def _perform(self, exchange: Exchange, effect: Effect) -> Event | None:
+        partner = exchange.partner
+        match effect:
+            case Send(message):
+                await self._links.tell(partner, message)
+            case Store():
+                return await self._store(effect)
+            case Load(origin, from_batch):
+                return await self._load(exchange, origin, from_batch)
+            case Witness():
+                await self._witness(exchange, effect)
+            case Freeze(origin, proof):
+                now = self._clock.now()
+                await self._partners_db.write(
+                    lambda tx: witnesses.record_fork(tx, origin, proof, now)
+                )
+                self._update(origin, forked=True)
+                _log.error("journal-forked", partner=origin.hex())
+            case Halt(signed, header):
+                await self._db.write(lambda tx: journal.halt(tx, exchange.me, signed, header.batch))
+                _log.error("journal-halted", partner=partner.hex())
+            case Refuse(error):
+                await self._refuse(partner, error)
+            case _:
+                assert_never(effect)
+        return None
+
+    async def _store(self, effect: Store) -> Stored:
+        origin = effect.origin
+        partner = self._partners.get(origin)
+        if partner is None:
+            raise NodeError("The partner was removed while its journal was being read.")
+        node_key = partner.record.node_public
+        run = await self._partners_db.write(
+            lambda tx: batches.store(tx, origin, node_key, effect.batches, self._labels)
+        )
+        self._update(origin, head=run.head, incomplete_from=run.incomplete_from)
+        if run.erased or self._log_is_full:
+            await self._empty_log()
+        if run.withdrawn:
+            for withdrawn in self.withdrawn:
+                await withdrawn(origin, run.withdrawn)
+        return Stored(origin, run.head, run.through, effect.more, run.incomplete_from, run.error)
+
+    async def _load(self, exchange: Exchange, origin: PeerId, from_batch: int) -> Loaded:
+        database = self._db if origin == exchange.me else self._partners_db
+        return await database.read(lambda tx: batches.load(tx, origin, from_batch))
+
+    async def _witness(self, exchange: Exchange, effect: Witness) -> None:
+        now = self._clock.now()
+        me, ours = exchange.me, claimed(effect.body, exchange.me)
+        last_seq = await self._db.read(lambda tx: journal.applied(tx, me, ours))
+        theirs = claimed(effect.body, exchange.partner)
+        in_step = theirs is not None and not is_ahead(theirs, exchange.theirs)
+        await self._partners_db.write(
+            lambda tx: witnesses.record(
+                tx,
+                exchange.partner,
+                effect.statement,
+                last_seq=last_seq,
+                in_step=in_step,
+                now=now,
+            )
+        )
+        if in_step:
+            self._update(exchange.partner, in_step_at=now)
+
+    async def _refuse(self, partner: PeerId, error: RemoteProtocolError) -> None:
+        _log.warning("exchange-refused", partner=partner.hex(), code=error.code)
+        now = self._clock.now()
+        if now - self._on_record.get((partner, error.code), now - FAULT_AGAIN_S) >= FAULT_AGAIN_S:
+            self._on_record[partner, error.code] = now
+            for listener in self.faults:
+                await listener(partner, error)
+        remedy = ASK_THEM if isinstance(error, Forked) else ASKED_AGAIN
+        await self._links.tell(partner, Refused(error.code, str(error), remedy))
+
+    def _update(self, origin: PeerId, **changes: Any) -> None:  # noqa: ANN401 - Frontier's fields
+        self.frontiers[origin] = replace(self.frontiers.get(origin, Frontier()), **changes)
+
+    async def _empty_log(self) -> None:
+        """Empty the write-ahead log of what was erased; behind a long read, the next time."""
+        try:
+            await self._partners_db.checkpoint_truncate()
+            self._log_is_full = False
+        except Conflict:
+            self._log_is_full = True
+            _log.warning("log-not-emptied")
