@@ -37,7 +37,7 @@ from peer.keys import NodeKeys, find_root_key
 from peer.keys import load as load_keys
 from peer.link import Links
 from peer.notify import Notify
-from peer.partners import Partners
+from peer.partners import RECORD, Partners
 from peer.people import Link, People
 from peer.publish import Publish
 from peer.report import Report
@@ -222,6 +222,8 @@ def _tie_together(rooms: Services) -> None:
 
     async def partner_changed(peer_id: PeerId, state: str) -> None:
         await rooms.publish.partner_changed(peer_id, state)
+        if state == RECORD:
+            await rooms.gossip.keys_changed(peer_id)
         if state == REMOVED:
             await rooms.gossip.forget(peer_id)
             await rooms.search.forget_partner(peer_id)

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from protocol.errors import Malformed, WrongContent
 from protocol.hashing import COMMITMENT, HEADER, LEAF, WITHDRAWAL, merkle_root, tagged
 from protocol.limits import BATCH_ENTRIES, ENTRY_BODY_BYTES, HEADER_BYTES
+from protocol.nodekeys import NodeKeys, key_at
 from protocol.records import (
     Hash,
     Id16,
@@ -137,13 +138,14 @@ def hole(entry: Entry) -> Entry:
     return Entry(entry.seq, entry.entry_id, EntryKind.HOLE, b"", left)
 
 
-def read_header(signed: SignedHeader, origin: bytes, node_key: bytes) -> Header:
-    """Return a header after its signature was verified; raise BadSignature or Malformed.
+def read_header(signed: SignedHeader, origin: bytes, keys: NodeKeys) -> Header:
+    """Return a header after its signature was verified; raise Malformed or BadSignature.
 
-    `node_key` is the node key that is valid for `origin` at this batch.
+    `keys` are the node keys of `origin`; the position that the header names says which of them.
     """
-    verify(node_key, HEADER_DOMAIN, signed.header, signed.signature)
     header = from_bytes(Header, signed.header, HEADER_BYTES)
+    key = key_at(keys, header.epoch, header.batch)
+    verify(key, HEADER_DOMAIN, signed.header, signed.signature)
     if header.origin != origin:
         msg = "a header names another origin than the one whose key signed it"
         raise Malformed(msg)

@@ -27,6 +27,7 @@ from protocol.identifiers import PeerId
 from protocol.journal import Head
 from protocol.limits import BACK_OFF_MOST_S, EXCHANGE_S, HAVE_BYTES, WANT_S
 from protocol.messages import HAVE_DOMAIN, Batches, Have, HaveBody, OriginHead, Refused, Want
+from protocol.nodekeys import NodeKeys
 from protocol.records import to_bytes
 from protocol.statements import Statement, open_addressed
 
@@ -161,12 +162,12 @@ _FIRST_BACK_OFF_S: Final = EXCHANGE_S
 class HeldJournal:
     """What is held of one side's journal when the link comes up.
 
-    `node_key` verifies it.  `incomplete_from`: the first batch with a hole that nothing justifies.
+    `keys` verify it.  `incomplete_from`: the first batch with a hole that nothing justifies.
     `forked`: a fork of it is on record, so it is followed no further.
     """
 
     head: Head | None
-    node_key: bytes
+    keys: NodeKeys
     incomplete_from: int | None = None
     forked: bool = False
 
@@ -191,8 +192,8 @@ class Exchange:
         self.own = own.head
         self.theirs = theirs.head
         self.wake_at = 0
-        self._own_key = own.node_key
-        self._partner_key = theirs.node_key
+        self._own_keys = own.keys
+        self._partner_key = theirs.keys[-1].public
         self._incomplete_from = theirs.incomplete_from
         self._frozen = theirs.forked
         self._sign = sign
@@ -295,7 +296,7 @@ class Exchange:
     def _given_back(self, batches: tuple[SignedBatch, ...]) -> list[Effect]:
         """Judge batches of our own journal, asked for because a HAVE claimed more of it."""
         for batch in batches:
-            header = read_header(batch.signed_header, self.me, self._own_key)
+            header = read_header(batch.signed_header, self.me, self._own_keys)
             claim = OriginHead(
                 origin=self.me,
                 epoch=header.epoch,

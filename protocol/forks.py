@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from protocol.entries import SignedHeader, header_hash, read_header
 from protocol.errors import Forked, Malformed
+from protocol.nodekeys import NodeKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,14 @@ class ForkFound(Forked):
         self.proof = proof
 
 
-def verify_fork(proof: ForkProof, origin: bytes, node_key: bytes) -> tuple[int, int]:
+def verify_fork(proof: ForkProof, origin: bytes, keys: NodeKeys) -> tuple[int, int]:
     """Return (epoch, batch) of the fork that a proof shows, or raise Malformed or BadSignature.
 
     Two headers of one epoch prove a fork if they are different bytes for one batch number, or if
     the second has the next number and does not name the first as the one before it.
     """
-    first = read_header(proof.first, origin, node_key)
-    second = read_header(proof.second, origin, node_key)
+    first = read_header(proof.first, origin, keys)
+    second = read_header(proof.second, origin, keys)
     same = first.batch == second.batch and proof.first.header != proof.second.header
     unlinked = second.batch == first.batch + 1 and second.previous != header_hash(
         proof.first.header

@@ -30,6 +30,7 @@ from protocol.forks import ForkFound, ForkProof
 from protocol.hashing import merkle_root, plain_hash
 from protocol.identifiers import EntryId
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, HEADER_BYTES, LEASE_MOST_S
+from protocol.nodekeys import NodeKeys
 from protocol.records import from_bytes, to_bytes
 
 _DIGEST_MODULUS: Final = 1 << 256
@@ -300,7 +301,7 @@ def _entry(seq: int, new: NewEntry) -> Entry:
 
 
 def follow(
-    head: Head | None, batch: SignedBatch, origin: bytes, node_key: bytes, holding: Holding
+    head: Head | None, batch: SignedBatch, origin: bytes, keys: NodeKeys, holding: Holding
 ) -> Advance:
     """Return what the next batch of `origin`'s journal changes, after everything was verified.
 
@@ -309,7 +310,7 @@ def follow(
     Malformed if the origin itself broke a rule.  No clock is asked: a wrong one costs freshness
     (`frontier.is_fresh`), never data.
     """
-    header = read_header(batch.signed_header, origin, node_key)
+    header = read_header(batch.signed_header, origin, keys)
     _check_position(head, header, batch.signed_header, holding)
     leaves = check_entries(header, batch.entries)
     state = _State.at(head, holding)

@@ -3,6 +3,7 @@
 A facility is its root key.  The root stays offline; what is online (node key, sealing key, TLS
 certificate, addresses) stands in a record that the root signs.  A newer record has a higher version
 and replaces the older one at once, so a partner that missed any number of them can still follow.
+The record names every node key that ever signed the journal, and from which batch on.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from protocol.limits import (
     CERTIFICATE_BYTES,
     FACILITY_NAME_CHARACTERS,
     KEY_RECORD_BYTES,
+    NODE_KEYS,
     PROTOCOL_VERSION,
     URL_CHARACTERS,
 )
+from protocol.nodekeys import NodeKey, check_keys, check_succession
 from protocol.records import (
     Instant,
     Key,
@@ -52,12 +55,17 @@ class KeyRecord:
     peer_id: Key
     revision: Annotated[int, Range(1, 2**31)]
     facility_name: Annotated[str, Size(1, FACILITY_NAME_CHARACTERS)]
-    node_public: Key
+    node_keys: Annotated[tuple[NodeKey, ...], Size(1, NODE_KEYS)]
     seal_public: Key
     tls_certificate: Annotated[bytes, Size(1, CERTIFICATE_BYTES)]
     federation_url: Annotated[str, Size(0, URL_CHARACTERS)]
     pairing_url: Annotated[str, Size(0, URL_CHARACTERS)]
     issued_at: Instant
+
+    @property
+    def node_public(self) -> bytes:
+        """The node key of today: of the newest batches, and of every statement."""
+        return self.node_keys[-1].public
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ def verify_record(signed: SignedKeyRecord, expected: PeerId | None = None) -> Ke
     if not all(url == "" or is_url(url) for url in (record.federation_url, record.pairing_url)):
         msg = "an address in a key record is not https://host:port"
         raise Malformed(msg)
+    check_keys(record.node_keys)
     if not is_exchange_key(record.seal_public):
         msg = "nothing can be sealed to the sealing key of a key record"
         raise Malformed(msg)
@@ -111,8 +120,8 @@ def verify_record(signed: SignedKeyRecord, expected: PeerId | None = None) -> Ke
 def follow_record(held: SignedKeyRecord, newer: SignedKeyRecord) -> KeyRecord:
     """Return the record of `newer`, which may replace `held`, the one that is pinned.
 
-    Raise Replayed for an older revision, Forked for another record of the same revision, and what
-    `verify_record` raises.
+    Raise Replayed for an older revision, Forked for another record of the same revision or one that
+    tells another past of the node keys, and what `verify_record` raises.
     """
     before = from_bytes(KeyRecord, held.record, KEY_RECORD_BYTES)
     after = verify_record(newer, PeerId(before.peer_id))
@@ -122,6 +131,7 @@ def follow_record(held: SignedKeyRecord, newer: SignedKeyRecord) -> KeyRecord:
     if after.revision == before.revision and newer.record != held.record:
         msg = f"two different key records both have the revision {after.revision}"
         raise Forked(msg)
+    check_succession(before.node_keys, after.node_keys)
     return after
 
 

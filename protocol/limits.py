@@ -181,8 +181,11 @@ CHAIN_MISSES: Final = 8
 CERTIFICATE_BYTES: Final = 2048
 """Largest TLS certificate (DER); a self-signed Ed25519 certificate has about 450 bytes."""
 
-KEY_RECORD_BYTES: Final = 4096
-"""Largest key record: certificate, two URLs, a name and three keys."""
+KEY_RECORD_BYTES: Final = 6144
+"""Largest key record: certificate, two URLs, a name, a sealing key and NODE_KEYS of 46 bytes."""
+
+NODE_KEYS: Final = 64
+"""Most node keys that ever sign one journal: one every quarter for 16 years."""
 
 URL_CHARACTERS: Final = 255
 """Longest address of a listener: a host name (RFC 1035 allows 253 characters) is nearly all."""

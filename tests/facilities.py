@@ -35,6 +35,7 @@ from protocol.errors import Refusal, RemoteProtocolError
 from protocol.frontier import is_fresh
 from protocol.identifiers import PatientIdentifier
 from protocol.messages import Done, Kind, decode, encode
+from protocol.nodekeys import only_key
 from protocol.signing import public_key
 
 START = 1_795_000_000
@@ -221,7 +222,7 @@ class Facility:
             )
             run = await other.partners_db.write(
                 lambda tx, got=loaded.batches: batches.store(
-                    tx, self.peer_id, public_key(self.node_seed), got, digest.labels
+                    tx, self.peer_id, only_key(public_key(self.node_seed)), got, digest.labels
                 )
             )
             assert run.error is None

@@ -13,7 +13,7 @@ from peer.clock import Clock
 from peer.errors import Conflict, NodeError
 from peer.index import batches, frontiers, journal, witnesses
 from peer.index.batches import Labels
-from peer.index.database import Database
+from peer.index.database import Database, Tx
 from peer.index.frontiers import Frontier
 from peer.link import Links
 from peer.partners import Partners
@@ -35,6 +35,7 @@ from protocol.exchange import (
 from protocol.frontier import claimed, is_ahead
 from protocol.identifiers import EntryId, PeerId
 from protocol.messages import Refused
+from protocol.nodekeys import NodeKeys
 
 _log = structlog.get_logger()
 
@@ -86,6 +87,13 @@ class Effects:
         self.frontiers.pop(peer_id, None)
         await self._empty_log()
 
+    async def drop_void(self, peer_id: PeerId, keys: NodeKeys) -> None:
+        """Erase a journal whose newest batch none of the keys that were to sign it has signed."""
+        if await self._partners_db.write(lambda tx: frontiers.drop_void(tx, peer_id, keys)):
+            _log.warning("journal-void", partner=peer_id.hex())
+            self.frontiers.pop(peer_id, None)
+            await self._empty_log()
+
     async def turn(self, exchange: Exchange, event: Event) -> None:
         """Handle one event, and all that its effects bring about."""
         events = deque([event])
@@ -127,12 +135,17 @@ class Effects:
         partner = self._partners.get(origin)
         if partner is None:
             raise NodeError("The partner was removed while its journal was being read.")
-        node_key = partner.record.node_public
-        run = await self._partners_db.write(
-            lambda tx: batches.store(tx, origin, node_key, effect.batches, self._labels)
-        )
+        keys = partner.record.node_keys
+
+        def work(tx: Tx) -> tuple[bool, batches.Run]:
+            void = frontiers.drop_void(tx, origin, keys)
+            return void, batches.store(tx, origin, keys, effect.batches, self._labels)
+
+        void, run = await self._partners_db.write(work)
+        if void:
+            _log.warning("journal-void", partner=origin.hex())
         self._update(origin, head=run.head, incomplete_from=run.incomplete_from)
-        if run.erased or self._log_is_full:
+        if run.erased or void or self._log_is_full:
             await self._empty_log()
         if run.withdrawn:
             for withdrawn in self.withdrawn:

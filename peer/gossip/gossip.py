@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -30,7 +30,8 @@ from protocol.identifiers import PeerId
 from protocol.journal import Head
 from protocol.limits import EXCHANGE_S
 from protocol.messages import HAVE_DOMAIN, Batches, Have, Refused, Want
-from protocol.signing import public_key, sign
+from protocol.nodekeys import NodeKeys
+from protocol.signing import sign
 
 _log = structlog.get_logger()
 
@@ -58,6 +59,14 @@ class Freshness:
     forked: bool
 
 
+class Keys(JournalKeys, Protocol):
+    """What an exchange needs of this node's keys."""
+
+    @property
+    def node_keys(self) -> NodeKeys:
+        """Every node key of ours, with the part of our journal that it signs."""
+
+
 @dataclass(slots=True)
 class _Line:
     """One partner's exchange: its events, and room for what has been received."""
@@ -79,7 +88,7 @@ class Gossip:
         db: Database,
         partners_db: Database,
         links: Links,
-        keys: JournalKeys,
+        keys: Keys,
         clock: Clock,
         *,
         partners: Partners,
@@ -168,6 +177,12 @@ class Gossip:
         self._disconnected(peer_id)
         await self._effects.forget(peer_id)
 
+    async def keys_changed(self, peer_id: PeerId) -> None:
+        """Let go of what a partner's newest key record shows to be signed by a thief of its key."""
+        partner = self._partners.get(peer_id)
+        if partner is not None:
+            await self._effects.drop_void(peer_id, partner.record.node_keys)
+
     # -- links
 
     def _connected(self, peer_id: PeerId) -> None:
@@ -196,15 +211,17 @@ class Gossip:
         if partner is None:
             return
         me = self._keys.peer_id
+        node_keys = partner.record.node_keys
+        await self._effects.drop_void(peer_id, node_keys)
         frontier = (await self._partners_db.read(frontiers.read)).get(peer_id, Frontier())
         own = await self._db.read(lambda tx: journal.head(tx, me))
         exchange = Exchange(
             me,
             peer_id,
-            HeldJournal(own, public_key(self._keys.node_seed)),
+            HeldJournal(own, self._keys.node_keys),
             HeldJournal(
                 frontier.head,
-                partner.record.node_public,
+                node_keys,
                 frontier.incomplete_from,
                 frontier.forked,
             ),

@@ -19,6 +19,7 @@ from protocol.exchange import Loaded
 from protocol.identifiers import EntryId, PeerId
 from protocol.journal import Advance, Head, Standing, follow, head_of, refill
 from protocol.limits import ANSWER_BATCHES, BATCH_ANSWER_BYTES, HEADER_BYTES
+from protocol.nodekeys import NodeKeys
 from protocol.records import from_bytes
 
 Labels: TypeAlias = Callable[[bytes], Sequence[bytes]]
@@ -283,7 +284,7 @@ class Run:
 
 
 def store(
-    tx: Tx, origin: PeerId, node_key: bytes, batches: Sequence[SignedBatch], labels: Labels
+    tx: Tx, origin: PeerId, keys: NodeKeys, batches: Sequence[SignedBatch], labels: Labels
 ) -> Run:
     """Follow `batches` in order, storing each that verifies; never raises for the origin's faults.
 
@@ -299,7 +300,7 @@ def store(
     for batch in batches:
         held.read_standings([entry.entry_id for entry in batch.entries])
         try:
-            advance = follow(head, batch, origin, node_key, held)
+            advance = follow(head, batch, origin, keys, held)
         except Replayed as replayed:
             error, filled = _fill(held, batch, replayed)
             unlabelled.update((entry.entry_id, entry) for entry in filled)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peer.index import witnesses
-from peer.index.batches import Held
+from peer.index.batches import Held, purge
 from peer.index.migrate import Tx
+from protocol.entries import read_header
+from protocol.errors import BadSignature
 from protocol.identifiers import PeerId
 from protocol.journal import Head
+from protocol.nodekeys import NodeKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,21 @@ def read(tx: Tx) -> dict[PeerId, Frontier]:
         )
         for origin in origins | set(heard) | set(forks)
     }
+
+
+def drop_void(tx: Tx, origin: PeerId, keys: NodeKeys) -> bool:
+    """Erase a partner's journal if its newest batch is not signed by the key that is to sign it.
+
+    A newer key record has ended a stolen key before that batch; what the thief withdrew is gone
+    here, so the whole journal is read anew.  Return whether it was erased.
+    """
+    held = Held(tx, origin)
+    head = held.head()
+    signed = None if head is None else held.header(head.batch)
+    if signed is None:
+        return False
+    try:
+        read_header(signed, origin, keys)
+    except BadSignature:
+        return purge(tx, origin)
+    return False

@@ -28,6 +28,8 @@ from protocol.errors import Malformed
 from protocol.identifiers import PeerId
 from protocol.keyrecord import KeyRecord, SignedKeyRecord, sign_record, verify_record
 from protocol.limits import PROTOCOL_VERSION
+from protocol.nodekeys import NodeKey, only_key, succeed
+from protocol.nodekeys import NodeKeys as SigningKeys
 from protocol.records import Key, Natural, Size, from_bytes, to_bytes
 from protocol.sealing import exchange_public_key
 from protocol.signing import public_key
@@ -82,6 +84,11 @@ class NodeKeys:
     """Keys the chain of audit records."""
 
     @property
+    def node_keys(self) -> SigningKeys:
+        """Every node key of this facility, with the part of the journal that it signs."""
+        return self.key_record.node_keys
+
+    @property
     def key_record(self) -> KeyRecord:
         """What `record` says."""
         return verify_record(self.record, self.peer_id)
@@ -107,19 +114,19 @@ def create(
     if (folder / "node.sealed").exists():
         raise Conflict(f"{data} holds the keys of a facility already. Choose another directory.")
     root_seed = secrets.token_bytes(KEY_BYTES)
+    fresh = _fresh_secrets()
     draft = KeyRecord(
         version=PROTOCOL_VERSION,
         peer_id=public_key(root_seed),
         revision=1,
         facility_name=facility_name,
-        node_public=b"",
+        node_keys=only_key(public_key(fresh.node_seed)),
         seal_public=b"",
         tls_certificate=b"",
         federation_url=federation_url,
         pairing_url=pairing_url,
         issued_at=now,
     )
-    fresh = _fresh_secrets()
     record = _sign(root_seed, draft, fresh)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_root_key(root_key_path, data, root_seed)
@@ -151,17 +158,18 @@ def renew(
     facility_name: str | None = None,
     federation_url: str | None = None,
     pairing_url: str | None = None,
-    new_keys: bool = False,
+    new_keys_from: tuple[int, int] | None = None,
 ) -> NodeKeys:
     """Sign the next key record with the root key and put it to use at the next start.
 
-    What is None stays as it is.  `new_keys`: new node, TLS and sealing keys as well; the secrets
+    What is None stays as it is.  `new_keys_from`: new node, TLS and sealing keys as well,
+    of which the node key signs from this position of the journal on, (epoch, batch); the secrets
     that protect what is stored here stay.
     """
     held = _open(data, settings)
     before = _node_keys(held).key_record
-    kept = held
-    if new_keys:
+    kept, node_keys = held, before.node_keys
+    if new_keys_from is not None:
         fresh = _fresh_secrets()
         kept = replace(
             held,
@@ -169,15 +177,17 @@ def renew(
             tls_seed=fresh.tls_seed,
             seal_secret=fresh.seal_secret,
         )
+        node_keys = succeed(node_keys, NodeKey(*new_keys_from, public_key(fresh.node_seed)))
     draft = replace(
         before,
         revision=before.revision + 1,
+        node_keys=node_keys,
         issued_at=now,
         facility_name=before.facility_name if facility_name is None else facility_name,
         federation_url=before.federation_url if federation_url is None else federation_url,
         pairing_url=before.pairing_url if pairing_url is None else pairing_url,
     )
-    certificate = None if new_keys else before.tls_certificate
+    certificate = before.tls_certificate if new_keys_from is None else None
     record = _sign(read_root_key(root_key_path), draft, kept, certificate)
     stored = replace(kept, record=to_bytes(record))
     master = read_master_key(_master_key_path(data, settings))
@@ -207,7 +217,6 @@ def _sign(
         certificate = make_certificate(_tls_key(own.tls_seed))
     record = replace(
         draft,
-        node_public=public_key(own.node_seed),
         seal_public=exchange_public_key(own.seal_secret),
         tls_certificate=certificate,
     )

@@ -24,7 +24,8 @@ from protocol.grant import DESTROYED, INCOMPLETE, RECEIPT_DOMAIN, VERIFIED, Rece
 from protocol.identifiers import PeerId
 from protocol.limits import PROTOCOL_VERSION, RECEIPT_MISSING
 from protocol.messages import ReceiptMessage
-from protocol.statements import sign_statement
+from protocol.signing import sign
+from protocol.statements import Statement, sign_statement
 
 _log = structlog.get_logger()
 
@@ -113,8 +114,11 @@ class Ledger:
             for row in rows:
                 if row.receipt is None:
                     continue
+                # By the node key of today: it may have waited longer than the key that signed it.
+                payload = row.receipt.payload
+                signed = Statement(payload, sign(self._keys.node_seed, RECEIPT_DOMAIN, payload))
                 try:
-                    await asked(self._links, peer_id, ReceiptMessage(row.receipt))
+                    await asked(self._links, peer_id, ReceiptMessage(signed))
                 except Unreachable:
                     return
                 except Refusal as refusal:

@@ -36,9 +36,11 @@ from protocol.grant import (
 from protocol.hashing import plain_hash
 from protocol.identifiers import PeerId
 from protocol.limits import GRANT_MOST_S, MANIFEST_INLINE_BYTES, PIECE_BYTES, PROTOCOL_VERSION
+from protocol.manifest import DOMAIN as MANIFEST_DOMAIN
 from protocol.manifest import Manifest, SignedManifest, read_manifest
 from protocol.messages import GrantAnswer, GrantRequest, ReceiptMessage
 from protocol.records import to_bytes
+from protocol.signing import sign
 from protocol.statements import sign_statement
 
 SECRET_BYTES: Final = 32
@@ -113,6 +115,7 @@ class Origin:
             )
         # A long manifest takes a while to read: not in the loop, nor while others wait to write.
         manifest = await asyncio.to_thread(read_manifest, row.signed.manifest)
+        signed = await asyncio.to_thread(self._sign_anew, row.signed)
         box = seal_keys(
             partner.record.seal_public,
             secrets.token_bytes(SECRET_BYTES),
@@ -140,7 +143,13 @@ class Origin:
         if refusal is not None:
             raise refusal
         statement = sign_statement(self._keys.node_seed, GRANT_DOMAIN, body)
-        return GrantAnswer(to_bytes(SignedGrant(statement, box)), to_bytes(_inline(row)))
+        return GrantAnswer(to_bytes(SignedGrant(statement, box)), to_bytes(_inline(signed)))
+
+    def _sign_anew(self, signed: SignedManifest) -> SignedManifest:
+        """Return a manifest signed by the node key of today; it may be older than that."""
+        return SignedManifest(
+            signed.manifest, sign(self._keys.node_seed, MANIFEST_DOMAIN, signed.manifest)
+        )
 
     def _add(self, tx: Tx, granted: GrantRow, partner: Partner) -> Refusal | None:
         """Put a grant on record, unless it would be refused by now."""
@@ -271,7 +280,7 @@ class Origin:
             if row is None or row.partner != partner.peer_id:
                 raise _not_granted()
             match_receipt(body, manifest_root=row.manifest_root, instances=row.instances)
-            if row.receipt == message.statement:
+            if row.receipt is not None and row.receipt.payload == message.statement.payload:
                 return
             transfers.put_receipt(tx, row.grant_id, message.statement, now)
             detail: dict[str, str | int] = {"outcome": body.outcome, "says": body.sentence()}
@@ -324,11 +333,11 @@ def _ends(manifest: bytes) -> dict[bytes, int]:
     return {pack_id: end_of(those) for pack_id, those in chunks.items()}
 
 
-def _inline(row: ManifestRow) -> SignedManifest:
+def _inline(signed: SignedManifest) -> SignedManifest:
     """Return the manifest, or its signature alone if it is too long for a message."""
-    if len(row.signed.manifest) <= MANIFEST_INLINE_BYTES:
-        return row.signed
-    return SignedManifest(b"", row.signed.signature)
+    if len(signed.manifest) <= MANIFEST_INLINE_BYTES:
+        return signed
+    return SignedManifest(b"", signed.signature)
 
 
 def _not_granted() -> Refusal:

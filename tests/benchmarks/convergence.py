@@ -74,8 +74,8 @@ class Federation:
             self.lines[me, partner] = Exchange(
                 mine.peer_id,
                 theirs.peer_id,
-                HeldJournal(mine.head(), mine.node_key),
-                HeldJournal(mine.held(theirs).head(), theirs.node_key),
+                HeldJournal(mine.head(), mine.node_keys),
+                HeldJournal(mine.held(theirs).head(), theirs.node_keys),
                 lambda data, seed=mine.node_seed: sign(seed, HAVE_DOMAIN, data),
             )
             self.at(0, self.happen, me, partner, Connected(self.chance.randrange(JITTER_S)))
@@ -114,7 +114,7 @@ class Federation:
                 own = origin == facility.peer_id
                 return load(facility.index if own else facility.partners, origin, from_batch)
             case Store(origin, batches, more):
-                run = store(facility.partners, origin, other.node_key, batches, labels_of)
+                run = store(facility.partners, origin, other.node_keys, batches, labels_of)
                 return Stored(origin, run.head, run.through, more, run.incomplete_from, run.error)
             case Witness(body, statement):
                 claim = claimed(body, facility.peer_id)

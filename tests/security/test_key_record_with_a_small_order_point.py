@@ -10,6 +10,7 @@ import pytest
 
 from protocol.errors import Malformed
 from protocol.keyrecord import KeyRecord, sign_record, verify_record
+from protocol.nodekeys import only_key
 from protocol.sealing import exchange_public_key, is_exchange_key
 from protocol.signing import public_key
 
@@ -34,7 +35,7 @@ def test_nobody_seals_to_a_point_of_small_order(u):
         peer_id=public_key(ROOT),
         revision=1,
         facility_name="Eve",
-        node_public=public_key(ROOT),
+        node_keys=only_key(public_key(ROOT)),
         seal_public=u.to_bytes(32, "little"),
         tls_certificate=b"der",
         federation_url="",

@@ -11,6 +11,7 @@ from protocol.agreement import Terms
 from protocol.errors import BadSignature
 from protocol.invitation import Invitation
 from protocol.keyrecord import KeyRecord, sign_record
+from protocol.nodekeys import only_key
 from protocol.pairing import Side, begin_join, open_offer, receive_join, receive_joined
 from protocol.records import to_bytes
 from protocol.signing import public_key
@@ -26,7 +27,7 @@ def side(number):
         peer_id=public_key(root),
         revision=1,
         facility_name=f"Facility {number}",
-        node_public=public_key(bytes([number, 1]) * 16),
+        node_keys=only_key(public_key(bytes([number, 1]) * 16)),
         seal_public=bytes([number]) * 32,
         tls_certificate=b"certificate",
         federation_url=URL,

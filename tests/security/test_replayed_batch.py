@@ -31,8 +31,8 @@ def receive(reader, author, batches):
     exchange = Exchange(
         reader.peer_id,
         author.peer_id,
-        HeldJournal(reader.head(), reader.node_key),
-        HeldJournal(held.head(), author.node_key, held.incomplete_from()),
+        HeldJournal(reader.head(), reader.node_keys),
+        HeldJournal(held.head(), author.node_keys, held.incomplete_from()),
         lambda _: bytes(64),
     )
     codes = []
@@ -107,4 +107,4 @@ def test_the_verifier_itself_names_a_replay(alice):
     alice.append(publish(1))
     held = alice.held(alice)
     with pytest.raises(Replayed):
-        follow(held.head(), alice.batches()[0], alice.peer_id, alice.node_key, held)
+        follow(held.head(), alice.batches()[0], alice.peer_id, alice.node_keys, held)

@@ -25,8 +25,8 @@ def listen(me, partner):
     return Exchange(
         me.peer_id,
         partner.peer_id,
-        HeldJournal(None, me.node_key),
-        HeldJournal(None, partner.node_key),
+        HeldJournal(None, me.node_keys),
+        HeldJournal(None, partner.node_keys),
         lambda _: bytes(64),
     )
 

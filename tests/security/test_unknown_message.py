@@ -63,8 +63,8 @@ def test_a_known_message_in_the_wrong_place_is_refused():
     exchange = Exchange(
         alice.peer_id,
         bob.peer_id,
-        HeldJournal(None, alice.node_key),
-        HeldJournal(None, bob.node_key),
+        HeldJournal(None, alice.node_keys),
+        HeldJournal(None, bob.node_keys),
         lambda _: bytes(64),
     )
     (effect,) = exchange.handle(Received(Gone("")), 0)

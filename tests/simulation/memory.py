@@ -12,6 +12,7 @@ from peer.index.migrate import known, migrate
 from protocol.entries import EntryKind
 from protocol.identifiers import EntryId, PeerId
 from protocol.journal import Publish, Withdraw
+from protocol.nodekeys import NodeKey, NodeKeys, only_key, succeed
 from protocol.signing import public_key
 
 LEASE_S = 72 * 3600
@@ -37,7 +38,7 @@ class Facility:
     name: str
     peer_id: PeerId = field(init=False)
     node_seed: bytes = field(init=False)
-    node_key: bytes = field(init=False)
+    node_keys: NodeKeys = field(init=False)
     index: sqlite3.Connection = field(init=False)
     partners: sqlite3.Connection = field(init=False)
 
@@ -45,12 +46,19 @@ class Facility:
         seed = self.name.encode().ljust(32, b".")
         self.peer_id = PeerId(public_key(seed[::-1]))
         self.node_seed = seed
-        self.node_key = public_key(seed)
+        self.node_keys = only_key(public_key(seed))
         self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal"})
         self.partners = database(PARTNERS_MIGRATIONS, {"batches", "new_labels"})
 
     def append(self, *entries, now=1_000, lease_s=LEASE_S):
         return append_entries(self.index, self, entries, now, lease_s)
+
+    def rotate(self, seed, from_batch=None):
+        """Sign with another node key from the next batch on, or from the one that is named."""
+        if from_batch is None:
+            from_batch = self.head().batch + 1
+        self.node_seed = seed
+        self.node_keys = succeed(self.node_keys, NodeKey(0, from_batch, public_key(seed)))
 
     def head(self):
         return Held(self.index, self.peer_id).head()
@@ -59,7 +67,7 @@ class Facility:
         return load(self.index, self.peer_id, from_batch).batches
 
     def follow(self, origin, batches):
-        return store(self.partners, origin.peer_id, origin.node_key, batches, labels_of)
+        return store(self.partners, origin.peer_id, origin.node_keys, batches, labels_of)
 
     def catch_up(self, origin):
         """Follow, answer by answer, to the end of what `origin` has."""

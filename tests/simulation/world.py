@@ -215,8 +215,8 @@ class World:
             self.nodes[me].lines[partner] = Exchange(
                 mine.peer_id,
                 theirs.peer_id,
-                HeldJournal(mine.head(), mine.node_key),
-                HeldJournal(held.head(), theirs.node_key, held.incomplete_from()),
+                HeldJournal(mine.head(), mine.node_keys),
+                HeldJournal(held.head(), theirs.node_keys, held.incomplete_from()),
                 lambda payload, seed=mine.node_seed: sign(seed, HAVE_DOMAIN, payload),
             )
         for me, partner in ((one, other), (other, one)):
@@ -279,7 +279,7 @@ class World:
         author = self.nodes[self.by_id[origin]].facility
         facility.partners.execute("BEGIN")
         try:
-            run = store(facility.partners, origin, author.node_key, batches, labels_of)
+            run = store(facility.partners, origin, author.node_keys, batches, labels_of)
         except sqlite3.IntegrityError as error:
             self.fail(f"(5) {me} accepted a position of {self.by_id[origin]} twice: {error}")
         facility.partners.execute("COMMIT")

@@ -170,7 +170,7 @@ def test_a_body_without_readable_labels_does_not_stop_the_journal(alice, bob):
         raise Malformed(msg)
 
     alice.append(publish(1))
-    run = batches.store(bob.partners, alice.peer_id, alice.node_key, alice.batches(), unreadable)
+    run = batches.store(bob.partners, alice.peer_id, alice.node_keys, alice.batches(), unreadable)
     assert run.error is None
     assert run.head == alice.head()
     assert found(bob, 1) == []

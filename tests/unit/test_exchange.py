@@ -47,8 +47,8 @@ class Side:
         self.exchange = Exchange(
             facility.peer_id,
             other.peer_id,
-            HeldJournal(facility.head(), facility.node_key),
-            HeldJournal(held.head(), other.node_key, held.incomplete_from()),
+            HeldJournal(facility.head(), facility.node_keys),
+            HeldJournal(held.head(), other.node_keys, held.incomplete_from()),
             lambda payload: sign(facility.node_seed, HAVE_DOMAIN, payload),
         )
 

@@ -21,6 +21,7 @@ from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 from protocol.journal import append
 from protocol.messages import HAVE_DOMAIN, Have, HaveBody, Kind, OriginHead, decode, encode
+from protocol.nodekeys import only_key
 from protocol.records import to_bytes
 from protocol.signing import public_key, sign
 from protocol.statements import Statement
@@ -86,6 +87,7 @@ class Node:
     def __post_init__(self):
         self.node_seed = self.name.encode().ljust(32, b".")
         self.peer_id = PeerId(public_key(b"root" + self.node_seed[4:]))
+        self.node_keys = only_key(public_key(self.node_seed))
         self.links = FakeLinks(self)
 
     # The trust table.
@@ -96,7 +98,7 @@ class Node:
         return self.book.values()
 
     def know(self, other):
-        record = SimpleNamespace(node_public=public_key(other.node_seed))
+        record = SimpleNamespace(node_keys=other.node_keys)
         self.book[other.peer_id] = SimpleNamespace(peer_id=other.peer_id, record=record)
 
     def start(self):
@@ -336,7 +338,7 @@ async def test_a_node_that_finds_its_own_journal_ahead_elsewhere_signs_nothing_m
 
     first = (await alice.db.read(lambda tx: load(tx, alice.peer_id, 0))).batches
     await bob.partners_db.write(
-        lambda tx: store(tx, alice.peer_id, public_key(alice.node_seed), (*first, lost), labels_of)
+        lambda tx: store(tx, alice.peer_id, alice.node_keys, (*first, lost), labels_of)
     )
     async with running(alice, bob):
         alice.links.connect(bob)

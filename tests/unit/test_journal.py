@@ -34,12 +34,13 @@ from protocol.forks import ForkFound, ForkProof, verify_fork
 from protocol.hashing import plain_hash
 from protocol.journal import Standing, append, follow, portions, refill
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, ENTRY_BODY_BYTES, LEASE_MOST_S
+from protocol.nodekeys import only_key
 from protocol.records import from_bytes, to_bytes
 from protocol.signing import public_key, sign
 from tests.simulation.memory import publish, withdraw
 
 SEED = b"alice".ljust(32, b".")
-KEY = public_key(SEED)
+KEYS = only_key(public_key(SEED))
 ALICE = public_key(b"root".ljust(32, b"."))
 NOW = 1_800_000_000
 LEASE_S = 72 * 3600
@@ -72,7 +73,7 @@ class Reader:
         return self.take(write(self, *entries, now=now, lease_s=lease_s))
 
     def follow(self, batch):
-        return self.take(follow(self.head, batch, ALICE, KEY, self))
+        return self.take(follow(self.head, batch, ALICE, KEYS, self))
 
 
 def write(reader, *entries, now=NOW, lease_s=LEASE_S):
@@ -173,7 +174,7 @@ def test_no_altered_byte_is_accepted(history, data):
     if altered == batches[target]:
         return  # MessagePack writes one value in several ways; what was signed is unchanged.
     with pytest.raises(RemoteProtocolError):
-        follow(bob.head, altered, ALICE, KEY, bob)
+        follow(bob.head, altered, ALICE, KEYS, bob)
 
 
 @given(histories, st.data())
@@ -186,10 +187,10 @@ def test_only_the_next_batch_is_accepted(history, data):
     for number, batch in enumerate(batches):
         if number < held:
             with pytest.raises(Replayed):
-                follow(bob.head, batch, ALICE, KEY, bob)
+                follow(bob.head, batch, ALICE, KEYS, bob)
         elif number > held:
             with pytest.raises(Gap):
-                follow(bob.head, batch, ALICE, KEY, bob)
+                follow(bob.head, batch, ALICE, KEYS, bob)
 
 
 @given(histories)
@@ -292,7 +293,7 @@ def test_entries_are_cut_into_batches_that_may_travel():
 def test_a_batch_signed_by_another_key_is_refused(alice, bob):
     batch = alice.append(publish(1)).batch
     with pytest.raises(BadSignature):
-        follow(None, batch, ALICE, public_key(bytes(32)), bob)
+        follow(None, batch, ALICE, only_key(public_key(bytes(32))), bob)
 
 
 def test_a_batch_of_another_origin_is_refused(alice, bob):
@@ -380,7 +381,7 @@ def test_what_was_withdrawn_below_the_floor_is_forgotten_by_all(alice, bob):
     bob.follow(alice.append(publish(1), withdraw(1)).batch)
     raised = resign(write(alice).batch, floor=3)
     bob.follow(raised)
-    alice.take(follow(alice.head, raised, ALICE, KEY, alice))
+    alice.take(follow(alice.head, raised, ALICE, KEYS, alice))
     forgetful = Reader()
     forgetful.head, forgetful.batches = bob.head, list(bob.batches)
     again = alice.append(publish(1)).batch
@@ -458,7 +459,7 @@ def test_two_batches_in_one_place_are_a_fork(alice, bob):
     bob.follow(alice.append(publish(2)).batch)
     with pytest.raises(ForkFound) as found:
         bob.follow(mallory.append(publish(3)).batch)
-    assert verify_fork(found.value.proof, ALICE, KEY) == (0, 1)
+    assert verify_fork(found.value.proof, ALICE, KEYS) == (0, 1)
 
 
 def test_a_batch_that_continues_another_history_is_a_fork(alice, bob):
@@ -467,7 +468,7 @@ def test_a_batch_that_continues_another_history_is_a_fork(alice, bob):
     mallory.append(publish(2))
     with pytest.raises(ForkFound) as found:
         bob.follow(mallory.append().batch)
-    assert verify_fork(found.value.proof, ALICE, KEY) == (0, 0)
+    assert verify_fork(found.value.proof, ALICE, KEYS) == (0, 0)
 
 
 def test_one_history_proves_no_fork(alice):
@@ -477,11 +478,11 @@ def test_one_history_proves_no_fork(alice):
     for first in headers:
         for second in headers:
             with pytest.raises(Malformed, match="no fork"):
-                verify_fork(ForkProof(first, second), ALICE, KEY)
+                verify_fork(ForkProof(first, second), ALICE, KEYS)
 
 
 def test_a_forged_header_proves_nothing(alice):
     signed = alice.append().batch.signed_header
     forged = SignedHeader(signed.header[:-1] + b"\1", signed.signature)
     with pytest.raises(BadSignature):
-        verify_fork(ForkProof(signed, forged), ALICE, KEY)
+        verify_fork(ForkProof(signed, forged), ALICE, KEYS)

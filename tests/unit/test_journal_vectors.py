@@ -23,6 +23,7 @@ from protocol.identifiers import EntryId, PeerId
 from protocol.journal import Publish, Withdraw, append, follow
 from protocol.limits import BATCH_BYTES
 from protocol.messages import Kind, decode, encode
+from protocol.nodekeys import only_key
 from protocol.records import from_bytes, to_bytes
 from protocol.signing import sign
 
@@ -66,7 +67,7 @@ class Copy:
         return advance
 
     def follow(self, batch):
-        return self.take(follow(self.head, batch, ORIGIN, KEY, self))
+        return self.take(follow(self.head, batch, ORIGIN, only_key(KEY), self))
 
 
 # -- our reader -----------------------------------------------------------------------------------
@@ -134,7 +135,11 @@ def test_we_speak_the_very_frames():
     _, have = decode(bytes.fromhex(exchange["frames"]["have"]))
     me = PeerId(bytes.fromhex(exchange["addressee"]))
     listener = Exchange(
-        me, PeerId(ORIGIN), HeldJournal(None, me), HeldJournal(None, KEY), lambda _: bytes(64)
+        me,
+        PeerId(ORIGIN),
+        HeldJournal(None, only_key(me)),
+        HeldJournal(None, only_key(KEY)),
+        lambda _: bytes(64),
     )
     effects = listener.handle(Received(have), exchange["issued_at"])
     assert isinstance(effects[0], Witness)

@@ -15,6 +15,7 @@ from protocol.keyrecord import (
     sign_record,
     verify_record,
 )
+from protocol.nodekeys import only_key
 from protocol.signing import public_key
 
 ALICE, EVE = bytes([1]) * 32, bytes([9]) * 32
@@ -26,7 +27,7 @@ def record(**changes):
         "peer_id": public_key(ALICE),
         "revision": 1,
         "facility_name": "St. Ansgar",
-        "node_public": bytes(32),
+        "node_keys": only_key(bytes(32)),
         "seal_public": bytes([9]) + bytes(31),
         "tls_certificate": b"der",
         "federation_url": "https://a.example:8441",
@@ -86,7 +87,7 @@ def test_a_newer_revision_replaces_an_older_one_and_never_the_reverse():
 
 def test_two_records_of_one_revision_are_a_fork():
     first = sign_record(ALICE, record())
-    other = sign_record(ALICE, replace(record(), node_public=bytes([7]) * 32))
+    other = sign_record(ALICE, replace(record(), node_keys=only_key(bytes([7]) * 32)))
     with pytest.raises(Forked):
         follow_record(first, other)
 

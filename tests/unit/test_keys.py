@@ -150,7 +150,7 @@ def test_a_renewed_record_follows_the_old_one(data, root):
     moved = renew(data, settings(), root, now=NOW + 1, pairing_url="https://b.example:8442")
     assert follow_record(made.record, moved.record).pairing_url == "https://b.example:8442"
     assert moved.tls_certificate_der == made.tls_certificate_der
-    rotated = renew(data, settings(), root, now=NOW + 2, new_keys=True)
+    rotated = renew(data, settings(), root, now=NOW + 2, new_keys_from=(0, 0))
     assert follow_record(moved.record, rotated.record).revision == 3
     assert rotated.node_seed != made.node_seed
     assert rotated.tls_certificate_der != made.tls_certificate_der

@@ -24,6 +24,7 @@ from protocol.errors import (
 from protocol.invitation import Invitation, read_invitation, write_invitation
 from protocol.keyrecord import KeyRecord, sign_record
 from protocol.limits import INVITATION_ATTEMPTS
+from protocol.nodekeys import only_key
 from protocol.pairing import (
     Agreed,
     Join,
@@ -59,7 +60,7 @@ class Facility:
             self.peer_id,
             1,
             f"Facility {number}",
-            public_key(self.node),
+            only_key(public_key(self.node)),
             bytes([number]) * 32,
             b"certificate",
             url,

@@ -249,7 +249,11 @@ async def test_a_partner_with_new_keys_is_followed(alice, bob, monkeypatch):
     settings = type("S", (), {"keys": type("K", (), {"master_key_file": ""})})()
     before = bob.keys.tls_certificate_der
     bob.keys = node_keys.renew(
-        bob.folder / "data", settings, bob.folder / "root.key", now=bob.clock.now(), new_keys=True
+        bob.folder / "data",
+        settings,
+        bob.folder / "root.key",
+        now=bob.clock.now(),
+        new_keys_from=(0, 0),
     )
     assert bob.keys.tls_certificate_der != before
     await bob.start()
