@@ -16,6 +16,7 @@ from peer import audit
 from peer.actors import Actor, Role, someone_at
 from peer.audit import AuditEvent
 from peer.clock import Clock
+from peer.config import Audit as Settings
 from peer.errors import NotFound
 from peer.index import Database, Tx, consents, publications
 from peer.index.access import GatedStudy, gated_study
@@ -30,12 +31,8 @@ from protocol.identifiers import PeerId
 
 PERMIT_ID_BYTES: Final = 16
 
-VIEW_S: Final = 300
-"""A person who looks at one study is recorded at most this often: a viewer makes a request for each
-image, and each record is a durable write."""
-
 VIEWS: Final = 4096
-"""Most looks that are remembered, so as not to be recorded twice within VIEW_S."""
+"""Most looks that are remembered, so as not to be recorded twice within `audit.view_s`."""
 
 EVERY_PARTNER: Final = b""
 """The audience of a publication to all partners (`index.publications`)."""
@@ -90,9 +87,10 @@ class Permit:
 class Access:
     """Decides who may read what, and puts it on record."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, settings: Settings) -> None:
         self._db = db
         self._clock = clock
+        self._view_s = settings.view_s
         self._looks: dict[tuple[Actor, str, str], int] = {}
 
     # -- partners ---------------------------------------------------------------------------
@@ -187,7 +185,9 @@ class Access:
         """
         now = self._clock.now()
         look = (actor, study_instance_uid, what)
-        known = now - self._looks.get(look, now - VIEW_S) < VIEW_S
+        # A viewer makes a request for each image, and each record is a durable write.
+        last = self._looks.get(look)
+        known = last is not None and now - last < self._view_s
 
         def work(tx: Tx) -> Permit | Refusal:
             study = gated_study(tx, study_instance_uid)

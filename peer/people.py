@@ -127,6 +127,7 @@ class People:
                 account = table.add_account(tx, name, given or actor.roles, now)
             elif given is not None:
                 account = table.set_roles(tx, account.account, given)
+            table.forget_links(tx, now - self._settings.spent_link_s)
             table.add_link(tx, _hash(_LINK, secret), account.account, now, expires_at)
             self._record(tx, "link", actor, now, account=account.name, roles=_said(account.roles))
             return account
@@ -231,10 +232,18 @@ class People:
     ) -> tuple[str, TokenRow]:
         """Return a new bearer token, shown this once, and what is on record of it.
 
-        All that it does has the one purpose of use.
+        All that it does has the one purpose of use.  Raises Refusal "bad-validity" if it would live
+        for longer than tokens of this facility may.
         """
         name, chosen = _checked_name(name), _checked_roles(roles)
         _may_give(actor, chosen)
+        most_s = self._settings.max_token_s
+        if most_s and (valid_s is None or valid_s > most_s):
+            raise Refusal(
+                "bad-validity",
+                f"A token of this facility is valid for at most {most_s} seconds.",
+                "Say for how long it is needed, or have an operator raise people.max_token_s.",
+            )
         secret = TOKEN_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
         now = self._clock.now()
         ends_at = None if valid_s is None else now + valid_s

@@ -112,8 +112,10 @@ class Retention:
         return self._lock(await self._db.read(lambda tx: _get(tx, study_instance_uid)))
 
     async def list(self) -> tuple[Lock, ...]:
-        """Return the locks of all studies, the newest study first."""
-        return tuple(self._lock(study) for study in await self._db.read(studies.list_studies))
+        """Return the locks of the newest `lists.studies`, the newest study first."""
+        most = self._settings.lists.studies
+        found = await self._db.read(lambda tx: studies.list_studies(tx, most))
+        return tuple(self._lock(study) for study in found)
 
     async def purge(self, study_instance_uid: str, actor: Actor, release_reason: str = "") -> None:
         """Destroy a study's keys, then its packs, and withdraw what was published of it.

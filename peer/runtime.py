@@ -46,6 +46,7 @@ from peer.retrieve import Retrieve
 from peer.search import Search
 from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
+from peer.web.pictures import Pictures
 from peer.web.services import Services
 from protocol.digest import labels
 from protocol.errors import RemoteProtocolError
@@ -77,7 +78,7 @@ async def first_link(data: Path) -> Link:
     with _only_one(data):
         keys = load_keys(data, settings)
         async with AsyncExitStack() as stack:
-            db = await _open(stack, data / INDEX, keys)
+            db = await _open(stack, data / INDEX, keys, settings)
             audit = await Audit.open(db, clock, keys.audit_key)
             people = People(db, clock, settings.people, keys.pseudonym_key)
             actor = people.os_user(os.getuid())
@@ -94,9 +95,10 @@ async def start(data: Path, clock: Clock | None = None) -> AsyncIterator[Service
         keys = load_keys(data, settings)
         _must_hold(data / INDEX)
         async with AsyncExitStack() as stack:
-            db = await _open(stack, data / INDEX, keys)
-            partners_db = await _open(stack, data / "partners.db", None)
+            db = await _open(stack, data / INDEX, keys, settings)
+            partners_db = await _open(stack, data / "partners.db", None, settings)
             services = await _build(data, settings, keys, clock, db, partners_db)
+            stack.callback(services.pictures.decoders.close)
             _tie_together(services)
             await _recover(services)
             async with _listening(data, services), _working(services):
@@ -116,12 +118,14 @@ async def _record_stop(services: Services) -> None:
         _log.warning("stop-not-recorded", reason=type(error).__name__)
 
 
-async def _open(stack: AsyncExitStack, path: Path, keys: NodeKeys | None) -> Database:
+async def _open(
+    stack: AsyncExitStack, path: Path, keys: NodeKeys | None, settings: Settings
+) -> Database:
     """Open the index if `keys` are given, and the partners' batches if not."""
-    if keys is not None:
-        database = await Database.open(path, keys.index_key, INDEX_MIGRATIONS)
-    else:
-        database = await Database.open(path, None, PARTNERS_MIGRATIONS)
+    key, migrations = (
+        (None, PARTNERS_MIGRATIONS) if keys is None else (keys.index_key, INDEX_MIGRATIONS)
+    )
+    database = await Database.open(path, key, migrations, settings.index.cache_bytes)
     stack.push_async_callback(database.close)
     return database
 
@@ -138,11 +142,11 @@ async def _build(
     store = Store(data / "store")
     audit = await Audit.open(db, clock, keys.audit_key)
     people = People(db, clock, settings.people, keys.pseudonym_key)
-    partners = Partners(db, keys, clock)
+    partners = Partners(db, keys, clock, settings.pairing)
     consents = Consents(db, clock)
-    access = Access(db, clock)
+    access = Access(db, clock, settings.audit)
     ingest = Ingest(db, store, keys.store_key, clock, settings)
-    links = Links(keys, partners, clock)
+    links = Links(keys, partners, clock, settings.link)
     gossip = Gossip(
         db,
         partners_db,
@@ -151,7 +155,7 @@ async def _build(
         clock,
         partners=partners,
         labels=labels,
-        interval_s=settings.journal.exchange_interval_s,
+        settings=settings,
     )
     publish = Publish(db, keys, clock, partners.active, gossip.appended, settings)
     search = Search(
@@ -193,6 +197,7 @@ async def _build(
         clock=clock,
         lock=retention.check,
         acknowledged=gossip.acknowledged,
+        settings=settings.report,
     )
 
     return Services(
@@ -214,6 +219,7 @@ async def _build(
         gossip=gossip,
         links=links,
         access=access,
+        pictures=Pictures(settings.dicomweb),
     )
 
 
@@ -289,19 +295,13 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
             services.partners,
             services.links,
             services.retrieve.origin.read_range,
-            host=settings.federation.host,
-            port=settings.federation.port,
+            settings,
         )
         port = await federation.start()
         stack.push_async_callback(federation.stop)
         host = settings.federation.host
         addresses.federation_url = settings.federation.public_url or f"https://{host}:{port}"
-        pairing = PairingListener(
-            services.keys,
-            services.partners,
-            host=settings.pairing.host,
-            port=settings.pairing.port,
-        )
+        pairing = PairingListener(services.keys, services.partners, settings.pairing)
         port = await pairing.start()
         stack.push_async_callback(pairing.stop)
         host = settings.pairing.host

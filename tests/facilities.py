@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from peer.actors import Actor
 from peer.audit import Audit
 from peer.clock import ManualClock
+from peer.config import Settings
 from peer.consents import Consents, NewDirective
 from peer.dicom.header import (
     Header,
@@ -121,11 +122,7 @@ class Facility:
         )
         self.index_key = secret("index")
         self.audit_key = secret("audit")
-        self.settings = SimpleNamespace(
-            facility=SimpleNamespace(name=name),
-            search=SimpleNamespace(deadline_s=5),
-            journal=SimpleNamespace(lease_s=72 * 3600, renew_s=6 * 3600),
-        )
+        self.settings = Settings(facility={"name": name})
         self.partners = []
         self.knows = {}
         self.links = Links(self)

@@ -153,7 +153,7 @@ class Hospital(base.Facility):
             self.ingest.on_settled(self.publish.study_changed)
             await self.ingest.recover()
             stack.push_async_callback(self.ingest.close)
-            self.access = Access(self.db, self.clock)
+            self.access = Access(self.db, self.clock, self.settings.audit)
             self.links.up.clear()
             self.retrieve = Retrieve(
                 db=self.db,

@@ -13,6 +13,7 @@ from peer.people import People
 from peer.report import Report
 from peer.retention import Retention
 from peer.web.listeners import start_tcp
+from peer.web.pictures import Pictures
 from peer.web.services import Health, Services
 from tests.facilities import START
 from tests.transfers import Hospital, Trust, hospitals
@@ -168,10 +169,12 @@ async def served(hospital):
             clock=hospital.clock,
             lock=retention.check,
             acknowledged=gossip.acknowledged,
+            settings=hospital.settings.report,
         ),
         gossip=gossip,
         links=hospital.links,
         access=hospital.access,
+        pictures=Pictures(hospital.settings.dicomweb),
         health=Health(started_at=START, ready=True),
     )
     url, stop = await start_tcp(services)
@@ -180,12 +183,13 @@ async def served(hospital):
         yield WebNode(hospital, services, url)
     finally:
         await stop()
+        services.pictures.decoders.close()
 
 
 @asynccontextmanager
 async def web_nodes(folder, *names, **settings):
     """Open hospitals that are partners of each other, each with its web."""
-    local = {"host": "127.0.0.1", "port": 0}
+    local = {"host": "127.0.0.1", "port": 0} | settings.pop("local", {})
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(hospitals(folder, *names, local=local, **settings))
         yield [await stack.enter_async_context(served(each)) for each in opened]

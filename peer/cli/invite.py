@@ -15,15 +15,17 @@ NAME = "invite"
 
 
 def command(
-    hours: Annotated[int, typer.Option(help="How long the invitation is valid.", min=1)] = 48,
+    hours: Annotated[
+        int | None,
+        typer.Option(help="How long it is valid, if not for pairing.invitation_s.", min=1),
+    ] = None,
     qr: Annotated[bool, typer.Option("--qr", help="Show it as a QR code too.")] = False,
     data: DataDirectory = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
     """Print the invitation and what to do with it."""
-    answer = ask(
-        data, as_json, lambda client: client.post("/invitations", {"valid_s": hours * 3600})
-    )
+    asked = {} if hours is None else {"valid_s": hours * 3600}
+    answer = ask(data, as_json, lambda client: client.post("/invitations", asked))
     if as_json:
         return
     say("Give this to the other facility's operator; whoever has it can ask to be your partner:")

@@ -7,20 +7,28 @@ never a value, always the path of a file that holds it.
 
 from __future__ import annotations
 
+from peer.config.doors import (
+    DicomSettings,
+    DicomWeb,
+    Federation,
+    KnownAe,
+    Link,
+    Local,
+    Pairing,
+)
 from peer.config.files import FILE_NAME, check, load, write_default
 from peer.config.reference import reference
 from peer.config.settings import (
-    DicomSettings,
+    Audit,
     Facility,
-    Federation,
+    Index,
     Ingest,
     Journal,
     Keys,
-    KnownAe,
-    Local,
+    Lists,
     Notify,
-    Pairing,
     People,
+    Report,
     Retention,
     Search,
     Settings,
@@ -29,17 +37,23 @@ from peer.config.settings import (
 
 __all__ = [
     "FILE_NAME",
+    "Audit",
     "DicomSettings",
+    "DicomWeb",
     "Facility",
     "Federation",
+    "Index",
     "Ingest",
     "Journal",
     "Keys",
     "KnownAe",
+    "Link",
+    "Lists",
     "Local",
     "Notify",
     "Pairing",
     "People",
+    "Report",
     "Retention",
     "Search",
     "Settings",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from peer.config.settings import ENV_DELIMITER, ENV_PREFIX, KnownAe, Settings
+from peer.config.doors import KnownAe
+from peer.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings
 
 TomlValue = object
 
@@ -19,7 +20,9 @@ variables, which go before the file. `openpriors run --check` says what is wrong
 unknown section or key is an error. A secret is never a setting: settings name the file it is in.
 
 What two facilities must agree on, such as the largest message, is no setting either: it stands in
-`protocol/limits.py` and is part of the [protocol](../protocol/README.md).
+`protocol/limits.py` and is part of the [protocol](../protocol/README.md). Every other bound that an
+operator may want to change is one: see [which bounds are
+settings](../decisions/0020-which-bounds-are-settings.md).
 
 This page is made from the program (`peer.config.reference`), and a test keeps it so.
 """

@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
-from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
+from typing import Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from protocol.identifiers import is_ae_title
+from peer.config.checked import DAY_S, GIB, MIB, Seconds, Section, WebAddress
+from peer.config.doors import DicomSettings, DicomWeb, Federation, Link, Local, Pairing
 from protocol.limits import EXCHANGE_S, GRANT_MOST_S, GRANT_S, LEASE_MOST_S, LEASE_S, RENEW_S
 
 ENV_PREFIX: Final = "OPENPRIORS_"
 ENV_DELIMITER: Final = "__"
 
-MIB: Final = 1 << 20
-GIB: Final = 1 << 30
-DAY_S: Final = 24 * 3600
-
 LEAST_RETENTION_MONTHS: Final = 12
 """HCPCS G9340: "for at least a 12-month period after the study"."""
-
-
-def _origin(text: str) -> str:
-    """Return `text` if it is empty or `https://host[:port]`."""
-    parts = urlsplit(text)
-    if text and (parts.scheme != "https" or not parts.hostname or parts.path or parts.query):
-        raise ValueError("must look like https://host:port, with nothing behind the port")
-    return text
-
-
-def _web_address(text: str) -> str:
-    """Return `text` if it is empty or an http(s) URL."""
-    parts = urlsplit(text)
-    if text and (parts.scheme not in {"http", "https"} or not parts.hostname):
-        raise ValueError("must start with https:// or http:// and name a host")
-    return text.rstrip("/")
-
-
-def _ae_title(text: str) -> str:
-    if not is_ae_title(text):
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
-    return text.strip()
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a listener on `host` can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[int, Field(ge=1)]
-Origin = Annotated[str, AfterValidator(_origin)]
-WebAddress = Annotated[str, AfterValidator(_web_address)]
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Host = Annotated[str, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A table of the file.  An unknown key is an error, so that no typing slip stays silent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Facility(Section):
@@ -73,113 +24,6 @@ class Facility(Section):
     name: str = Field(
         "", max_length=64, description="Name that partners and clinicians see, such as a hospital's"
     )
-
-
-class Local(Section):
-    """The listener for the facility's own people and systems: pages, API and DICOMweb."""
-
-    host: Host = Field(
-        "127.0.0.1",
-        description="Address to listen on; beyond this machine only with TLS",
-    )
-    port: Port = Field(8440, description="TCP port; 0 takes any free one")
-    tls_certificate: str = Field("", description="PEM file of the certificate chain")
-    tls_key: str = Field("", description="PEM file of the certificate's private key")
-    public_url: WebAddress = Field(
-        "", description="Address under which people reach it, if a proxy stands before it"
-    )
-    max_connections: int = Field(
-        256,
-        ge=8,
-        le=65_536,
-        description="Connections at once; a browser or viewer has a few, an idle one makes room",
-    )
-
-    @model_validator(mode="after")
-    def _needs_tls(self) -> Self:
-        if bool(self.tls_certificate) != bool(self.tls_key):
-            raise ValueError("set tls_certificate and tls_key together")
-        if not is_loopback(self.host) and not self.tls_certificate:
-            raise ValueError(
-                "it listens beyond this machine without TLS; set tls_certificate and tls_key, or "
-                "host to 127.0.0.1"
-            )
-        return self
-
-
-class Federation(Section):
-    """The listener for partners; it lets in nobody else."""
-
-    host: Host = Field("0.0.0.0", description="Address to listen on")  # noqa: S104 - partners come from elsewhere; mutual TLS with pinned keys guards it
-    port: Port = Field(8441, description="TCP port; 0 takes any free one")
-    public_url: Origin = Field(
-        "", description="Address under which partners reach it, https://host:port"
-    )
-
-
-class Pairing(Section):
-    """The listener for facilities that hold an invitation, and for key records."""
-
-    host: Host = Field("0.0.0.0", description="Address to listen on")  # noqa: S104 - as above; nothing is said without an invitation
-    port: Port = Field(8442, description="TCP port; 0 takes any free one")
-    public_url: Origin = Field(
-        "", description="Address under which partners to be reach it, https://host:port"
-    )
-
-
-class KnownAe(Section):
-    """An application entity that may call us."""
-
-    title: AeTitle = Field(description="Its AE title")
-    host: str = Field("", description="Its address; empty lets it call from anywhere")
-    port: Port = Field(104, description="Its own DICOM port")
-    allowed: tuple[Literal["store", "echo"], ...] = Field(
-        ("store", "echo"), description="Services it may use"
-    )
-
-
-class DicomSettings(Section):
-    """The DICOM listener for modalities and PACS."""
-
-    enabled: bool = Field(True, description="Whether to listen at all")
-    host: Host = Field("127.0.0.1", description="Address to listen on")
-    port: Port = Field(11112, description="TCP port; 0 takes any free one")
-    ae_title: AeTitle = Field("OPENPRIORS", description="Our AE title")
-    known_aes: tuple[KnownAe, ...] = Field(
-        (),
-        description="Application entities that may call: title, host, port, allowed",
-    )
-    accept_unknown: bool = Field(
-        False,
-        description="Whether any other AE may call too; for trials",
-    )
-    max_associations: int = Field(
-        64,
-        ge=1,
-        le=1024,
-        description="Associations at once; a large hospital's modalities have some dozens open",
-    )
-    max_pdu_bytes: int = Field(
-        256 * 1024,
-        ge=4096,
-        le=MIB,
-        description="Largest PDU to receive; each association may hold one in memory",
-    )
-    idle_s: Seconds = Field(
-        120, le=3600, description="An association on which nothing happens that long is ended"
-    )
-    store_timeout_s: Seconds = Field(
-        300,
-        le=3600,
-        description="A sender waits at most so long for an instance to be durable",
-    )
-
-    @model_validator(mode="after")
-    def _titles_differ(self) -> Self:
-        titles = [ae.title for ae in self.known_aes]
-        if len(set(titles)) < len(titles):
-            raise ValueError("known_aes lists an AE title twice; keep one of them")
-        return self
 
 
 class Ingest(Section):
@@ -197,6 +41,29 @@ class Ingest(Section):
     default_issuer: str = Field(
         "", max_length=64, description="Issuer given to a Patient ID that comes without one"
     )
+    open_packs: int = Field(
+        128,
+        ge=1,
+        le=65_536,
+        description="Studies written to at once, each with an open file; others close the oldest",
+    )
+    max_inflated_bytes: int = Field(
+        256 * MIB,
+        ge=MIB,
+        le=4 * GIB,
+        description="Most bytes that a deflated data set may unfold to: kilobytes can claim GiB",
+    )
+
+
+class Index(Section):
+    """The databases in which everything but the images is."""
+
+    cache_bytes: int = Field(
+        16 * MIB,
+        ge=MIB,
+        le=16 * GIB,
+        description="Memory for pages read, for each of the two connections of both databases",
+    )
 
 
 class Journal(Section):
@@ -210,6 +77,12 @@ class Journal(Section):
     renew_s: Seconds = Field(RENEW_S, description="How often the lease is renewed")
     exchange_interval_s: Seconds = Field(
         EXCHANGE_S, le=3600, description="How often partners compare journals, changes apart"
+    )
+    waiting_messages: int = Field(
+        4,
+        ge=1,
+        le=256,
+        description="Batches of one partner that wait in memory, each message of 4 MiB at most",
     )
 
     @model_validator(mode="after")
@@ -225,6 +98,21 @@ class Search(Section):
     deadline_s: float = Field(
         5, gt=0, le=60, description="Partners that have not answered by then are reported as such"
     )
+    shown_s: Seconds = Field(
+        900, le=DAY_S, description="How long a study can be retrieved from a list without searching"
+    )
+    max_shown: int = Field(
+        10_000,
+        ge=100,
+        le=1_000_000,
+        description="Listed studies remembered for that, in memory",
+    )
+    kept_answers_s: Seconds = Field(
+        1800, le=DAY_S, description="How long the page of an answer can be loaded again"
+    )
+    kept_answers: int = Field(
+        64, ge=1, le=10_000, description="Answers kept for that; a clinician at work has a few"
+    )
 
 
 class Transfer(Section):
@@ -236,6 +124,21 @@ class Transfer(Section):
     parallel_ranges: int = Field(
         4, ge=1, le=8, description="Requests at once while a study is being fetched"
     )
+    kept_grants: int = Field(
+        64, ge=1, le=10_000, description="Grants whose manifest is kept in memory, some MB at most"
+    )
+    at_once: int = Field(
+        4, ge=1, le=64, description="Studies fetched at once; the others wait their turn"
+    )
+    retry_s: Seconds = Field(
+        30, le=3600, description="How often a partner that cannot be reached is asked again"
+    )
+    answer_s: Seconds = Field(
+        30, le=600, description="Longest wait for a partner to decide about a request"
+    )
+    range_attempts: int = Field(
+        3, ge=1, le=20, description="Tries of one range before the partner counts as unreachable"
+    )
 
 
 class Retention(Section):
@@ -246,6 +149,31 @@ class Retention(Section):
         ge=LEAST_RETENTION_MONTHS,
         le=1200,
         description="Months after Study Date during which a study cannot be purged",
+    )
+
+
+class Report(Section):
+    """The sentence about prior studies."""
+
+    search_days: int = Field(
+        30,
+        ge=1,
+        le=365,
+        description="A search counts for a study that is made at most so many days after it",
+    )
+
+
+class Audit(Section):
+    """How much is put on record."""
+
+    view_s: int = Field(
+        300,
+        ge=0,
+        le=DAY_S,
+        description="How often a person who goes on looking at a study is recorded; 0: each look",
+    )
+    fault_s: Seconds = Field(
+        3600, le=DAY_S, description="A partner's fault that repeats itself is recorded this often"
     )
 
 
@@ -261,6 +189,9 @@ class Notify(Section):
     )
     webhook_timeout_s: float = Field(10, gt=0, le=60, description="Longest wait for an answer")
     retry_s: Seconds = Field(60, le=DAY_S, description="How often undelivered notices are retried")
+    deliver_s: Seconds = Field(
+        30, le=600, description="Longest wait for a partner's node to take a notice"
+    )
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
@@ -279,6 +210,39 @@ class People(Section):
         1800, le=DAY_S, description="A session ends after this long without a request"
     )
     link_s: Seconds = Field(DAY_S, le=7 * DAY_S, description="A one-time link works for this long")
+    spent_link_s: Seconds = Field(
+        30 * DAY_S, le=365 * DAY_S, description="How long a used link is still named as such"
+    )
+    max_token_s: int = Field(
+        0,
+        ge=0,
+        le=3650 * DAY_S,
+        description="Longest life of a token; with 0 one may also be without an end",
+    )
+    max_delay_s: float = Field(
+        5,
+        gt=0,
+        le=60,
+        description="Longest delay of the answer to wrong credentials, time and again",
+    )
+    forgiven_s: Seconds = Field(
+        300, le=DAY_S, description="An address that was quiet for so long is answered at once again"
+    )
+
+
+class Lists(Section):
+    """How much one page shows, and one answer of the API lists."""
+
+    page_studies: int = Field(100, ge=10, le=10_000, description="Studies on one page")
+    page_retrievals: int = Field(100, ge=10, le=10_000, description="Retrievals on their page")
+    page_retention: int = Field(
+        200, ge=10, le=10_000, description="Locks on the page of the status"
+    )
+    studies: int = Field(10_000, ge=10, le=100_000, description="Most studies of one answer")
+    retrievals: int = Field(1000, ge=10, le=100_000, description="Most retrievals of one answer")
+    notices: int = Field(
+        1000, ge=10, le=100_000, description="Most notices of one answer, each way"
+    )
 
 
 class Keys(Section):
@@ -290,7 +254,9 @@ class Keys(Section):
         "empty for DATA/keys/master.key",
     )
     root_key_hint: str = Field(
-        "", max_length=200, description="Reminder of where the root key is kept, for error texts"
+        "",
+        max_length=200,
+        description="Reminder of where the root key is kept, for whoever reads this file",
     )
 
 
@@ -309,14 +275,20 @@ class Settings(BaseSettings):
     local: Local = Local()
     federation: Federation = Federation()
     pairing: Pairing = Pairing()
+    link: Link = Link()
     dicom: DicomSettings = DicomSettings()
+    dicomweb: DicomWeb = DicomWeb()
     ingest: Ingest = Ingest()
+    index: Index = Index()
     journal: Journal = Journal()
     search: Search = Search()
     transfer: Transfer = Transfer()
     retention: Retention = Retention()
+    report: Report = Report()
+    audit: Audit = Audit()
     notify: Notify = Notify()
     people: People = People()
+    lists: Lists = Lists()
     keys: Keys = Keys()
 
     # typing.override came with Python 3.12.

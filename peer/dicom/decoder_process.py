@@ -23,9 +23,6 @@ from pydicom.pixels.decoders.base import get_decoder
 
 Head: TypeAlias = dict[str, Any]
 
-ADDRESS_SPACE_BYTES: Final = 6 * 2**30
-"""Most memory a decoder may map: a dozen times the largest frame that is rendered."""
-
 _LENGTHS: Final = struct.Struct(">IQ")
 
 
@@ -59,10 +56,10 @@ def decode(head: Head, frame: bytes) -> npt.NDArray[Any]:
     return samples
 
 
-def main() -> None:
-    """Answer until the other side closes."""
+def main(address_space_bytes: int) -> None:
+    """Answer until the other side closes, mapping no more memory than that."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (address_space_bytes, address_space_bytes))
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
@@ -79,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

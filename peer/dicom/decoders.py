@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import subprocess
 import sys
 import threading
@@ -11,13 +10,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from peer.config import DicomWeb
 from peer.dicom.decoder_process import receive, send
-
-PROCESSES: Final = 2
-"""Most decoders at once; each takes about 80 MB."""
-
-TIMEOUT_S: Final = 30.0
-"""Longest that one frame may take; the largest radiographs take about a second."""
 
 COMMAND: Final = (sys.executable, "-m", "peer.dicom.decoder_process")
 
@@ -31,8 +25,9 @@ class DecodingFailed(RuntimeError):
 class Decoders:
     """A few processes that decode, one frame each at a time.  Safe for use from many threads."""
 
-    def __init__(self) -> None:
-        self._slots = threading.BoundedSemaphore(PROCESSES)
+    def __init__(self, settings: DicomWeb) -> None:
+        self.settings = settings
+        self._slots = threading.BoundedSemaphore(settings.decoders)
         self._idle: list[_Process] = []
 
     def decode(
@@ -45,8 +40,8 @@ class Decoders:
         """
         head = {"transfer_syntax_uid": transfer_syntax_uid, "options": options, "raw": raw}
         with self._slots:
-            process = self._idle.pop() if self._idle else _start()
-            timer = threading.Timer(TIMEOUT_S, process.kill)
+            process = self._idle.pop() if self._idle else self._start()
+            timer = threading.Timer(self.settings.decoder_s, process.kill)
             timer.start()
             try:
                 answer, samples = _ask(process, head, frame)
@@ -67,14 +62,13 @@ class Decoders:
         while self._idle:
             _end(self._idle.pop())
 
-
-def _start() -> _Process:
-    return subprocess.Popen(  # noqa: S603 - a constant command
-        COMMAND,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # Decoders write there what they think of a frame.
-    )
+    def _start(self) -> _Process:
+        return subprocess.Popen(  # noqa: S603 - a constant command and a number
+            (*COMMAND, str(self.settings.decoder_bytes)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # Decoders write there what they think of a frame.
+        )
 
 
 def _ask(process: _Process, head: dict[str, Any], frame: bytes) -> tuple[dict[str, Any], bytes]:
@@ -93,9 +87,3 @@ def _end(process: _Process) -> None:
                 stream.close()
             except OSError:
                 continue  # What could not be sent to a dead decoder.
-
-
-decoders: Final = Decoders()
-"""Those of this process."""
-
-atexit.register(decoders.close)

@@ -18,7 +18,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import as_pixel_options, get_expected_length, pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from peer.dicom.decoders import decoders
+from peer.dicom.decoders import Decoders
 from peer.dicom.display import Window, to_eight_bits
 from peer.dicom.part10 import UNREADABLE, is_encapsulated
 from peer.errors import NotFound
@@ -28,10 +28,6 @@ MediaType: TypeAlias = Literal["image/jpeg", "image/png"]
 
 THUMBNAIL_PIXELS: Final = 160
 """Longer side of a thumbnail."""
-
-RENDERED_SAMPLES: Final = 2**27
-"""Most samples of a frame that is rendered: decoding takes several bytes for each.  The largest
-mammograms and radiographs have an eighth of it."""
 
 JPEG_QUALITY: Final = 90
 
@@ -92,7 +88,7 @@ def encoded_frame(data: bytes, number: int) -> Frame:
         raise _not_decodable() from error
 
 
-def decoded_frame(data: bytes, number: int) -> Frame:
+def decoded_frame(data: bytes, number: int, decoders: Decoders) -> Frame:
     """Return frame `number` (from 1) of an instance as native little endian samples.
 
     Samples keep their colour space and planar configuration.  Raises as `encoded_frame` does.
@@ -100,7 +96,7 @@ def decoded_frame(data: bytes, number: int) -> Frame:
     data_set = _open(data)
     _checked_count(data_set, number)
     try:
-        pixels = _samples(data_set, number, raw=True)
+        pixels = _samples(data_set, number, decoders, raw=True)
         if pixels.ndim == 3 and _number(data_set, "PlanarConfiguration"):  # noqa: PLR2004
             pixels = np.moveaxis(pixels, 2, 0)
         little = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
@@ -113,6 +109,7 @@ def render(
     data: bytes,
     number: int = 1,
     *,
+    decoders: Decoders,
     window: Window | None = None,
     longer_side: int | None = None,
     media_type: MediaType = "image/jpeg",
@@ -125,14 +122,14 @@ def render(
     data_set = _open(data)
     _checked_count(data_set, number)
     samples = _number(data_set, "Rows") * _number(data_set, "Columns")
-    if samples * max(1, _number(data_set, "SamplesPerPixel")) > RENDERED_SAMPLES:
+    if samples * max(1, _number(data_set, "SamplesPerPixel")) > decoders.settings.max_samples:
         raise Refusal(
             "not-decodable",
             "The frame is too large to be rendered here.",
             "Retrieve the instance and open it in a workstation.",
         )
     try:
-        pixels = _samples(data_set, number)
+        pixels = _samples(data_set, number, decoders)
         picture = Image.fromarray(to_eight_bits(pixels, data_set, number - 1, window))
     except _UNDECODABLE as error:
         raise _not_decodable() from error
@@ -146,10 +143,10 @@ def render(
     return stream.getvalue()
 
 
-def thumbnail(data: bytes) -> bytes:
+def thumbnail(data: bytes, decoders: Decoders) -> bytes:
     """Return a small JPEG of the frame in the middle; raise as `render` does."""
     middle = max(1, frame_count(data) // 2)
-    return render(data, middle, longer_side=THUMBNAIL_PIXELS)
+    return render(data, middle, decoders=decoders, longer_side=THUMBNAIL_PIXELS)
 
 
 def _open(data: bytes) -> Dataset:
@@ -223,7 +220,9 @@ def _native(data_set: Dataset, number: int, count: int) -> bytes:
     return frame
 
 
-def _samples(data_set: Dataset, number: int, *, raw: bool = False) -> npt.NDArray[Any]:
+def _samples(
+    data_set: Dataset, number: int, decoders: Decoders, *, raw: bool = False
+) -> npt.NDArray[Any]:
     """Return a frame decoded, colours as RGB unless `raw`."""
     syntax = str(data_set.file_meta.TransferSyntaxUID)
     if is_encapsulated(syntax):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from peer.dicom.part10 import Instance, open_instance
+from peer.dicom.part10 import INFLATED_BYTES, Instance, open_instance
 from peer.dicom.values import Reader
 from protocol.errors import Refusal
 from protocol.identifiers import PatientIdentifier, is_uid
@@ -110,13 +110,13 @@ class Header:
     notes: tuple[str, ...]
 
 
-def read_header(data: bytes) -> Header:
-    """Return the header of a complete instance.
+def read_header(data: bytes, inflated_bytes: int = INFLATED_BYTES) -> Header:
+    """Return the header of a complete instance; `inflated_bytes` as in `open_instance`.
 
     Raises Refusal with the codes of `open_instance`, and "missing-uid" or "invalid-uid" if study,
     series, instance or SOP class is not named as PS3.5 section 9.1 demands.
     """
-    instance = open_instance(data)
+    instance = open_instance(data, inflated_bytes)
     reader = Reader(instance.data_set)
     uids = {keyword: _uid(reader, keyword) for keyword in _UIDS}
     study = _study(reader, uids["StudyInstanceUID"])

@@ -57,7 +57,7 @@ def bulk_data(data: bytes, path: str) -> bytes:
 
     `path` is tags and item numbers ("54000100/0/54001010").  Raises NotFound if it leads nowhere.
     """
-    open_instance(data)
+    open_instance(data, 0)
     try:
         value: Any = dcmread(BytesIO(data))
         big_endian = value.file_meta.TransferSyntaxUID == ExplicitVRBigEndian

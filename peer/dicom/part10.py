@@ -17,6 +17,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from peer.config import Ingest
 from peer.dicom.layout import Layout, survey, truncated
 from protocol.errors import Refusal
 from protocol.identifiers import is_uid
@@ -25,7 +26,7 @@ PREAMBLE_BYTES: Final = 128
 PREFIX: Final = b"DICM"
 FILE_META_GROUP: Final = 0x0002
 
-INFLATED_BYTES: Final = 256 * 1024 * 1024
+INFLATED_BYTES: Final = Ingest().max_inflated_bytes
 """Longest data set that a deflated instance may unfold to: a few kilobytes can claim gigabytes.
 The transfer syntax is meant for reports, which are far below."""
 
@@ -64,14 +65,16 @@ class Instance:
     """Everything before the pixel data."""
 
 
-def open_instance(data: bytes) -> Instance:
+def open_instance(data: bytes, inflated_bytes: int = INFLATED_BYTES) -> Instance:
     """Return the parts of a complete instance.
 
-    Raises Refusal: "not-dicom", "missing-transfer-syntax", "truncated", "malformed", "oversized".
+    `inflated_bytes`: longest data set that a deflated one may unfold to; 0 for one that is held,
+    and was measured when it came.  Raises Refusal: "not-dicom", "missing-transfer-syntax",
+    "truncated", "malformed", "oversized".
     """
     transfer_syntax, offset = _read_file_meta(data)
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        body = _inflate(memoryview(data)[offset:])
+        body = _inflate(memoryview(data)[offset:], inflated_bytes)
         layout, data_set = _read_data_set(body, 0, transfer_syntax)
         header_length = len(data)
     else:
@@ -133,16 +136,16 @@ def _behind_file_meta(tag: int, _vr: str | None, _length: int) -> bool:
     return tag >> 16 != FILE_META_GROUP
 
 
-def _inflate(deflated: memoryview) -> bytes:
+def _inflate(deflated: memoryview, most: int) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        inflated = inflater.decompress(deflated, INFLATED_BYTES)
+        inflated = inflater.decompress(deflated, most)
     except zlib.error as error:
         raise malformed() from error
     if inflater.unconsumed_tail:
         raise Refusal(
             "oversized",
-            f"The deflated data set unfolds to more than {INFLATED_BYTES} bytes.",
+            f"The deflated data set unfolds to more than {most} bytes.",
             "Send it in another transfer syntax.",
         )
     if not inflater.eof:

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
 from pydicom.dataset import Dataset
@@ -23,12 +23,6 @@ from peer.dicom import IMPLEMENTATION_CLASS_UID, with_file_meta
 from peer.dimse.callers import Callers
 from peer.errors import ConfigError
 from peer.ingest import Ingest, Outcome
-
-TURNED_AWAY: Final = 32
-"""Most connections beyond the associations: these are told so, what is beyond them is closed."""
-
-REQUEST_S: Final = 10
-"""A connection on which no association is requested by then is ended (the ARTIM timer of PS3.8)."""
 
 STOP_S: Final = 2.0
 """How long associations that are opening or closing may take to end by themselves at stop."""
@@ -67,12 +61,20 @@ _logger.propagate = False
 
 
 class _Server(ThreadedAssociationServer):
-    """The library's server, which would take any number of connections, each with two threads."""
+    """The library's server, which would take any number of connections, each with two threads.
+
+    `most_turned_away`: connections beyond the associations that are told so.
+    """
+
+    def __init__(self, *args: Any, most_turned_away: int, **options: Any) -> None:  # noqa: ANN401 - the library's
+        self._most_turned_away = most_turned_away
+        super().__init__(*args, **options)
 
     # typing.override came with Python 3.12.
     def verify_request(self, request: object, client_address: object) -> bool:  # type: ignore[explicit-override]  # noqa: ARG002
         """Return whether there is room for one more connection."""
-        return len(self.ae.active_associations) < self.ae.maximum_associations + TURNED_AWAY
+        most = self.ae.maximum_associations + self._most_turned_away
+        return len(self.ae.active_associations) < most
 
     def handle_error(self, request: object, client_address: object) -> None:  # type: ignore[explicit-override]  # noqa: ARG002
         """Name the error; the library would print all of it."""
@@ -98,7 +100,8 @@ class DicomListener:
         self._ae.maximum_pdu_size = settings.dicom.max_pdu_bytes
         self._ae.maximum_associations = settings.dicom.max_associations
         self._ae.network_timeout = settings.dicom.idle_s
-        self._ae.acse_timeout = REQUEST_S
+        # No association requested by then ends a connection: the ARTIM timer of PS3.8.
+        self._ae.acse_timeout = settings.dicom.request_s
         self._ae.require_called_aet = True
         self._ae.require_calling_aet = self._callers.titles()
         self._ae.add_supported_context(Verification)
@@ -119,7 +122,11 @@ class DicomListener:
         address = (self._settings.host, self._settings.port)
         try:
             self._server = await asyncio.to_thread(
-                self._ae.make_server, address, evt_handlers=handlers, server_class=_Server
+                self._ae.make_server,
+                address,
+                evt_handlers=handlers,
+                server_class=_Server,
+                most_turned_away=self._settings.max_turned_away,
             )
         except OSError as error:
             raise ConfigError(

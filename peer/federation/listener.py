@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from peer.config import Settings
 from peer.errors import Damaged, NodeError
 from peer.federation.serving import Room, Server, refuse
 from peer.keys import NodeKeys
@@ -23,10 +24,6 @@ from peer.partners import Partner, Partners
 from protocol.errors import Malformed, Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.limits import PIECE_BYTES
-
-ROOM: Final = Room(most=256, most_each=64, oldest_s=None)
-"""A partner has one link and at most eight downloads; several may share an address.  A stranger
-gets no further than the handshake, which has its own limit of time."""
 
 PARTNER: Final = web.RequestKey("partner", Partner)
 
@@ -50,14 +47,13 @@ class FederationListener:
         partners: Partners,
         links: Links,
         packs: PackReader,
-        *,
-        host: str,
-        port: int,
+        settings: Settings,
     ) -> None:
         self._keys = keys
         self._partners = partners
         self._links = links
         self._packs = packs
+        self._heartbeat_s = settings.link.heartbeat_s
         self._requests: set[asyncio.Transport] = set()
         self._stopping = False
         self._downloads: defaultdict[PeerId, set[asyncio.Transport]] = defaultdict(set)
@@ -70,7 +66,12 @@ class FederationListener:
         app.on_shutdown.append(self._abort)
         app.router.add_get("/v1/link", self._link)
         app.router.add_get("/v1/packs/{grant:[0-9a-f]{32}}/{pack:[0-9a-f]{32}}", self._pack)
-        self._server = Server(app, host, port, outer, ROOM)
+        own = settings.federation
+        # A partner's link may live for long, and a stranger gets no further than the handshake.
+        room = Room(
+            own.max_connections, own.max_connections_each, None, own.handshake_s, own.idle_s
+        )
+        self._server = Server(app, own.host, own.port, outer, room)
         partners.on_change(self._partner_changed)
 
     async def start(self) -> int:
@@ -134,7 +135,7 @@ class FederationListener:
     # -- what is served ---------------------------------------------------------------------------
 
     async def _link(self, request: web.Request) -> web.StreamResponse:
-        socket = new_socket()
+        socket = new_socket(self._heartbeat_s)
         await socket.prepare(request)
         await self._links.accept(socket, request[PARTNER])
         return socket

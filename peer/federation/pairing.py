@@ -7,11 +7,12 @@ by a root key's signature, or by a pinned node key; requests are few and small.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
 
+from peer.config import Pairing
 from peer.errors import NodeError
 from peer.federation.serving import Room, Server, answer, refuse
 from peer.keys import NodeKeys
@@ -26,29 +27,32 @@ from protocol.records import from_bytes
 
 Message = TypeVar("Message")
 
-AT_ONCE: Final = 8
-"""Requests that are worked on at the same time; strangers must not keep the index busy."""
-
 _log = structlog.get_logger()
-
-ROOM: Final = Room(most=64, most_each=16, oldest_s=20)
-"""Anybody may connect here; a pairing takes four requests of some kilobytes each."""
 
 
 class PairingListener:
     """Serves pairing and key records to anybody."""
 
-    def __init__(self, keys: NodeKeys, partners: Partners, *, host: str, port: int) -> None:
+    def __init__(self, keys: NodeKeys, partners: Partners, settings: Pairing) -> None:
         self._keys = keys
         self._partners = partners
         self._busy = 0
+        self._most_busy = settings.max_requests
         app = web.Application(client_max_size=PAIRING_BYTES, middlewares=[self._guard])
         app.router.add_get(RECORD_PATH, self._record)
         app.router.add_post(RECORD_PATH, self._newer_record)
         app.router.add_post(JOIN_PATH, self._post(Join, partners.pairings.receive_join))
         app.router.add_post(REVEAL_PATH, self._post(Reveal, partners.pairings.receive_reveal))
         app.router.add_post(AGREED_PATH, self._post(Agreed, partners.pairings.receive_agreed))
-        self._server = Server(app, host, port, pairing_context(keys), ROOM)
+        # A pairing takes four requests of some kilobytes each: nobody needs to stay.
+        room = Room(
+            settings.max_connections,
+            settings.max_connections_each,
+            settings.full_s,
+            settings.handshake_s,
+            settings.idle_s,
+        )
+        self._server = Server(app, settings.host, settings.port, pairing_context(keys), room)
 
     async def start(self) -> int:
         """Listen; return the port."""
@@ -62,7 +66,8 @@ class PairingListener:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if self._busy >= AT_ONCE:
+        # Strangers must not keep the index busy.
+        if self._busy >= self._most_busy:
             return refuse(Refusal("busy", "They have too much to do just now.", "Try again."))
         self._busy += 1
         try:

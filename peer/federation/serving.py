@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 
@@ -14,20 +15,14 @@ from protocol.errors import Refusal, RemoteProtocolError
 from protocol.messages import Refused
 from protocol.records import to_bytes
 
-CONTENT_TYPE = "application/x-msgpack"
-HEADER_BYTES = 4096
+CONTENT_TYPE: Final = "application/x-msgpack"
+HEADER_BYTES: Final = 4096
 """Requests here have short paths and few headers."""
 
-IDLE_S = 75.0
-"""An idle kept-alive connection is closed after this; a download opens a new one."""
-
-HANDSHAKE_S = 10.0
-"""A TLS handshake takes two round trips; a stranger does not hold a socket for longer."""
-
-GOODBYE_S = 2.0
+GOODBYE_S: Final = 2.0
 """How long the other side may take to answer the end of a TLS connection."""
 
-STOP_S = 3.0
+STOP_S: Final = 3.0
 """How long requests in progress may go on when the node stops."""
 
 
@@ -47,13 +42,17 @@ def refuse(error: Refusal | RemoteProtocolError) -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many connections a port holds."""
+    """What a port has for its callers: how many connections it holds, and for how long."""
 
     most: int
     most_each: int
     """Of one address."""
     oldest_s: float | None
     """When it is full, older ones have to go; None where they may live long."""
+    handshake_s: float
+    """For the TLS handshake, which takes two round trips."""
+    idle_s: float
+    """Without a request."""
 
 
 class Server:
@@ -70,7 +69,7 @@ class Server:
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            keepalive_timeout=IDLE_S,
+            keepalive_timeout=room.idle_s,
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
             shutdown_timeout=STOP_S,
@@ -93,7 +92,7 @@ class Server:
                 self._runner.server,
                 sock=listener,
                 ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_handshake_timeout=self._room.handshake_s,
                 ssl_shutdown_timeout=GOODBYE_S,
             )
         except OSError as error:

@@ -42,9 +42,6 @@ _log = structlog.get_logger()
 ASKED_AGAIN: Final = "Nothing needs to be done: it is asked for again."
 ASK_THEM: Final = "Nothing more of this journal is read; the operators of both sides must talk."
 
-FAULT_AGAIN_S: Final = 3600
-"""A partner that errs at full speed must not fill the audit trail: one record an hour says it."""
-
 WithdrawnListener: TypeAlias = Callable[[PeerId, tuple[EntryId, ...]], Awaitable[None]]
 FaultListener: TypeAlias = Callable[[PeerId, RemoteProtocolError], Awaitable[None]]
 
@@ -52,7 +49,8 @@ FaultListener: TypeAlias = Callable[[PeerId, RemoteProtocolError], Awaitable[Non
 class Effects:
     """What the exchanges bring about here: in both databases, on the links, for listeners.
 
-    `frontiers` is what is known of each partner's journal, as `partners_db` has it.
+    `frontiers` is what is known of each partner's journal, as `partners_db` has it.  A partner that
+    errs at full speed must not fill the audit trail: it is told of each kind once in `fault_s`.
     """
 
     def __init__(
@@ -64,6 +62,7 @@ class Effects:
         *,
         partners: Partners,
         labels: Labels,
+        fault_s: int,
     ) -> None:
         self.frontiers: dict[PeerId, Frontier] = {}
         self.withdrawn: list[WithdrawnListener] = []
@@ -74,6 +73,7 @@ class Effects:
         self._clock = clock
         self._partners = partners
         self._labels = labels
+        self._fault_s = fault_s
         self._on_record: dict[tuple[PeerId, str], int] = {}
         self._log_is_full = False
 
@@ -178,7 +178,8 @@ class Effects:
     async def _refuse(self, partner: PeerId, error: RemoteProtocolError) -> None:
         _log.warning("exchange-refused", partner=partner.hex(), code=error.code)
         now = self._clock.now()
-        if now - self._on_record.get((partner, error.code), now - FAULT_AGAIN_S) >= FAULT_AGAIN_S:
+        last = self._on_record.get((partner, error.code))
+        if last is None or now - last >= self._fault_s:
             self._on_record[partner, error.code] = now
             for listener in self.faults:
                 await listener(partner, error)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from peer.clock import Clock
+from peer.config import Settings
 from peer.errors import NodeError
 from peer.gossip.effects import Effects, FaultListener, WithdrawnListener
 from peer.index import frontiers, journal, witnesses
@@ -28,16 +29,11 @@ from protocol.exchange import Appended, Connected, Event, Exchange, HeldJournal,
 from protocol.frontier import is_fresh
 from protocol.identifiers import PeerId
 from protocol.journal import Head
-from protocol.limits import EXCHANGE_S
 from protocol.messages import HAVE_DOMAIN, Batches, Have, Refused, Want
 from protocol.nodekeys import NodeKeys
 from protocol.signing import sign
 
 _log = structlog.get_logger()
-
-WAITING_MESSAGES: Final = 4
-"""Messages of one partner that wait for their turn; the next ones wait in the partner's socket.
-Each has at most 4 MiB, so that a hundred partners at once hold 1.6 GiB at the very worst."""
 
 JITTER_S: Final = 15
 """The next HAVE comes up to this much after its minute, so that links do not beat as one."""
@@ -71,8 +67,9 @@ class Keys(JournalKeys, Protocol):
 class _Line:
     """One partner's exchange: its events, and room for what has been received."""
 
+    room: asyncio.Semaphore
+    """Messages that may wait for their turn; the next ones wait in the partner's socket."""
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
-    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WAITING_MESSAGES))
     task: asyncio.Task[None] | None = None
 
 
@@ -80,7 +77,7 @@ class Gossip:
     """The exchanges with all connected partners.
 
     `db` is the index with our journal, `partners_db` keeps the partners'.  `labels` reads the
-    labels that stand open in a body, so that searches find them.  `interval_s`: from HAVE to HAVE.
+    labels that stand open in a body, so that searches find them.
     """
 
     def __init__(
@@ -93,7 +90,7 @@ class Gossip:
         *,
         partners: Partners,
         labels: Labels,
-        interval_s: int = EXCHANGE_S,
+        settings: Settings,
     ) -> None:
         self._db = db
         self._partners_db = partners_db
@@ -101,8 +98,17 @@ class Gossip:
         self._keys = keys
         self._clock = clock
         self._partners = partners
-        self._interval_s = interval_s
-        self._effects = Effects(db, partners_db, links, clock, partners=partners, labels=labels)
+        self._interval_s = settings.journal.exchange_interval_s
+        self._waiting = settings.journal.waiting_messages
+        self._effects = Effects(
+            db,
+            partners_db,
+            links,
+            clock,
+            partners=partners,
+            labels=labels,
+            fault_s=settings.audit.fault_s,
+        )
         self._lines: dict[PeerId, _Line] = {}
         self._group: asyncio.TaskGroup | None = None
         for kind in (Have, Want, Batches, Refused):
@@ -119,7 +125,7 @@ class Gossip:
     def on_fault(self, listener: FaultListener) -> None:
         """Have `listener(partner, error)` awaited when a partner broke the protocol.
 
-        Once an hour for each partner and kind of error.
+        Once in `audit.fault_s` for each partner and kind of error.
         """
         self._effects.faults.append(listener)
 
@@ -188,7 +194,7 @@ class Gossip:
     def _connected(self, peer_id: PeerId) -> None:
         self._disconnected(peer_id)
         # Before `run` it only listens: what is said first is not said again for a while.
-        line = self._lines[peer_id] = _Line()
+        line = self._lines[peer_id] = _Line(asyncio.Semaphore(self._waiting))
         self._start(peer_id, line)
 
     def _start(self, peer_id: PeerId, line: _Line) -> None:

@@ -17,6 +17,7 @@ from typing import Final, TypeVar, cast
 import aiosqlite
 import sqlcipher3
 
+from peer.config import Index
 from peer.errors import Conflict, NodeError
 from peer.index.faults import translated
 from peer.index.migrate import Tx, known, migrate
@@ -32,9 +33,6 @@ KEY_BYTES: Final = 32
 
 BUSY_TIMEOUT_MS: Final = 10_000
 """Only a checkpoint that waits for our own reader, or a foreign program, ever comes to wait."""
-
-CACHE_KIB: Final = 16 * 1024
-"""Pages kept decrypted in memory, for each of the two connections."""
 
 ROWS_AT_A_TIME: Final = 64
 """aiosqlite asks for it; its own cursors are not used here."""
@@ -53,21 +51,28 @@ class Database:
         self._reader = reader
 
     @classmethod
-    async def open(cls, path: Path, key: bytes | None, migrations: Traversable) -> Database:
+    async def open(
+        cls,
+        path: Path,
+        key: bytes | None,
+        migrations: Traversable,
+        cache_bytes: int = Index().cache_bytes,
+    ) -> Database:
         """Open the database at `path`, made if absent, and bring it to this release's schema.
 
-        `key` is 32 random bytes for an encrypted database, None for a plain one.  Raises Damaged
-        for a wrong key or a damaged file, NodeError if a newer release has written it.
+        `key` is 32 random bytes for an encrypted database, None for a plain one.  Each of the two
+        connections keeps `cache_bytes` of pages decrypted in memory.  Raises Damaged for a wrong
+        key or a damaged file, NodeError if a newer release has written it.
         """
         if key is not None and len(key) != KEY_BYTES:
             raise ValueError(f"the key of a database is {KEY_BYTES} bytes")
         steps = known(migrations)
         _make_private(path)
         with translated(path):
-            writer = await _Thread.start(path, key)
+            writer = await _Thread.start(path, key, cache_bytes)
             try:
                 await writer.run(lambda tx: migrate(tx, steps, path.name))
-                reader = await _Thread.start(path, key)
+                reader = await _Thread.start(path, key, cache_bytes)
             except BaseException:
                 await writer.stop()
                 raise
@@ -130,7 +135,7 @@ class _Thread:
         self._raw = raw
 
     @classmethod
-    async def start(cls, path: Path, key: bytes | None) -> _Thread:
+    async def start(cls, path: Path, key: bytes | None, cache_bytes: int) -> _Thread:
         opened: list[Tx] = []
 
         def connector() -> Tx:
@@ -141,7 +146,7 @@ class _Thread:
         thread = cls(connection, opened[0])
         # Not in the connector: aiosqlite does not wait for its thread to end when that one raises.
         try:
-            await thread.run(lambda raw: _set_up(raw, path, key))
+            await thread.run(lambda raw: _set_up(raw, path, key, cache_bytes))
         except BaseException:
             await thread.stop()
             raise
@@ -179,7 +184,7 @@ def _connect(path: Path, *, encrypted: bool) -> Tx:
     return cast("Tx", connection)
 
 
-def _set_up(connection: Tx, path: Path, key: bytes | None) -> None:
+def _set_up(connection: Tx, path: Path, key: bytes | None, cache_bytes: int) -> None:
     """Unlock the database and make the settings of a connection.  Raises what SQLite raises."""
     if key is not None:
         _unlock(connection, key)
@@ -197,7 +202,7 @@ def _set_up(connection: Tx, path: Path, key: bytes | None) -> None:
         "foreign_keys = ON",
         "temp_store = MEMORY",  # Sorted rows must not spill to a plain file.
         "trusted_schema = OFF",  # A tampered schema must not call functions.
-        f"cache_size = -{CACHE_KIB}",
+        f"cache_size = -{cache_bytes // 1024}",
     ):
         connection.execute(f"PRAGMA {setting}")
 

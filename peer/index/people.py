@@ -6,16 +6,13 @@ Every secret arrives here hashed.  Instants are Unix seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from sqlite3 import Row
 
     from peer.index.migrate import Tx
-
-SPENT_LINKS_KEPT_S: Final = 30 * 24 * 3600
-"""A spent link is remembered for a month, to tell "used already" from "never existed"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +115,16 @@ def set_roles(tx: Tx, number: int, roles: Iterable[str]) -> Account:
 
 # -- one-time links -------------------------------------------------------------------------
 def add_link(tx: Tx, hashed: bytes, account: int, now: int, expires_at: int) -> None:
-    """Put a link on record, and forget links that were spent long ago."""
-    tx.execute("DELETE FROM login_link WHERE expires_at < ?", (now - SPENT_LINKS_KEPT_S,))
+    """Put a link on record."""
     tx.execute(
         "INSERT INTO login_link (hash, account, made_at, expires_at) VALUES (?, ?, ?, ?)",
         (hashed, account, now, expires_at),
     )
+
+
+def forget_links(tx: Tx, before: int) -> None:
+    """Forget the links that ended before that instant."""
+    tx.execute("DELETE FROM login_link WHERE expires_at < ?", (before,))
 
 
 def link(tx: Tx, hashed: bytes) -> LoginLink | None:

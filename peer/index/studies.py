@@ -12,9 +12,6 @@ from typing import Final
 from peer.index.migrate import Tx
 from peer.index.patients import folded
 
-LIST_LIMIT: Final = 10_000
-"""Most rows of one answer: a page of a worklist shows hundreds."""
-
 
 @dataclass(frozen=True, slots=True)
 class StudyRow:
@@ -108,7 +105,7 @@ class StudyQuery:
     accession_number: str = ""
     description: str = ""
     origin: bytes | None = None
-    limit: int = LIST_LIMIT
+    limit: int | None = None
     offset: int = 0
 
 
@@ -128,6 +125,8 @@ JOIN patients p ON p.patient = s.patient
 LEFT JOIN manifests m
     ON m.study_instance_uid = s.study_instance_uid AND m.version = s.manifest_version
 """
+
+_NO_LIMIT: Final = -1
 
 _WILDCARD: Final = re.compile(r"[*?]")
 
@@ -158,13 +157,13 @@ def statement(query: StudyQuery) -> tuple[str, tuple[object, ...]]:
         f"{_STUDY}{conditions.where()}"
         " ORDER BY s.study_date DESC, s.study_time DESC, s.study_instance_uid LIMIT ? OFFSET ?"
     )
-    limit = max(0, min(query.limit, LIST_LIMIT))
+    limit = _NO_LIMIT if query.limit is None else max(0, query.limit)
     return text, (*conditions.values, limit, max(0, query.offset))
 
 
-def list_studies(tx: Tx) -> list[StudyRow]:
-    """Return all studies up to LIST_LIMIT, the newest first."""
-    return search(tx, StudyQuery())
+def list_studies(tx: Tx, most: int | None = None) -> list[StudyRow]:
+    """Return all studies or the newest `most`, the newest first."""
+    return search(tx, StudyQuery(limit=most))
 
 
 def of_patient(tx: Tx, patient: int) -> list[StudyRow]:

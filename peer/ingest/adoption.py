@@ -49,22 +49,24 @@ class Verified:
     placement: Placement
 
 
-def verify(store: Store, received: ReceivedStudy) -> list[Verified]:
+def verify(store: Store, received: ReceivedStudy, inflated_bytes: int) -> list[Verified]:
     """Decrypt and check every instance of the manifest; blocks on the disk.
 
     Raises Refusal "wrong-content" if any is not what the manifest says, Damaged if a pack does not
     decrypt under its key.
     """
-    return [_verify(store, received, item) for item in received.manifest.instances]
+    return [_verify(store, received, item, inflated_bytes) for item in received.manifest.instances]
 
 
-def _verify(store: Store, received: ReceivedStudy, item: InstanceItem) -> Verified:
+def _verify(
+    store: Store, received: ReceivedStudy, item: InstanceItem, inflated_bytes: int
+) -> Verified:
     pack_id = received.manifest.packs[item.pack]
     data = store.read(pack_id, received.pack_keys[pack_id], item.chunks)
     if plain_hash(data) != item.content_hash:
         raise _wrong_content()
     try:
-        header = read_header(data)
+        header = read_header(data, inflated_bytes)
     except Refusal as error:
         raise _wrong_content() from error
     named = (

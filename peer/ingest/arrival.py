@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from peer.actors import Actor
+from peer.config import Ingest as Settings
 from peer.dicom import NOTES, Header, read_header
 from protocol.errors import Refusal
 from protocol.hashing import plain_hash
@@ -73,19 +74,21 @@ class Arrival:
         return self.outcome("accepted", notes[0] if notes else "", reason)
 
 
-def examine(data: bytes, actor: Actor, source: str, limit: int, named: str = "") -> Arrival:
+def examine(data: bytes, actor: Actor, source: str, settings: Settings, named: str = "") -> Arrival:
     """Return the instance in `data`, hashed and with its header read.
 
-    Raises Refusal with the codes of `peer.dicom.read_header`, "oversized" above `limit` bytes, and
-    "uid-mismatch" if the sender announced another SOP Instance UID (`named`).
+    Raises Refusal with the codes of `peer.dicom.read_header`, "oversized" above
+    `max_instance_bytes`, and "uid-mismatch" if the sender announced another SOP Instance UID
+    (`named`).
     """
+    limit = settings.max_instance_bytes
     if len(data) > limit:
         raise Refusal(
             OVERSIZED,
             f"The instance has {len(data)} bytes; this facility accepts at most {limit}.",
             "Ask the operator to raise ingest.max_instance_bytes.",
         )
-    header = read_header(data)
+    header = read_header(data, settings.max_inflated_bytes)
     if named and named != header.instance.sop_instance_uid:
         raise Refusal(
             UID_MISMATCH,

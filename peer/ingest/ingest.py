@@ -65,7 +65,7 @@ class Ingest:
         self._store_key = store_key
         self._clock = clock
         self._settings = settings.ingest
-        self._writers = Writers(store, store_key)
+        self._writers = Writers(store, store_key, settings.ingest.open_packs)
         self._waiting: list[_Waiting] = []
         self._committer: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -84,9 +84,10 @@ class Ingest:
         `source` names the door ("dimse", "stow", "folder", ...) for the audit record;
         `named` is the SOP Instance UID that the sender announced, if the door announces one.
         """
-        limit = self._settings.max_instance_bytes
         try:
-            arrival = await asyncio.to_thread(examine, bytes(data), actor, source, limit, named)
+            arrival = await asyncio.to_thread(
+                examine, bytes(data), actor, source, self._settings, named
+            )
         except Refusal as refusal:
             return Outcome("refused", refusal.code, str(refusal))
         outcome = asyncio.get_running_loop().create_future()
@@ -137,7 +138,9 @@ class Ingest:
         All or nothing.  Raises Refusal "wrong-content", Damaged, or Conflict if other content of
         the same UIDs is held already; the packs are then the caller's to destroy.
         """
-        verified = await asyncio.to_thread(verify, self._store, received)
+        verified = await asyncio.to_thread(
+            verify, self._store, received, self._settings.max_inflated_bytes
+        )
         now = self._clock.now()
         uid = received.manifest.study_instance_uid
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from peer.errors import NodeError, StorageFull
 from peer.index.instances import Placement
 from peer.ingest.arrival import DISK_ERROR, NO_SPACE, Arrival, Outcome
 from peer.store import PackWriter, Store, new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
-
-OPEN_PACKS: Final = 128
-"""Most packs open at once, each a file descriptor of commonly 1,024; above it the pack that waited
-longest is closed, and its study goes on in a new one."""
 
 
 @dataclass(slots=True)
@@ -54,11 +49,16 @@ class Group:
 
 
 class Writers:
-    """Appends instances to packs.  Blocks on the disk; one thread at a time may use it."""
+    """Appends instances to packs.  Blocks on the disk; one thread at a time may use it.
 
-    def __init__(self, store: Store, store_key: bytes) -> None:
+    Each open pack is a file descriptor of commonly 1,024: above `most_open` the pack that waited
+    longest is closed, and its study goes on in a new one.
+    """
+
+    def __init__(self, store: Store, store_key: bytes, most_open: int) -> None:
         self._store = store
         self._store_key = store_key
+        self._most_open = most_open
         self._open: OrderedDict[str, PackWriter] = OrderedDict()
 
     def write(self, arrivals: Sequence[Arrival], wrapped_keys: Mapping[str, bytes]) -> Group:
@@ -129,7 +129,7 @@ class Writers:
         group.packs[writer.pack_id] = PackState(study, wrapped, writer.size)
 
     def _close_surplus(self) -> None:
-        while len(self._open) > OPEN_PACKS:
+        while len(self._open) > self._most_open:
             _, writer = self._open.popitem(last=False)
             writer.close()
 

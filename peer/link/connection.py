@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 from aiohttp import ClientConnectionResetError, WebSocketError, WSCloseCode, WSMsgType, web
 
+from peer.config import Link
 from peer.errors import NodeError
 from peer.link.greeting import Socket
 from peer.link.state import NotConnected
@@ -28,18 +29,8 @@ from protocol.messages import (
     read_message,
 )
 
-HEARTBEAT_S: Final = 20
-"""A ping this often, and half of it for the answer: a dead link is known within 30 s, and firewalls
-that forget idle connections after a minute are kept awake."""
-
 CLOSE_S: Final = 2
 """How long a closing handshake may take before the connection is dropped."""
-
-WAITING_TELLS: Final = 8
-"""Tells that wait for their handler; then reading stops and the sender's socket fills up."""
-
-STALL_S: Final = 120
-"""A handler that has not made room for the next tell by then will not; the link begins anew."""
 
 Dispatch: TypeAlias = Callable[[object], Awaitable[object | None]]
 """Hands a message to its handler and returns the answer, if there is one."""
@@ -60,7 +51,12 @@ class Connection:
     """A WebSocket after its hello.  `dialler`: the facility that opened it."""
 
     def __init__(
-        self, socket: Socket, partner: PeerId, dialler: PeerId, certificate: bytes
+        self,
+        socket: Socket,
+        partner: PeerId,
+        dialler: PeerId,
+        certificate: bytes,
+        settings: Link,
     ) -> None:
         self.partner = partner
         self.dialler = dialler
@@ -71,7 +67,9 @@ class Connection:
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._answering: set[asyncio.Task[None]] = set()
-        self._tells: asyncio.Queue[object] = asyncio.Queue(WAITING_TELLS)
+        # When it is full, reading stops, and the sender's socket fills up.
+        self._tells: asyncio.Queue[object] = asyncio.Queue(settings.waiting_messages)
+        self._stall_s = settings.stall_s
         self._reading: asyncio.Task[None] | None = None
         self.closed = asyncio.Event()
 
@@ -169,7 +167,7 @@ class Connection:
         elif isinstance(message, Gone):
             self.reason = message.reason
         else:
-            async with asyncio.timeout(STALL_S):
+            async with asyncio.timeout(self._stall_s):
                 await self._tells.put(message)
 
     async def _hand_over_tells(self, dispatch: Dispatch) -> None:
@@ -263,10 +261,13 @@ class Connection:
                 await self._socket.close()
 
 
-def new_socket() -> web.WebSocketResponse:
-    """Return the server's end of a link, before its handshake."""
+def new_socket(heartbeat_s: float) -> web.WebSocketResponse:
+    """Return the server's end of a link, before its handshake.
+
+    A ping that often, and half of it for the answer, tell a dead link.
+    """
     return web.WebSocketResponse(
-        timeout=CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=SOCKET_BYTES, compress=False
+        timeout=CLOSE_S, heartbeat=heartbeat_s, max_msg_size=SOCKET_BYTES, compress=False
     )
 
 

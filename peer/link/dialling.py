@@ -7,19 +7,17 @@ from typing import Final
 
 import aiohttp
 
+from peer.config import Link
 from peer.keys import NodeKeys
 from peer.keys.tls import partner_context
 from peer.link import state
-from peer.link.connection import CLOSE_S, HEARTBEAT_S, SOCKET_BYTES, Connection
+from peer.link.connection import CLOSE_S, SOCKET_BYTES, Connection
 from peer.link.greeting import Closed, our_hello, say_hello
 from peer.partners import Partner
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.messages import Hello
 
 LINK_PATH: Final = "/v1/link"
-CONNECT_S: Final = 10
-"""A TLS handshake over a bad line; the next attempt follows anyway."""
-
 FORBIDDEN: Final = 403
 
 _ACCEPT: Final = (
@@ -36,19 +34,24 @@ class DialFailed(Exception):
     sentence: str
 
 
-def new_session(keys: NodeKeys, partner: Partner) -> aiohttp.ClientSession:
+def new_session(keys: NodeKeys, partner: Partner, settings: Link) -> aiohttp.ClientSession:
     """Return the pooled session for one partner: pinned to its certificate, showing ours."""
     context = partner_context(keys, partner.record.tls_certificate)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
 
 
 async def dial(
-    session: aiohttp.ClientSession, keys: NodeKeys, partner: Partner, proxy: str, now: int
+    session: aiohttp.ClientSession,
+    keys: NodeKeys,
+    partner: Partner,
+    now: int,
+    settings: Link,
+    proxy: str,
 ) -> tuple[Connection, Hello]:
     """Return a link to `partner` and its hello; raise DialFailed."""
     url = partner.record.federation_url
@@ -61,7 +64,7 @@ async def dial(
         socket = await session.ws_connect(
             url + LINK_PATH,
             timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
-            heartbeat=HEARTBEAT_S,
+            heartbeat=settings.heartbeat_s,
             max_msg_size=SOCKET_BYTES,
             proxy=proxy or None,
         )
@@ -76,7 +79,7 @@ async def dial(
         # and for a session that was closed because the partner was removed or has new keys.
         raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error
     try:
-        theirs = await say_hello(socket, our_hello(keys, partner, now))
+        theirs = await say_hello(socket, our_hello(keys, partner, now), settings.hello_s)
     except (Closed, aiohttp.ClientError, ConnectionError) as error:
         await socket.close()
         raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error
@@ -90,7 +93,7 @@ async def dial(
         sentence = f"The first words did not fit: {error}."
         raise DialFailed(error.code, sentence) from error
     certificate = partner.record.tls_certificate
-    return Connection(socket, partner.peer_id, keys.peer_id, certificate), theirs
+    return Connection(socket, partner.peer_id, keys.peer_id, certificate, settings), theirs
 
 
 def _named(error: aiohttp.ClientError, url: str) -> DialFailed:

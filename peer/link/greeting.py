@@ -17,9 +17,6 @@ from protocol.errors import Malformed, Refusal, RemoteProtocolError, UnknownMess
 from protocol.limits import PROTOCOL_VERSION
 from protocol.messages import Hello, Kind, Refused, decode, encode
 
-HELLO_S: Final = 10
-"""A round trip; whoever needs longer is not there."""
-
 HELLO_ID: Final = 0
 
 Socket: TypeAlias = ClientWebSocketResponse | web.WebSocketResponse
@@ -34,13 +31,13 @@ def our_hello(keys: NodeKeys, partner: Partner, now: int) -> Hello:
     return Hello(PROTOCOL_VERSION, keys.peer_id, partner.peer_id, keys.key_record.revision, now)
 
 
-async def say_hello(socket: Socket, ours: Hello) -> Hello:
-    """Say hello as the side that dialled; return the other's.
+async def say_hello(socket: Socket, ours: Hello, within_s: float) -> Hello:
+    """Say hello as the side that dialled; return the other's, which takes a round trip.
 
     Raise Closed, TimeoutError, Refusal for a "no", RemoteProtocolError for a wrong answer.
     """
     await socket.send_bytes(encode(ours, Kind.REQUEST, HELLO_ID))
-    kind, theirs = await _receive(socket)
+    kind, theirs = await _receive(socket, within_s)
     if kind == Kind.REFUSAL and isinstance(theirs, Refused):
         raise Refusal(theirs.code, theirs.reason, theirs.remedy)
     if kind != Kind.ANSWER or not isinstance(theirs, Hello):
@@ -50,9 +47,9 @@ async def say_hello(socket: Socket, ours: Hello) -> Hello:
     return theirs
 
 
-async def answer_hello(socket: Socket, ours: Hello) -> Hello:
+async def answer_hello(socket: Socket, ours: Hello, within_s: float) -> Hello:
     """Answer the hello of the side that dialled and return it; raise as `say_hello` does."""
-    kind, theirs = await _receive(socket)
+    kind, theirs = await _receive(socket, within_s)
     if kind != Kind.REQUEST or not isinstance(theirs, Hello):
         msg = "a link does not begin with a hello"
         raise Malformed(msg)
@@ -66,8 +63,8 @@ async def answer_hello(socket: Socket, ours: Hello) -> Hello:
     return theirs
 
 
-async def _receive(socket: Socket) -> tuple[int, object]:
-    async with asyncio.timeout(HELLO_S):
+async def _receive(socket: Socket, within_s: float) -> tuple[int, object]:
+    async with asyncio.timeout(within_s):
         received = await socket.receive()
     if received.type is not WSMsgType.BINARY:
         raise Closed

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from peer.actors import partner_node
 from peer.clock import Clock
+from peer.config import Link
 from peer.errors import Conflict, NodeError
 from peer.index.partners import REMOVED
 from peer.keys import NodeKeys
@@ -37,15 +38,10 @@ from protocol.limits import CLOCK_WARNING_S
 from protocol.messages import Hello, ReadRange, Removal, name_of
 
 FIRST_PAUSE_S: Final = 1.0
-LAST_PAUSE_S: Final = 30.0
-"""The longest pause between two attempts: so long a clinic waits after a partner is back."""
+"""The pause after a first failure; it doubles up to `link.redial_most_s`."""
 
 STEADY_S: Final = 30
 """A link that lasted so long was a good one: the next attempt is made without a pause."""
-
-REQUEST_S: Final = 30
-RANGE_S: Final = 60
-"""One piece of a pack over the link of a slow line."""
 
 _CLOSED_IN_SILENCE: Final = "They closed the connection without a word; it is dialled again."
 
@@ -76,10 +72,18 @@ class Links:
     `proxy` is the address of an HTTP CONNECT proxy for everything that is dialled, or ''.
     """
 
-    def __init__(self, keys: NodeKeys, partners: Partners, clock: Clock, proxy: str = "") -> None:
+    def __init__(
+        self,
+        keys: NodeKeys,
+        partners: Partners,
+        clock: Clock,
+        settings: Link,
+        proxy: str = "",
+    ) -> None:
         self._keys = keys
         self._partners = partners
         self._clock = clock
+        self._settings = settings
         self._proxy = proxy
         self._handlers: dict[type, Handler] = {}
         self._lines: dict[PeerId, _Line] = {}
@@ -126,9 +130,10 @@ class Links:
         return LinkState() if line is None else line.state
 
     async def request(
-        self, peer_id: PeerId, message: object, timeout_s: float = REQUEST_S
+        self, peer_id: PeerId, message: object, timeout_s: float | None = None
     ) -> object:
         """Return the partner's answer; raise Refusal for its "no", NotConnected or TimeoutError."""
+        timeout_s = self._settings.request_s if timeout_s is None else timeout_s
         return await self._connection(peer_id).request(message, timeout_s)
 
     async def tell(self, peer_id: PeerId, message: object) -> None:
@@ -150,10 +155,12 @@ class Links:
         partner = self._trusted(peer_id)
         if partner.record.federation_url:
             url = partner.record.federation_url + path
-            pieces = stream_range(self._session(partner), url, start, end, self._proxy)
+            silence_s = self._settings.silence_s
+            pieces = stream_range(self._session(partner), url, start, end, silence_s, self._proxy)
         else:
+            range_s = self._settings.range_s
             pieces = read_over_link(
-                lambda asked: self.request(peer_id, asked, RANGE_S), path, start, end
+                lambda asked: self.request(peer_id, asked, range_s), path, start, end
             )
         async for piece in pieces:
             # Removed in mid-stream: not one more piece.
@@ -175,7 +182,8 @@ class Links:
     async def accept(self, socket: web.WebSocketResponse, partner: Partner) -> None:
         """Serve a link that `partner` has dialled, until it ends."""
         try:
-            hello = await answer_hello(socket, our_hello(self._keys, partner, self._clock.now()))
+            ours = our_hello(self._keys, partner, self._clock.now())
+            hello = await answer_hello(socket, ours, self._settings.hello_s)
         except (Closed, TimeoutError, RemoteProtocolError, ConnectionError) as error:
             _log.warning(
                 "link-hello-failed", partner=partner.peer_id.hex(), reason=type(error).__name__
@@ -183,7 +191,9 @@ class Links:
             await socket.close()
             return
         certificate = partner.record.tls_certificate
-        await self._serve(Connection(socket, partner.peer_id, partner.peer_id, certificate), hello)
+        peer_id = partner.peer_id
+        connection = Connection(socket, peer_id, peer_id, certificate, self._settings)
+        await self._serve(connection, hello)
 
     async def run(self) -> None:
         """Keep a link to every active partner, until cancelled."""
@@ -217,9 +227,8 @@ class Links:
             lasted_s = await self._dial_once(partner, line)
             # That our own link has ended is no news; a partner that stops is not dialled in a rush.
             line.changed.clear()
-            pause = (
-                0.0 if lasted_s >= STEADY_S else min(max(2 * pause, FIRST_PAUSE_S), LAST_PAUSE_S)
-            )
+            longer = min(max(2 * pause, FIRST_PAUSE_S), self._settings.redial_most_s)
+            pause = 0.0 if lasted_s >= STEADY_S else longer
             if line.connection is None:
                 await _wait(line.changed, pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 if line.changed.is_set():
@@ -230,7 +239,9 @@ class Links:
         try:
             now = self._clock.now()
             session = self._session(partner)
-            connection, hello = await dial(session, self._keys, partner, self._proxy, now)
+            connection, hello = await dial(
+                session, self._keys, partner, now, self._settings, self._proxy
+            )
         except DialFailed as failure:
             silent_before, line.silent = line.silent, failure.code == state.NOT_ACCEPTED
             if line.connection is None:
@@ -377,7 +388,7 @@ class Links:
     def _session(self, partner: Partner) -> aiohttp.ClientSession:
         line = self._line(partner.peer_id)
         if line.session is None or line.session.closed:
-            line.session = new_session(self._keys, partner)
+            line.session = new_session(self._keys, partner, self._settings)
         return line.session
 
     async def _close_all(self) -> None:

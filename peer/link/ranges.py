@@ -14,9 +14,6 @@ from protocol.limits import PIECE_BYTES
 from protocol.messages import RangeBytes, ReadRange, Refused
 from protocol.records import from_bytes
 
-SILENCE_S: Final = 30
-"""A download that brings nothing for so long is over; it is resumed from where it stopped."""
-
 PARTIAL_CONTENT: Final = 206
 _REFUSAL_BYTES: Final = 16 * 1024
 
@@ -38,18 +35,19 @@ def read_pack_path(path: str) -> tuple[bytes, bytes]:
 
 
 async def stream_range(
-    session: aiohttp.ClientSession, url: str, start: int, end: int, proxy: str
+    session: aiohttp.ClientSession, url: str, start: int, end: int, silence_s: float, proxy: str
 ) -> AsyncIterator[bytes]:
     """Yield bytes `start` to `end` (not included) of `url` in pieces of PIECE_BYTES.
 
-    Raise Refusal for a "no", NotConnected if the connection fails, WrongContent if the answer is
-    not exactly that range.
+    After `silence_s` without a byte it is over, to be resumed from where it stopped.  Raise Refusal
+    for a "no", NotConnected if the connection fails, WrongContent if the answer is not exactly that
+    range.
     """
     try:
         async with session.get(
             url,
             headers={"Range": f"bytes={start}-{end - 1}"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=silence_s, sock_read=silence_s),
             allow_redirects=False,
             proxy=proxy or None,
             read_bufsize=PIECE_BYTES,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import structlog
 
@@ -14,6 +13,7 @@ from peer.access import Access
 from peer.actors import NODE
 from peer.audit import AuditEvent
 from peer.clock import Clock
+from peer.config import Notify
 from peer.errors import NodeError
 from peer.index import Database, Tx, notices
 from peer.index.notices import Sent
@@ -24,14 +24,11 @@ from peer.partners import Partner, Partners
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 
-DELIVER_S: Final = 30.0
-"""How long a partner's node may take to put a notice on its disk."""
-
 _log = structlog.get_logger()
 
 
 class Delivery:
-    """Empties the outbox.  `retry_s`: how often everything that waits is tried again."""
+    """Empties the outbox: what waits is tried again every `notify.retry_s`."""
 
     def __init__(
         self,
@@ -42,7 +39,7 @@ class Delivery:
         partners: Partners,
         links: Links,
         clock: Clock,
-        retry_s: float,
+        settings: Notify,
     ) -> None:
         self._db = db
         self._keys = keys
@@ -50,7 +47,7 @@ class Delivery:
         self._partners = partners
         self._links = links
         self._clock = clock
-        self._retry_s = retry_s
+        self._settings = settings
         self._due: set[PeerId] = set()
         self._is_due = asyncio.Event()
 
@@ -68,7 +65,7 @@ class Delivery:
                 await asyncio.gather(*(self._deliver(peer_id) for peer_id in due))
             except NodeError as error:  # A full disk, for one: it is tried again.
                 _log.warning("notices-interrupted", error=type(error).__name__)
-            if not await is_set(self._is_due, self._retry_s):
+            if not await is_set(self._is_due, self._settings.retry_s):
                 self._due.update(partner.peer_id for partner in self._partners.active())
 
     async def _deliver(self, peer_id: PeerId) -> None:
@@ -110,7 +107,7 @@ class Delivery:
     async def _bring(self, partner: Partner, message: object, note: Callable[[Tx], None]) -> bool:
         """Send one message and note that it arrived; return whether the partner can be reached."""
         try:
-            await self._links.request(partner.peer_id, message, DELIVER_S)
+            await self._links.request(partner.peer_id, message, self._settings.deliver_s)
         except Refusal as refusal:
             _log.warning("notice-refused", partner=partner.peer_id.hex(), code=refusal.code)
             return True

@@ -47,9 +47,6 @@ NAME_CHARACTERS: Final = 256
 SENTENCE_CHARACTERS: Final = 1024
 """What a notice has room for; a header may hold longer texts."""
 
-LISTED: Final = 1000
-"""Most notices of one list."""
-
 _log = structlog.get_logger()
 
 
@@ -72,6 +69,7 @@ class Notify:
         self._access = access
         self._partners = partners
         self._clock = clock
+        self._listed = settings.lists.notices
         self._retry_s = settings.notify.retry_s
         self._webhook = Webhook.configured(settings)
         self._delivery = Delivery(
@@ -81,7 +79,7 @@ class Notify:
             partners=partners,
             links=links,
             clock=clock,
-            retry_s=self._retry_s,
+            settings=settings.notify,
         )
         self._post_due = asyncio.Event()
         links.handle(NoticeMessage, self.receive)
@@ -141,12 +139,12 @@ class Notify:
 
     async def inbox(self) -> list[Notice]:
         """Return what partners have notified us of, newest first."""
-        rows = await self._db.read(lambda tx: notices.inbox(tx, LISTED))
+        rows = await self._db.read(lambda tx: notices.inbox(tx, self._listed))
         return [received_notice(row, self._partners.name(row.partner)) for row in rows]
 
     async def outbox(self) -> list[Notice]:
         """Return what we have notified partners of, newest first."""
-        rows = await self._db.read(lambda tx: notices.outbox(tx, LISTED))
+        rows = await self._db.read(lambda tx: notices.outbox(tx, self._listed))
         return [sent_notice(row, self._partners.name(row.partner)) for row in rows]
 
     # -- what partners send -----------------------------------------------------------------

@@ -22,9 +22,6 @@ from protocol.records import from_bytes, to_bytes
 
 Answer = TypeVar("Answer")
 
-CALL_S: Final = 10
-"""A pairing call is two round trips and one transaction; whoever needs longer is not there."""
-
 CONTENT_TYPE: Final = "application/x-msgpack"
 RECORD_PATH: Final = "/v1/key-record"
 JOIN_PATH: Final = "/v1/pairing/join"
@@ -39,8 +36,12 @@ NOT_HEARD: Final = frozenset({"no-answer", "unreachable", "unexpected-answer"})
 
 @dataclass(frozen=True, slots=True)
 class PairingCalls:
-    """Calls out; `proxy` is the address of an HTTP CONNECT proxy, or ''."""
+    """Calls out, each of two round trips and one transaction there, in `within_s` or never.
 
+    `proxy` is the address of an HTTP CONNECT proxy, or ''.
+    """
+
+    within_s: float
     proxy: str = ""
 
     async def fetch_record(self, url: str, peer_id: PeerId) -> tuple[SignedKeyRecord, KeyRecord]:
@@ -75,7 +76,7 @@ class PairingCalls:
             async with (
                 aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(ssl=context),
-                    timeout=aiohttp.ClientTimeout(total=CALL_S),
+                    timeout=aiohttp.ClientTimeout(total=self.within_s),
                 ) as session,
                 session.request(
                     method,

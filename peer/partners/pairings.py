@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from peer.actors import NODE, Actor
 from peer.audit import AuditEvent, append
 from peer.clock import Clock
+from peer.config import Pairing
 from peer.errors import Conflict, NotFound
 from peer.index import partners as rows
 from peer.index.database import Database, Tx
@@ -32,14 +33,8 @@ from protocol.limits import INVITATION_MOST_S, PROTOCOL_VERSION
 from protocol.pairing import Agreed, Join, Joined, Reveal, Side, Stage
 from protocol.records import to_bytes
 
-INVITATION_S: Final = 24 * 3600
-"""How long an invitation is valid unless told otherwise: till their next working day."""
-
 FIRST_RETRY_S: Final = 1.0
 """Two people are on the telephone; they wait for the screens to turn green."""
-
-LAST_RETRY_S: Final = 30.0
-"""The longest pause between attempts to carry a confirmation over."""
 
 KEPT_S: Final = INVITATION_MOST_S
 """How long an expired invitation is remembered, so that its second use can be named as such."""
@@ -60,6 +55,7 @@ class Pairings:
         db: Database,
         keys: NodeKeys,
         clock: Clock,
+        settings: Pairing,
         calls: PairingCalls,
         terms: Terms,
         trust: TrustTable,
@@ -68,6 +64,7 @@ class Pairings:
         self._db = db
         self._keys = keys
         self._clock = clock
+        self._settings = settings
         self._calls = calls
         self._side = Side(keys.record, to_bytes(terms))
         self._trust = trust
@@ -93,7 +90,7 @@ class Pairings:
                 "This node has no address at which others could answer an invitation.",
                 "Let the other facility invite, or sign a key record with a pairing address.",
             )
-        valid_s = INVITATION_S if valid_s is None else valid_s
+        valid_s = self._settings.invitation_s if valid_s is None else valid_s
         if not 0 < valid_s <= INVITATION_MOST_S:
             raise Refusal(
                 "bad-validity",
@@ -251,7 +248,7 @@ class Pairings:
                     await self._kick.wait()
                 pause = FIRST_RETRY_S
             except TimeoutError:
-                pause = min(2 * pause, LAST_RETRY_S)
+                pause = min(2 * pause, self._settings.retry_most_s)
 
     async def _advance(self, row: PartnerRow) -> bool:
         """Send one row's next message; return whether that changed anything."""

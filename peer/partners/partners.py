@@ -10,6 +10,7 @@ from typing import TypeAlias
 from peer.actors import Actor
 from peer.audit import AuditEvent, append
 from peer.clock import Clock
+from peer.config import Pairing
 from peer.errors import Conflict, NotFound
 from peer.index import partners as rows
 from peer.index.database import Database, Tx
@@ -43,17 +44,18 @@ class Partners:
         db: Database,
         keys: NodeKeys,
         clock: Clock,
+        settings: Pairing,
         *,
         terms: Terms | None = None,
         proxy: str = "",
     ) -> None:
         self._db = db
         self._clock = clock
-        self._calls = PairingCalls(proxy)
+        self._calls = PairingCalls(settings.call_s, proxy)
         self._trust = TrustTable()
         self._listeners: list[Changed] = []
         self.pairings = Pairings(
-            db, keys, clock, self._calls, terms or Terms(), self._trust, self._adopt
+            db, keys, clock, settings, self._calls, terms or Terms(), self._trust, self._adopt
         )
 
     # -- reading ----------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from peer.index.studies import StudyRow
 _LAST_ZONE_S: Final = 12 * 3600
 """A day ends last at UTC-12."""
 
+DAY_S: Final = 24 * 3600
+
 _HOURS: Final = 24
 _MINUTES: Final = 60
 

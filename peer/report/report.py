@@ -10,6 +10,7 @@ from peer.access import EVERY_PARTNER
 from peer.actors import Actor
 from peer.audit import AuditEvent
 from peer.clock import Clock
+from peer.config import Report as Settings
 from peer.errors import NotFound
 from peer.index import Database, Tx, consents, packs, patients, studies, transfers
 from peer.index.report import SearchMade, publications_of, searches_between
@@ -17,8 +18,8 @@ from peer.index.studies import StudyRow
 from peer.index.transfers import GrantRow
 from peer.partners import Partner, Partners
 from peer.report.available import Lock, data_availability
-from peer.report.days import performed_before, said_day
-from peer.report.searched import SEARCH_BEFORE_S, data_search
+from peer.report.days import DAY_S, performed_before, said_day
+from peer.report.searched import data_search
 from peer.report.section import OnRecord, Section
 from protocol.grant import VERIFIED, ReceiptBody
 from protocol.identifiers import PeerId
@@ -44,6 +45,7 @@ class Report:
         clock: Clock,
         lock: Locks,
         acknowledged: Acknowledged,
+        settings: Settings,
     ) -> None:
         self._db = db
         self._me = me
@@ -51,6 +53,7 @@ class Report:
         self._clock = clock
         self._lock = lock
         self._acknowledged = acknowledged
+        self._search_days = settings.search_days
 
     async def sentence(
         self, study_instance_uid: str, actor: Actor | None = None
@@ -67,7 +70,9 @@ class Report:
             [said for row in found.grants if (said := self._fetch(row))],
             self._clock.now(),
         )
-        searched = data_search(found, has_partners=bool(self._partners.active()))
+        searched = data_search(
+            found, days=self._search_days, has_partners=bool(self._partners.active())
+        )
         if actor is not None:
             await self._record(found.study, actor, available, searched)
         return {
@@ -84,7 +89,8 @@ class Report:
         searches: Sequence[SearchMade] = ()
         if performed is not None:
             # Later ones are looked at too: they explain why the answer is no.
-            searches = searches_between(tx, performed - SEARCH_BEFORE_S, self._clock.now() + 1)
+            first = performed - self._search_days * DAY_S
+            searches = searches_between(tx, first, self._clock.now() + 1)
         return OnRecord(
             study=study,
             patient=patients.get(tx, study.patient),

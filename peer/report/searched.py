@@ -24,15 +24,11 @@ SYSTEM_REASON: Final = (
     " healthcare facilities or entities could be conducted prior to this imaging study."
 )
 
-SEARCH_BEFORE_S: Final = 30 * 24 * 3600
-"""A search belongs to a study if it was made this long before it at most: appointments are prepared
-some weeks ahead."""
-
 _WORD: Final = re.compile(r"\w+")
 
 
-def data_search(found: OnRecord, *, has_partners: bool) -> Section:
-    """Return the section; `found.searches` begin SEARCH_BEFORE_S before the study and end now."""
+def data_search(found: OnRecord, *, days: int, has_partners: bool) -> Section:
+    """Return the section; `found.searches` begin that many days before the study and end now."""
     performed = performed_before(found.study)
     mine = [each for each in found.searches if _is_about(each, found)]
     before = [each for each in mine if performed is not None and each.at < performed]
@@ -53,7 +49,7 @@ def data_search(found: OnRecord, *, has_partners: bool) -> Section:
             f"The first search on record, on {said_instant(mine[0].at)}, came after the study.",
         )
     else:
-        lacking = ("No search for this patient is on record in the 30 days before the study.",)
+        lacking = (f"No search for this patient is on record in the {days} days before the study.",)
     return Section(False, "G9342", NOT_SEARCHED, (), lacking)
 
 

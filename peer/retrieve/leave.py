@@ -31,9 +31,6 @@ from protocol.statements import sign_statement
 
 NONCE_BYTES: Final = 16
 
-ASK_S: Final = 30.0
-"""How long an origin may take to answer: it decides, writes its ledger and reads a manifest."""
-
 
 class Unreachable(NodeError):
     """The partner cannot be reached now; whatever was wanted may go on later."""
@@ -64,7 +61,14 @@ class Leave:
 
 
 async def ask_leave(
-    links: Links, keys: NodeKeys, clock: Clock, *, partner: Partner, promise: Promise, actor: Actor
+    links: Links,
+    keys: NodeKeys,
+    clock: Clock,
+    *,
+    partner: Partner,
+    promise: Promise,
+    actor: Actor,
+    within_s: float,
 ) -> Leave:
     """Return leave to fetch the study that `promise` speaks of.
 
@@ -83,7 +87,7 @@ async def ask_leave(
         purpose=actor.purpose,
     )
     message = GrantRequest(sign_statement(keys.node_seed, REQUEST_DOMAIN, request))
-    answer = await asked(links, partner.peer_id, message)
+    answer = await asked(links, partner.peer_id, message, within_s)
     if not isinstance(answer, GrantAnswer):
         raise UnknownMessage("a request for a study was answered by something that is no grant")
     signed = from_bytes(SignedGrant, answer.grant, GRANT_ANSWER_BYTES)
@@ -96,10 +100,10 @@ async def ask_leave(
     return Leave(grant, opened, manifest, open_keys(keys.seal_secret, signed, grant, opened.packs))
 
 
-async def asked(links: Links, peer_id: PeerId, message: object) -> object:
+async def asked(links: Links, peer_id: PeerId, message: object, within_s: float) -> object:
     """Return a partner's answer; raise Refusal, or Unreachable whatever kept it from answering."""
     try:
-        return await links.request(peer_id, message, ASK_S)
+        return await links.request(peer_id, message, within_s)
     except (NodeError, TimeoutError) as error:
         raise Unreachable(str(error)) from error
 

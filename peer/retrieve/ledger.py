@@ -33,11 +33,14 @@ _log = structlog.get_logger()
 class Ledger:
     """Writes endings, each in one transaction, and sees to it that origins get their receipts."""
 
-    def __init__(self, db: Database, keys: NodeKeys, links: Links, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, keys: NodeKeys, links: Links, clock: Clock, answer_s: float
+    ) -> None:
         self._db = db
         self._keys = keys
         self._links = links
         self._clock = clock
+        self._answer_s = answer_s
         self._delivering = asyncio.Lock()
 
     async def wait(self, row: RetrievalRow, reason: str, remedy: str) -> None:
@@ -118,7 +121,7 @@ class Ledger:
                 payload = row.receipt.payload
                 signed = Statement(payload, sign(self._keys.node_seed, RECEIPT_DOMAIN, payload))
                 try:
-                    await asked(self._links, peer_id, ReceiptMessage(signed))
+                    await asked(self._links, peer_id, ReceiptMessage(signed), self._answer_s)
                 except Unreachable:
                     return
                 except Refusal as refusal:

@@ -45,9 +45,6 @@ from protocol.statements import sign_statement
 
 SECRET_BYTES: Final = 32
 
-GRANTS_KEPT: Final = 64
-"""Grants whose list of packs is kept in memory; of others it is read again from the manifest."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
@@ -75,6 +72,7 @@ class Origin:
         self._keys = keys
         self._access = access
         self._clock = clock
+        self._kept_grants = settings.transfer.kept_grants
         self._grant_s = min(settings.transfer.grant_s, GRANT_MOST_S)
         self._granted: OrderedDict[bytes, _Granted] = OrderedDict()
 
@@ -236,7 +234,7 @@ class Origin:
         data = b"" if manifest is None else manifest.signed.manifest
         granted = _Granted(row, data, await asyncio.to_thread(_ends, data) if data else {})
         self._granted[grant_id] = granted
-        while len(self._granted) > GRANTS_KEPT:
+        while len(self._granted) > self._kept_grants:
             self._granted.popitem(last=False)
         return granted
 

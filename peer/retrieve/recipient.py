@@ -12,6 +12,7 @@ from typing import Final
 
 from peer.actors import Actor
 from peer.clock import Clock
+from peer.config import Transfer as Settings
 from peer.errors import NodeError
 from peer.index import Database, Tx, studies, transfers
 from peer.index.transfers import LeaveRow, RetrievalRow
@@ -26,12 +27,9 @@ from peer.store import Store
 from protocol.errors import Refusal, WrongContent
 from protocol.hashing import plain_hash
 
-FETCHES: Final = 3
-"""How often one range is asked for before the origin counts as unreachable: one that is restarting
-needs longer than any number of quick attempts would bridge."""
-
 FETCH_PAUSE_S: Final = 0.5
-"""Before a range is asked for again."""
+"""Before a range is asked for again.  An origin that is restarting needs longer than any number of
+quick attempts would bridge; `transfer.retry_s` waits for it."""
 
 GRANT_EXPIRED: Final = "grant-expired"
 
@@ -62,7 +60,7 @@ class Recipient:
     clock: Clock
     links: Links
     ingest: Ingest
-    parallel: int
+    settings: Settings
 
     async def carry_out(self, attempt: Attempt) -> None:
         """Fetch, verify and adopt the study; return when all of it is held and on record.
@@ -93,7 +91,7 @@ class Recipient:
         await self._note_leave(attempt, leave, size=transfer.bytes)
         await transfer.open(await self._expect(attempt, transfer))
         try:
-            await transfer.run(_Fetcher(self, attempt, leave).fetch, self.parallel)
+            await transfer.run(_Fetcher(self, attempt, leave).fetch, self.settings.parallel_ranges)
         except MovedOn:
             return True
         await transfer.finish()
@@ -117,6 +115,7 @@ class Recipient:
             partner=attempt.partner,
             promise=attempt.promise,
             actor=attempt.actor,
+            within_s=self.settings.answer_s,
         )
 
     async def _expect(self, attempt: Attempt, transfer: Transfer) -> Mapping[bytes, bytes]:
@@ -244,7 +243,7 @@ class _Fetcher:
                 )
             except Unreachable:
                 failures += 1
-                if failures == FETCHES:
+                if failures == self._recipient.settings.range_attempts:
                     raise
                 await asyncio.sleep(FETCH_PAUSE_S)
             except Refusal as refusal:

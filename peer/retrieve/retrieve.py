@@ -35,15 +35,6 @@ from protocol.messages import GrantRequest, ReceiptMessage
 
 RETRIEVAL_ID_BYTES: Final = 16
 
-AT_ONCE: Final = 4
-"""Retrievals under way at once, each with its own parallel ranges; the others wait their turn."""
-
-RETRY_S: Final = 30
-"""An origin that cannot be reached is tried again this often, and at once when its link is up."""
-
-LISTED: Final = 1000
-"""Most retrievals of one list."""
-
 
 class Prior(Protocol):
     """A partner's study that a search has listed."""
@@ -84,9 +75,11 @@ class Retrieve:
         self._store = store
         self._keys = keys
         self._partners = partners
-        self._ledger = Ledger(db, keys, links, clock)
+        self._ledger = Ledger(db, keys, links, clock, settings.transfer.answer_s)
         self._prior = prior
         self._clock = clock
+        self._retry_s = settings.transfer.retry_s
+        self._listed = settings.lists.retrievals
         self._recipient = Recipient(
             db=db,
             store=store,
@@ -94,9 +87,9 @@ class Retrieve:
             clock=clock,
             links=links,
             ingest=ingest,
-            parallel=settings.transfer.parallel_ranges,
+            settings=settings.transfer,
         )
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(settings.transfer.at_once)
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attempts: dict[bytes, Attempt] = {}
@@ -138,7 +131,7 @@ class Retrieve:
 
     async def list(self) -> list[Retrieval]:
         """Return the latest retrievals, newest first."""
-        rows = await self._db.read(lambda tx: transfers.retrievals(tx, LISTED))
+        rows = await self._db.read(lambda tx: transfers.retrievals(tx, self._listed))
         return [self._seen(row) for row in rows]
 
     async def receipts(self, study_instance_uid: str) -> Sequence[dict[str, object]]:
@@ -209,7 +202,7 @@ class Retrieve:
                 if await self._try(row):
                     break
             try:
-                async with asyncio.timeout(RETRY_S):
+                async with asyncio.timeout(self._retry_s):
                     await woken.wait()
             except TimeoutError:
                 pass

@@ -90,7 +90,7 @@ class Search:
         self._coverage = coverage
         self._asking = Asking(links, settings.search.deadline_s)
         self._nicknames = nicknames.load()
-        self._shown = Shown(clock)
+        self._shown = Shown(clock, settings.search)
         links.handle(Evaluate, Evaluator(db, keys, clock).evaluate)
 
     async def search(self, question: Question, actor: Actor) -> Answer:

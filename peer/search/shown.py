@@ -10,18 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from peer.clock import Clock
+from peer.config import Search
 from protocol.digest import StudyDigest
 from protocol.identifiers import PeerId
 from protocol.matching.keys import Demographics
-
-SHOWN_S: Final = 15 * 60
-"""How long a list may stand on a screen before it is asked for again: as long as a grant lives."""
-
-SHOWN_MOST: Final = 10_000
-"""Lines kept at most, a few megabytes; the oldest are dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +33,12 @@ class KnownPrior:
 
 
 class Shown:
-    """The studies listed in the last SHOWN_S seconds."""
+    """The studies listed in the last `search.shown_s` seconds, at most `search.max_shown`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, settings: Search) -> None:
         self._clock = clock
+        self._for_s = settings.shown_s
+        self._most = settings.max_shown
         self._lines: OrderedDict[tuple[PeerId, str], tuple[KnownPrior, int]] = OrderedDict()
 
     def note(self, priors: Iterable[KnownPrior]) -> None:
@@ -58,7 +54,7 @@ class Shown:
     def get(self, facility: PeerId, study_instance_uid: str) -> KnownPrior | None:
         """Return a study that was listed a short while ago."""
         prior, shown_at = self._lines.get((facility, study_instance_uid), (None, 0))
-        return None if self._clock.now() - shown_at > SHOWN_S else prior
+        return None if self._clock.now() - shown_at > self._for_s else prior
 
     def forget(self, facility: PeerId) -> None:
         """Forget a partner that was removed."""
@@ -66,4 +62,4 @@ class Shown:
             del self._lines[key]
 
     def _is_old(self, shown_at: int, now: int) -> bool:
-        return now - shown_at > SHOWN_S or len(self._lines) > SHOWN_MOST
+        return now - shown_at > self._for_s or len(self._lines) > self._most

@@ -14,10 +14,6 @@ from peer.web.identity import IDENTIFY, Identify, guard
 from peer.web.routes import ROLES, SERVICES, Handler, Route
 from peer.web.services import Services
 
-BODY_BYTES: Final = 2 * 1024 * 1024
-"""Largest JSON or form body: ten thousand content hashes are 700 kB.  Routes that take instances
-read the body piece by piece under `ingest.max_instance_bytes` instead."""
-
 _SECURITY_HEADERS: Final = {
     # No inline script or style: text of a patient's that slips into a page cannot run.
     "Content-Security-Policy": (
@@ -44,16 +40,20 @@ ROUTES: tuple[Route, ...] = (
 )
 """Every route there is.  A room of the web that is added lists its own here."""
 
-PREPARATIONS: tuple[Callable[[web.Application], None], ...] = (dicomweb.prepare, pages.prepare)
+PREPARATIONS: tuple[Callable[[web.Application], None], ...] = (pages.prepare,)
 """What a room of the web does to the application before it starts, such as setting up templates."""
 
 
 def build(services: Services, identify: Identify) -> web.Application:
     """Return the application of one door; `identify` tells who is asking there."""
-    app = web.Application(middlewares=[errors_to_answers, guard], client_max_size=BODY_BYTES)
+    settings = services.settings
+    # Routes that take instances read the body piece by piece and have a bound of their own.
+    app = web.Application(
+        middlewares=[errors_to_answers, guard], client_max_size=settings.local.max_body_bytes
+    )
     app[SERVICES] = services
     app[IDENTIFY] = identify
-    app[login.BRAKE] = Brake()
+    app[login.BRAKE] = Brake(settings.people)
     app[ROLES] = _roles(ROUTES)
     for route in ROUTES:
         # HEAD would use a one-time link up; nothing here needs it.

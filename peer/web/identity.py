@@ -91,7 +91,7 @@ def over_socket(services: Services) -> Identify:
 
 def over_tcp(services: Services) -> Identify:
     """Return how the TCP listener tells who is asking: a bearer token, else a session cookie."""
-    brake = Brake()
+    brake = Brake(services.settings.people)
     cookie = cookie_name(services)
 
     async def identify(request: web.Request) -> Identity | None:

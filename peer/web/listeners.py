@@ -29,9 +29,6 @@ SOCKET_PATH_BYTES: Final = 107
 SHUTDOWN_S: Final = 5.0
 """How long requests under way may still take when the node stops."""
 
-KEEPALIVE_S: Final = 75.0
-"""An idle connection of a browser is closed after this long."""
-
 Stop: TypeAlias = Callable[[], Awaitable[None]]
 
 
@@ -39,7 +36,7 @@ async def start_tcp(services: Services) -> tuple[str, Stop]:
     """Open the local TCP listener; return its URL and how to stop it."""
     local = services.settings.local
     tls = tls_of(local)
-    runner = _runner(build(services, over_tcp(services)))
+    runner = _runner(build(services, over_tcp(services)), local)
     await runner.setup()
     try:
         listener = await asyncio.to_thread(
@@ -89,7 +86,7 @@ async def start_socket(services: Services, path: Path) -> tuple[Path, Stop]:
     """Open the Unix socket at `path`, mode 0600; return where it really is and how to stop it."""
     path = socket_path(path)
     listening = await asyncio.to_thread(_bind, path)
-    runner = _runner(build(services, over_socket(services)))
+    runner = _runner(build(services, over_socket(services)), services.settings.local)
     await runner.setup()
     await web.SockSite(runner, listening).start()
 
@@ -112,13 +109,13 @@ _server_log = logging.getLogger("openpriors.web")
 _server_log.addFilter(_name_class_only)
 
 
-def _runner(app: web.Application) -> web.AppRunner:
+def _runner(app: web.Application, local: Local) -> web.AppRunner:
     # No access log: paths and queries name studies and patients. The audit trail says who looked.
     return web.AppRunner(
         app,
         access_log=None,
         logger=_server_log,
-        keepalive_timeout=KEEPALIVE_S,
+        keepalive_timeout=local.idle_s,
         shutdown_timeout=SHUTDOWN_S,
     )
 

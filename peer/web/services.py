@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from peer.retention import Retention
     from peer.retrieve import Retrieve
     from peer.search import Search
+    from peer.web.pictures import Pictures
 
 
 @dataclass(slots=True)
@@ -70,5 +71,6 @@ class Services:
     gossip: Gossip
     links: Links
     access: Access
+    pictures: Pictures
     health: Health = field(default_factory=Health)
     addresses: Addresses = field(default_factory=Addresses)

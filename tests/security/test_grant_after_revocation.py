@@ -33,6 +33,7 @@ async def asked(alice, bob, prior):
         partner=partner,
         promise=promise(prior),
         actor=CLINICIAN,
+        within_s=30,
     )
 
 

@@ -56,6 +56,7 @@ async def alices_leave(alice, bob):
         partner=seen_by(alice, bob),
         promise=promise(prior),
         actor=CLINICIAN,
+        within_s=30,
     )
     return leave, *wire[0]
 
@@ -171,6 +172,7 @@ async def test_a_study_for_one_partner_is_not_granted_to_another_who_learns_its_
                 partner=seen_by(eve, bob),
                 promise=promise(prior),
                 actor=CLINICIAN,
+                within_s=30,
             )
         assert caught.value.code == "recipient"
         assert caught.value.remedy

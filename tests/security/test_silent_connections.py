@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from peer.federation.pairing import ROOM
+from peer.config import Settings
 from tests.processes import Nodes, wait_until
 
 STRANGERS = 120
@@ -45,7 +45,12 @@ def call_silently(stack: ExitStack, port: int, first: bytes) -> None:
 def test_no_port_is_the_way_to_use_up_the_node(node):
     pairing = port_of(node.addresses["pairing_url"])
     local, federation = port_of(node.local_url), port_of(node.federation_url)
-    bounds = {pairing: ROOM.most_each, federation: 64, local: 256}
+    settings = Settings()
+    bounds = {
+        pairing: settings.pairing.max_connections_each,
+        federation: settings.federation.max_connections_each,
+        local: settings.local.max_connections,
+    }
     with ExitStack() as stack:
         for port, most in bounds.items():
             before = held(node)

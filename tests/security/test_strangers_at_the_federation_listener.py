@@ -82,10 +82,10 @@ async def test_an_unknown_partner_gets_nothing(alice, bob, eve):
 async def test_an_unknown_partner_is_told_nothing_but_that_it_is_not_accepted(alice, eve):
     partner = type("P", (), {})()
     partner.record, partner.peer_id = alice.keys.key_record, alice.peer_id
-    session = new_session(eve.keys, partner)
+    session = new_session(eve.keys, partner, eve.settings.link)
     try:
         with pytest.raises(DialFailed) as failed:
-            await dial(session, eve.keys, partner, "", eve.clock.now())
+            await dial(session, eve.keys, partner, eve.clock.now(), eve.settings.link, "")
     finally:
         await session.close()
     assert failed.value.code == "not-accepted"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from peer.access import VIEW_S, Permit
+from peer.access import Permit
 from peer.actors import Actor
 from peer.errors import NotFound
 from peer.index import studies
@@ -153,6 +153,6 @@ async def test_a_viewer_fills_no_ledger_but_every_person_and_act_is_in_it(trio):
     await bob.access.permit_local(STUDY, CLINICIAN, "export")
     seen = [(r["actor"]["name"], r["detail"]["what"]) for r in await bob.actions("view")]
     assert seen == [("dr.grey", "view"), ("dr.yang", "view"), ("dr.grey", "export")]
-    bob.clock.advance(VIEW_S)
+    bob.clock.advance(bob.settings.audit.view_s)
     await bob.access.permit_local(STUDY, CLINICIAN, "view")
     assert len(await bob.actions("view")) == 4

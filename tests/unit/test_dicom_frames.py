@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import pydicom
@@ -11,7 +12,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from peer.config import DicomWeb
 from peer.dicom import read_header
+from peer.dicom.decoders import Decoders
 from peer.dicom.display import Window
 from peer.dicom.frames import encoded_frame, frame_count, render, thumbnail
 from peer.errors import NotFound
@@ -37,7 +40,15 @@ def pictured():
             yield path
 
 
+DECODERS = Decoders(DicomWeb())
+
 PICTURED = list(pictured())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _decoders_end():
+    yield
+    DECODERS.close()
 
 
 def opened(picture: bytes) -> np.ndarray:
@@ -60,7 +71,7 @@ def grey(values, **changes) -> bytes:
 
 
 def png(data, **options) -> np.ndarray:
-    return opened(render(data, media_type="image/png", **options))
+    return opened(render(data, decoders=DECODERS, media_type="image/png", **options))
 
 
 @pytest.mark.parametrize("path", PICTURED, ids=[path.name for path in PICTURED])
@@ -70,13 +81,13 @@ def test_every_sample_is_shown_or_refused(path):
     assert count >= 1
     if path.name in UNDECODABLE:
         with pytest.raises(Refusal) as caught:
-            render(data)
+            render(data, decoders=DECODERS)
         assert caught.value.code == "not-decodable"
         return
     read = pydicom.dcmread(path)
     picture = png(data, number=count)
     assert picture.shape[:2] == (read.Rows, read.Columns)
-    small = opened(thumbnail(data))
+    small = opened(thumbnail(data, DECODERS))
     assert max(small.shape[:2]) <= 160
     frame = encoded_frame(data, count)
     assert frame.data
@@ -89,13 +100,13 @@ def test_there_is_no_frame_zero_and_none_behind_the_last():
         with pytest.raises(NotFound):
             encoded_frame(data, number)
         with pytest.raises(NotFound):
-            render(data, number)
+            render(data, number, decoders=DECODERS)
 
 
 def test_an_instance_without_images_says_so():
     data = sample("reportsi.dcm")
     assert frame_count(data) == 0
-    for read in (render, lambda data: encoded_frame(data, 1)):
+    for read in (partial(render, decoders=DECODERS), lambda data: encoded_frame(data, 1)):
         with pytest.raises(Refusal) as caught:
             read(data)
         assert caught.value.code == "no-pixel-data"
@@ -219,10 +230,12 @@ def test_a_picture_is_no_larger_than_asked_for():
     assert png(sample("CT_small.dcm"), longer_side=5000).shape == (128, 128)
 
 
-def test_a_frame_too_large_to_render_is_refused(monkeypatch):
-    monkeypatch.setattr("peer.dicom.frames.RENDERED_SAMPLES", 100)
+def test_a_frame_too_large_to_render_is_refused():
+    bomb = encoded(data_set(Rows=1024, Columns=1025, SamplesPerPixel=1, PixelData=b"\1\2"))
+    few = Decoders(DicomWeb(max_samples=2**20))
     with pytest.raises(Refusal) as caught:
-        render(sample("CT_small.dcm"))
+        render(bomb, decoders=few)
+    assert "too large" in caught.value.reason
     assert caught.value.code == "not-decodable"
 
 
@@ -230,6 +243,6 @@ def test_a_frame_too_large_to_render_is_refused(monkeypatch):
 def test_pixel_data_that_is_too_short_is_refused(syntax):
     data = encoded(data_set(PixelData=b"\1\2"), syntax)
     with pytest.raises(Refusal):
-        render(data)
+        render(data, decoders=DECODERS)
     with pytest.raises(Refusal):
         encoded_frame(data, 1)

@@ -312,9 +312,8 @@ async def test_an_open_association_is_ended_at_stop(tmp_path):
     assert association.is_aborted
 
 
-async def test_a_connection_too_many_is_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr("peer.dimse.listener.TURNED_AWAY", 0)
-    async with listening(tmp_path, max_associations=1) as (_, port):
+async def test_a_connection_too_many_is_closed(tmp_path):
+    async with listening(tmp_path, max_associations=1, max_turned_away=0) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x01\x00")
         await asyncio.sleep(0.1)

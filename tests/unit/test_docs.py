@@ -14,7 +14,6 @@ from peer.cli.app import app
 from peer.config import Settings
 from peer.dicom import IMPLEMENTATION_CLASS_UID
 from peer.dimse import listener
-from peer.web.dicomweb.query import LIMIT
 from protocol import errors
 from protocol.consent.decision import _REASONS as CONSENT_REASONS
 from protocol.messages import registered
@@ -226,7 +225,7 @@ def test_the_conformance_statement_says_what_the_listener_does():
         f"| Implementation Class UID | {IMPLEMENTATION_CLASS_UID} |",
         f"not stored within {dicom.store_timeout_s} s",
         f"at most {listener.ERROR_COMMENT_CHARACTERS} characters",
-        f"`limit` ({LIMIT} at most)",
+        f"`limit` ({Settings().dicomweb.max_results} at most)",
     ):
         assert says in page
     statuses = set(re.findall(r"^\| ([0-9A-F]{4}) \|", page, re.MULTILINE))

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from peer.clock import ManualClock
+from peer.config import Settings
 from peer.errors import NodeError
 from peer.gossip import Gossip
 from peer.index import journal
@@ -110,6 +111,7 @@ class Node:
             self.clock,
             partners=self,
             labels=labels_of,
+            settings=Settings(),
         )
 
         async def withdrawn(origin, entry_ids):

@@ -302,14 +302,14 @@ async def test_an_identifier_without_issuer_gets_the_facilitys_own(tmp_path):
         assert found is not None
 
 
-async def test_hundreds_of_studies_at_once_keep_few_files_open(intake, monkeypatch):
-    monkeypatch.setattr("peer.ingest.writers.OPEN_PACKS", 4)
-    everything = [instance(n, study=f"1.2.{n % 20}") for n in range(60)]
-    outcomes = await asyncio.gather(*map(intake.take, everything))
-    assert {each.status for each in outcomes} == {"accepted"}
-    assert len(intake.ingest._writers._open) <= 4
-    for data, outcome in zip(everything, outcomes, strict=True):
-        assert await intake.read(outcome.sop_instance_uid) == data
+async def test_hundreds_of_studies_at_once_keep_few_files_open(tmp_path):
+    async with open_intake(tmp_path / "data", open_packs=4) as intake:
+        everything = [instance(n, study=f"1.2.{n % 20}") for n in range(60)]
+        outcomes = await asyncio.gather(*map(intake.take, everything))
+        assert {each.status for each in outcomes} == {"accepted"}
+        assert len(intake.ingest._writers._open) <= 4
+        for data, outcome in zip(everything, outcomes, strict=True):
+            assert await intake.read(outcome.sop_instance_uid) == data
 
 
 async def test_text_in_a_wrong_character_set_is_kept_and_said(intake):

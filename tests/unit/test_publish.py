@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from peer.index import journal, meta, opened, packs, publications, studies
-from peer.search.shown import SHOWN_S
 from protocol.agreement import Terms
 from protocol.consent import Scope
 from tests.facilities import (
@@ -100,7 +99,7 @@ async def test_revocation_withdraws_everything_in_its_own_transaction(hospitals)
     assert await alice.db.read(lambda tx: opened.count(tx, bob.peer_id)) == 0, "the key is kept"
     assert await alice.finds() == set()
     assert await alice.search.prior(bob.peer_id, STUDY), "the list may stand on a screen still"
-    alice.clock.advance(SHOWN_S + 1)
+    alice.clock.advance(alice.settings.search.shown_s + 1)
     assert await alice.search.prior(bob.peer_id, STUDY) is None
     assert (await bob.audit.verify()).ok
 

@@ -44,6 +44,7 @@ def report_of(facility):
         clock=facility.clock,
         lock=lock,
         acknowledged=acknowledged,
+        settings=facility.settings.report,
     )
 
 

@@ -13,18 +13,16 @@ from peer.web.api.bodies import Body, Label, PeerIdHex, Text, answer, body, path
 from peer.web.identity import actor
 from peer.web.routes import ANYONE, OPERATOR, Route, services
 from peer.web.services import Services
+from protocol.limits import INVITATION_MOST_S
 
 INVITATION_CHARACTERS: Final = 8192
 """Longest invitation that is looked at; real ones have a few hundred characters."""
-
-LONGEST_INVITATION_S: Final = 30 * 24 * 3600
-"""An invitation lies in someone's mail: after a month it should be made anew."""
 
 
 class InvitationBody(Body):
     """How long the invitation is valid."""
 
-    valid_s: Annotated[int, Field(ge=60, le=LONGEST_INVITATION_S)] | None = None
+    valid_s: Annotated[int, Field(ge=60, le=INVITATION_MOST_S)] | None = None
 
 
 class PairingBody(Body):

@@ -39,11 +39,12 @@ class HoldBody(Body):
 
 async def list_studies(request: web.Request) -> web.StreamResponse:
     """Return the studies held, the newest first."""
+    most = services(request).settings.lists.studies
 
     def work(tx: Tx) -> list[dict[str, object]]:
         known: dict[int, PatientRow | None] = {}
         found = []
-        for study in studies.list_studies(tx):
+        for study in studies.list_studies(tx, most):
             if study.patient not in known:
                 known[study.patient] = patients.get(tx, study.patient)
             found.append(study_json(study, known[study.patient]))

@@ -17,8 +17,6 @@ from typing import Final
 
 from peer.web.dicomweb import frames, metadata, rendered, retrieve, search, store
 
-prepare = rendered.prepare
-
 ROUTES: Final = (
     *search.ROUTES,
     *retrieve.ROUTES,

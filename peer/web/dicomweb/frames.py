@@ -28,14 +28,11 @@ from peer.web.dicomweb.resource import (
     resource,
     unrenderable,
 )
-from peer.web.routes import CLINICIAN, Route
+from peer.web.routes import CLINICIAN, Route, services
 
 OCTETS: Final = "application/octet-stream"
 NATIVE: Final = "1.2.840.10008.1.2.1"
 """Explicit VR Little Endian: what native frames are sent as."""
-
-FRAMES: Final = 10_000
-"""Most frames of one request: beyond the longest cine run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,10 @@ async def retrieve_frames(request: web.Request) -> web.StreamResponse:
 def frame_numbers(request: web.Request) -> Sequence[int]:
     """Return the frame numbers of the address; raise RequestError."""
     parts = request.match_info["frames"].split(",")
-    if len(parts) > FRAMES or not all(p.isascii() and p.isdigit() and int(p[:9]) for p in parts):
+    most = services(request).settings.dicomweb.max_frames
+    if len(parts) > most:
+        raise bad_request(f"One request is for at most {most} frames.")
+    if not all(p.isascii() and p.isdigit() and int(p[:9]) for p in parts):
         raise bad_request("Frames are named by their numbers, from 1, with commas between them.")
     return [int(part[:9]) for part in parts]
 
@@ -88,7 +88,7 @@ def _choose(request: web.Request, row: InstanceRow) -> _Form:
 async def _send_frames(
     request: web.Request, row: InstanceRow, content: bytes, numbers: Sequence[int], form: _Form
 ) -> web.StreamResponse:
-    first = await _frame(content, numbers[0], form)
+    first = await _frame(request, content, numbers[0], form)
     if form.media_type.startswith("image/") and form.media_type != first.media_type:
         raise not_acceptable(f"{first.media_type}: that is how it is stored")
     media_type = form.media_type or first.media_type
@@ -97,17 +97,19 @@ async def _send_frames(
 
     async def parts() -> AsyncIterator[Outgoing]:
         for index, number in enumerate(numbers):
-            frame = await _frame(content, number, form) if index else first
+            frame = await _frame(request, content, number, form) if index else first
             syntax = f"{media_type}; transfer-syntax={frame.transfer_syntax_uid}"
             yield Outgoing(syntax, frame.data, f"{instance_url(request, row)}/frames/{number}")
 
     return await send(request, media_type, parts())
 
 
-async def _frame(content: bytes, number: int, form: _Form) -> Frame:
+async def _frame(request: web.Request, content: bytes, number: int, form: _Form) -> Frame:
     with unrenderable():
-        read = decoded_frame if form.decoded else encoded_frame
-        return await asyncio.to_thread(read, content, number)
+        if form.decoded:
+            decoders = services(request).pictures.decoders
+            return await asyncio.to_thread(decoded_frame, content, number, decoders)
+        return await asyncio.to_thread(encoded_frame, content, number)
 
 
 async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:

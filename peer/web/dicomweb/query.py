@@ -15,9 +15,6 @@ from peer.web.dicomweb.attributes import TAGS
 from peer.web.dicomweb.resource import bad_request
 from protocol.identifiers import is_uid
 
-LIMIT: Final = 1000
-"""Most results of one answer; a client asks on with `offset`."""
-
 UIDS: Final = 1000
 """Most UIDs of one list."""
 
@@ -55,9 +52,9 @@ class Asked:
     """A search: what is matched at each level, which page of the results, what was not heeded."""
 
     study: StudyQuery
+    limit: int
     series: Mapping[str, str] = field(default_factory=dict)
     instance: Mapping[str, str] = field(default_factory=dict)
-    limit: int = LIMIT
     offset: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -72,8 +69,8 @@ class Asked:
         )
 
 
-def read_query(parameters: MultiMapping[str], level: str) -> Asked:
-    """Return what is asked for at `level` ("studies", "series", "instances").
+def read_query(parameters: MultiMapping[str], level: str, most: int) -> Asked:
+    """Return what is asked for at `level` ("studies", "series", "instances"), `most` of it.
 
     Raises RequestError.  An attribute that cannot be matched is not heeded, and a warning says so
     (section 8.3.4.2): the answer then holds more than was asked for, never less.
@@ -97,9 +94,9 @@ def read_query(parameters: MultiMapping[str], level: str) -> Asked:
             keys[keyword] = value
     asked = Asked(
         _study_query(keys),
+        min(_number(parameters, "limit", most), most),
         {name: keys.pop(name) for name in _SERIES if name in keys and level != "studies"},
         {name: keys.pop(name) for name in _INSTANCE if name in keys and level == "instances"},
-        min(_number(parameters, "limit", LIMIT), LIMIT),
         _number(parameters, "offset", 0),
     )
     if keys:

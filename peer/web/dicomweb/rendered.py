@@ -5,16 +5,14 @@ For finding one's way, not for primary diagnosis.
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias, get_args
+from functools import partial
+from typing import Final, get_args
 
 from aiohttp import web
 
 from peer.dicom.display import Window
-from peer.dicom.frames import THUMBNAIL_PIXELS, MediaType, render
+from peer.dicom.frames import THUMBNAIL_PIXELS, MediaType
 from peer.index.studies import InstanceRow
 from peer.web.dicomweb.accept import accepted, not_acceptable
 from peer.web.dicomweb.frames import frame_numbers
@@ -30,75 +28,20 @@ from peer.web.dicomweb.resource import (
     resource,
     unrenderable,
 )
-from peer.web.routes import CLINICIAN, Route
-
-AT_ONCE: Final = 2
-"""Pictures made at the same time: each takes a processor, and the memory of a decoded frame."""
-
-CACHE_BYTES: Final = 32 * 1024 * 1024
-"""Pictures that are kept: someone scrolls back and forth in one series, a few hundred pictures."""
-
-LARGEST_SIDE: Final = 8192
-"""Most pixels of a viewport's side."""
+from peer.web.pictures import Look
+from peer.web.routes import CLINICIAN, Route, services
 
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a picture is to look (PS3.18 section 8.3.5.1)."""
-
-    window: Window | None
-    longer_side: int | None
-    media_type: MediaType
-
-
-_Key: TypeAlias = tuple[str, int, Look]
-
-
-class Pictures:
-    """Makes pictures in worker threads and keeps the latest; whoever asks has shown leave."""
-
-    def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._made: OrderedDict[_Key, bytes] = OrderedDict()
-        self._bytes = 0
-
-    async def picture(
-        self, request: web.Request, wanted: Resource, row: InstanceRow, number: int, look: Look
-    ) -> bytes:
-        """Return frame `number` (from 1) of an instance as a picture."""
-        key = (row.content_hash.hex(), number, look)
-        if (made := self._made.get(key)) is not None:
-            self._made.move_to_end(key)
-            return made
-        async with self._turns:
-            content = await read_instance(request, wanted.permit, row)
-            with unrenderable():
-                made = await asyncio.to_thread(
-                    render,
-                    content,
-                    number,
-                    window=look.window,
-                    longer_side=look.longer_side,
-                    media_type=look.media_type,
-                )
-        self._keep(key, made)
-        return made
-
-    def _keep(self, key: _Key, made: bytes) -> None:
-        self._bytes += len(made) - len(self._made.pop(key, b""))
-        self._made[key] = made
-        while self._bytes > CACHE_BYTES:
-            self._bytes -= len(self._made.popitem(last=False)[1])
-
-
-PICTURES: Final = web.AppKey("pictures", Pictures)
-
-
-def prepare(app: web.Application) -> None:
-    """Give an application its cache of pictures."""
-    app[PICTURES] = Pictures()
+async def _picture(
+    request: web.Request, wanted: Resource, row: InstanceRow, number: int, look: Look
+) -> bytes:
+    """Return frame `number` (from 1) of an instance as a picture."""
+    with unrenderable():
+        return await services(request).pictures.picture(
+            row.content_hash, partial(read_instance, request, wanted.permit, row), number, look
+        )
 
 
 async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
@@ -107,17 +50,16 @@ async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
     media_type, multipart = _choose(request)
     look = Look(_window(request), _viewport(request), media_type)
     wanted = await resource(request)
-    pictures = request.app[PICTURES]
     if not multipart:
         row = _representative(wanted.rows)
         number = numbers[0] if numbers else _middle(row)
-        picture = await pictures.picture(request, wanted, row, number, look)
+        picture = await _picture(request, wanted, row, number, look)
         return web.Response(body=picture, content_type=media_type)
 
     async def parts() -> AsyncIterator[Outgoing]:
         for row in wanted.rows:
             for number in numbers or range(1, row.number_of_frames + 1):
-                picture = await pictures.picture(request, wanted, row, number, look)
+                picture = await _picture(request, wanted, row, number, look)
                 location = f"{instance_url(request, row)}/frames/{number}/rendered"
                 yield Outgoing(media_type, picture, location)
 
@@ -133,7 +75,7 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     row = _representative(wanted.rows)
     number = numbers[0] if numbers else _middle(row)
     look = Look(None, side, media_type)
-    picture = await request.app[PICTURES].picture(request, wanted, row, number, look)
+    picture = await _picture(request, wanted, row, number, look)
     return web.Response(body=picture, content_type=media_type)
 
 
@@ -188,8 +130,9 @@ def _viewport(request: web.Request) -> int | None:
         smaller = min(int(each) for each in sides)
     except ValueError:
         smaller = 0
-    if not 0 < smaller <= LARGEST_SIDE:
-        raise bad_request(f"viewport is width and height in pixels, at most {LARGEST_SIDE}.")
+    most = services(request).settings.dicomweb.max_picture_side
+    if not 0 < smaller <= most:
+        raise bad_request(f"viewport is width and height in pixels, at most {most}.")
     return smaller
 
 

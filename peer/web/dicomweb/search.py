@@ -44,9 +44,10 @@ async def search_for_instances(request: web.Request) -> web.StreamResponse:
 
 async def _search(request: web.Request, level: str, found: Found) -> web.StreamResponse:
     media_type = json_type(request)
-    asked = _within(request, read_query(request.query, level))
-    service = service_url(request)
     rooms = services(request)
+    most = rooms.settings.dicomweb.max_results
+    asked = _within(request, read_query(request.query, level, most))
+    service = service_url(request)
     # One more than fits tells whether there is more.
     page = await rooms.db.read(lambda tx: list(islice(found(tx, asked, service), asked.limit + 1)))
     await _record(request, level, page[: asked.limit])

@@ -29,9 +29,6 @@ TOGETHER: Final = 32
 TOGETHER_BYTES: Final = 32 * 1024 * 1024
 """Fewer, if they are so large: they are in memory until they are durable."""
 
-INSTANCES: Final = 100_000
-"""Most instances of one request: beyond the largest study."""
-
 _FAILURE_REASONS: Final = {
     "no-space": 0xA700,
     "disk-error": 0xA700,
@@ -56,10 +53,11 @@ async def store_instances(request: web.Request) -> web.StreamResponse:
     study = uid_of(request, "study")
     outcomes: list[Outcome] = []
     group: list[bytes] = []
+    most = services(request).settings.dicomweb.max_instances
     try:
         async for part in _instances(request):
-            if len(outcomes) + len(group) >= INSTANCES:
-                raise bad_request(f"One request stores at most {INSTANCES} instances.")
+            if len(outcomes) + len(group) >= most:
+                raise bad_request(f"One request stores at most {most} instances.")
             if part.oversized:
                 outcomes.append(_oversized(request))
                 continue

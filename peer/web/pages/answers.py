@@ -12,13 +12,8 @@ from typing import Final
 from aiohttp import web
 
 from peer.actors import Actor
+from peer.config import Search
 from peer.search import Answer, Question
-
-KEPT: Final = 64
-"""Most answers that are kept, the latest ones: a few for each clinician at work."""
-
-KEPT_S: Final = 30 * 60
-"""An answer is kept this long: what it says of partners' studies grows old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +27,24 @@ class Kept:
 
 
 class Answers:
-    """The latest answers, in memory only."""
+    """The latest answers, in memory only; what they say of partners' studies grows old."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Search) -> None:
+        self._settings = settings
         self._kept: OrderedDict[str, Kept] = OrderedDict()
 
     def keep(self, kept: Kept) -> str:
         """Keep an answer; return the name of its page."""
         name = kept.answer.search_id.hex()
         self._kept[name] = kept
-        while len(self._kept) > KEPT:
+        while len(self._kept) > self._settings.kept_answers:
             self._kept.popitem(last=False)
         return name
 
     def get(self, name: str, actor: Actor, now: int) -> Kept | None:
         """Return an answer to whoever had asked, or None if it is no longer kept."""
         kept = self._kept.get(name)
-        if kept is None or now - kept.at > KEPT_S:
+        if kept is None or now - kept.at > self._settings.kept_answers_s:
             return None
         asker = (kept.actor.kind, kept.actor.pseudonym)
         return kept if asker == (actor.kind, actor.pseudonym) else None

@@ -16,7 +16,7 @@ from peer.web.identity import CSRF_FIELD, IDENTITY
 from peer.web.pages import words
 from peer.web.pages.answers import ANSWERS, Answers
 from peer.web.pages.static import STATIC, load_static
-from peer.web.routes import ANYONE, CLINICIAN, OPERATOR, PRIVACY_OFFICER, services
+from peer.web.routes import ANYONE, CLINICIAN, OPERATOR, PRIVACY_OFFICER, SERVICES, services
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -57,7 +57,7 @@ def prepare(app: web.Application) -> None:
     environment.globals["purposes"] = words.PURPOSES
     app[ERROR_PAGE] = error_page
     app[STATIC] = load_static()
-    app[ANSWERS] = Answers()
+    app[ANSWERS] = Answers(app[SERVICES].settings.search)
 
 
 async def render(

@@ -37,11 +37,9 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def list_retrievals(request: web.Request) -> web.StreamResponse:
     """Show what was fetched, what is on its way and what did not come."""
     found = await services(request).retrieve.list()
-    return await render(request, "retrievals.html", retrievals=found[:SHOWN])
+    most = services(request).settings.lists.page_retrievals
+    return await render(request, "retrievals.html", retrievals=found[:most])
 
-
-SHOWN: Final = 100
-"""Most retrievals of the page; the API lists more."""
 
 ROUTES: Final = (
     Route("GET", "/retrievals", list_retrievals, CLINICIAN),

@@ -12,9 +12,6 @@ from peer.web.identity import actor
 from peer.web.pages.page import render
 from peer.web.routes import ANYONE, AUDITOR, CLINICIAN, PRIVACY_OFFICER, Route, services
 
-LOCKS: Final = 200
-"""Most studies of the retention list on the page; the API lists all."""
-
 
 async def show(request: web.Request) -> web.StreamResponse:
     """Show the status."""
@@ -28,13 +25,13 @@ async def verify(request: web.Request) -> web.StreamResponse:
 
 async def _show(request: web.Request, verification: Verification | None) -> web.StreamResponse:
     rooms, roles = services(request), actor(request).roles
-    locks = await rooms.retention.list()
+    locks, most = await rooms.retention.list(), rooms.settings.lists.page_retention
     return await render(
         request,
         "status.html",
         node=await status_json(rooms),
-        locks=locks[:LOCKS],
-        more=max(0, len(locks) - LOCKS),
+        locks=locks[:most],
+        more=max(0, len(locks) - most),
         verification=verification,
         may_verify=bool((AUDITOR | PRIVACY_OFFICER) & roles),
         may_open=bool((CLINICIAN | PRIVACY_OFFICER) & roles),

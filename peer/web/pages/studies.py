@@ -19,9 +19,6 @@ from peer.web.identity import actor
 from peer.web.pages.page import read_form, render, see_other
 from peer.web.routes import CLINICIAN, PRIVACY_OFFICER, Route, services
 
-SHOWN: Final = 100
-"""Most studies of one page."""
-
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -37,18 +34,20 @@ async def list_studies(request: web.Request) -> web.StreamResponse:
     said = request.query.get("from", "")
     offset = int(said) if said.isascii() and said.isdigit() and len(said) <= 6 else 0  # noqa: PLR2004 - digits
 
+    most = services(request).settings.lists.page_studies
+
     def work(tx: Tx) -> list[tuple[StudyRow, PatientRow | None]]:
-        page = studies.search(tx, StudyQuery(limit=SHOWN + 1, offset=offset))
+        page = studies.search(tx, StudyQuery(limit=most + 1, offset=offset))
         return [(study, patients.get(tx, study.patient)) for study in page]
 
     found = await services(request).db.read(work)
     return await render(
         request,
         "studies.html",
-        studies=found[:SHOWN],
+        studies=found[:most],
         names=names_of(request),
-        earlier=offset + SHOWN if len(found) > SHOWN else None,
-        later=max(0, offset - SHOWN) if offset else None,
+        earlier=offset + most if len(found) > most else None,
+        later=max(0, offset - most) if offset else None,
     )
 
 

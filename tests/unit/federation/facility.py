@@ -11,6 +11,7 @@ from peer import keys as node_keys
 from peer.actors import Actor, Role
 from peer.audit import Audit
 from peer.clock import ManualClock
+from peer.config import Settings
 from peer.federation import FederationListener, PairingListener
 from peer.index.database import INDEX_MIGRATIONS, Database
 from peer.link import Links
@@ -39,9 +40,13 @@ class Facility:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, name, folder: Path, clock=None, *, reachable=True):
+    async def open(cls, name, folder: Path, clock=None, *, reachable=True, **pairing):
         self = cls(name, folder / name, clock or ManualClock(NOW))
         self.port, self.pairing_port = free_port(), free_port()
+        self.settings = Settings(
+            federation={"host": "127.0.0.1", "port": self.port},
+            pairing={"host": "127.0.0.1", "port": self.pairing_port, **pairing},
+        )
         url = "https://127.0.0.1:{}" if reachable else ""
         self.keys = node_keys.create(
             self.folder / "data",
@@ -66,16 +71,14 @@ class Facility:
 
     async def start(self):
         """Start all that `runtime` would start; again after `stop` for a restart."""
-        self.partners = Partners(self.db, self.keys, self.clock)
+        self.partners = Partners(self.db, self.keys, self.clock, self.settings.pairing)
         await self.partners.load()
-        self.links = Links(self.keys, self.partners, self.clock)
+        self.links = Links(self.keys, self.partners, self.clock, self.settings.link)
         self.links.serve_packs(self.read_pack)
         self.federation = FederationListener(
-            self.keys, self.partners, self.links, self.read_pack, host="127.0.0.1", port=self.port
+            self.keys, self.partners, self.links, self.read_pack, self.settings
         )
-        self.pairing = PairingListener(
-            self.keys, self.partners, host="127.0.0.1", port=self.pairing_port
-        )
+        self.pairing = PairingListener(self.keys, self.partners, self.settings.pairing)
         await self.federation.start()
         await self.pairing.start()
         self.tasks = [

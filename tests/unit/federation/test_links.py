@@ -230,7 +230,7 @@ async def test_a_server_with_another_certificate_is_named(alice, bob, tmp_path):
     async with Facility.open("eve", tmp_path) as eve:
         await eve.federation.stop()
         impostor = type(eve.federation)(
-            eve.keys, eve.partners, eve.links, eve.read_pack, host="127.0.0.1", port=bob.port
+            eve.keys, eve.partners, eve.links, eve.read_pack, bob.settings
         )
         await impostor.start()
         await until(

@@ -10,9 +10,11 @@ import pytest
 
 from peer.audit import Audit
 from peer.clock import ManualClock
+from peer.config import Settings
 from peer.index import INDEX_MIGRATIONS, Database
 from peer.people import People
 from peer.web.listeners import start_socket, start_tcp
+from peer.web.pictures import Pictures
 from peer.web.services import Addresses, Health, Services
 
 STAND_INS = (
@@ -53,21 +55,17 @@ class Room:
         return call
 
 
-def settings_of(**changes):
-    local = {
-        "host": "127.0.0.1",
-        "port": 0,
-        "tls_certificate": "",
-        "tls_key": "",
-        "public_url": "",
-        "max_connections": 64,
-    }
-    return types.SimpleNamespace(
-        facility=types.SimpleNamespace(name="St. Anna"),
-        local=types.SimpleNamespace(**(local | changes)),
-        people=types.SimpleNamespace(session_s=36_000, idle_s=3_600, link_s=86_400),
-        ingest=types.SimpleNamespace(max_instance_bytes=1_000_000),
+def settings_of():
+    """Settings whose local listener a test may change."""
+    real = Settings(
+        facility={"name": "St. Anna"},
+        local={"port": 0, "max_connections": 64},
+        people={"session_s": 36_000, "idle_s": 3_600, "link_s": 86_400},
+        ingest={"max_instance_bytes": 2**20},
     )
+    sections = {name: getattr(real, name) for name in Settings.model_fields}
+    sections["local"] = types.SimpleNamespace(**dict(real.local))
+    return types.SimpleNamespace(**sections)
 
 
 @pytest.fixture
@@ -105,6 +103,7 @@ def rooms(db, clock, settings, people):
         partners=Room(),
         health=Health(started_at=NOON),
         addresses=Addresses(),
+        pictures=Pictures(settings.dicomweb),
         **{name: Room() for name in STAND_INS},
     )
 

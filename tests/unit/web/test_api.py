@@ -12,11 +12,11 @@ import types
 import pytest
 
 from peer.audit import AuditEvent, append
+from peer.config import Local
 from peer.errors import Conflict, Damaged, NotFound, StorageFull
 from peer.index.consents import note_withdrawal
 from peer.ingest import Outcome
 from peer.link import NotConnected
-from peer.web.app import BODY_BYTES
 from protocol.errors import BadSignature, Malformed, Refusal
 
 PARTNER = bytes(32)
@@ -192,7 +192,7 @@ async def test_another_type_than_json_is_refused(unix):
 
 
 async def test_a_body_that_is_too_large_is_refused(unix):
-    body = io.BytesIO(b'{"name": "' + b"A" * BODY_BYTES + b'"}')
+    body = io.BytesIO(b'{"name": "' + b"A" * Local().max_body_bytes + b'"}')
     headers = {"Content-Type": "application/json"}
     async with unix.post("/api/v1/search", data=body, headers=headers) as answer:
         assert answer.status == 413
@@ -200,7 +200,7 @@ async def test_a_body_that_is_too_large_is_refused(unix):
 
 
 async def test_a_small_body_that_unpacks_to_a_large_one_is_refused(unix):
-    bomb = gzip.compress(b" " * (4 * BODY_BYTES))
+    bomb = gzip.compress(b" " * (4 * Local().max_body_bytes))
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     async with unix.post("/api/v1/search", data=bomb, headers=headers) as answer:
         assert answer.status == 413

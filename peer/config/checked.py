@@ -1,0 +1,59 @@
+"""The kinds of value that a setting can have, each checked."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from protocol.identifiers import is_ae_title
+
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+DAY_S: Final = 24 * 3600
+
+
+def _origin(text: str) -> str:
+    """Return `text` if it is empty or `https://host[:port]`."""
+    parts = urlsplit(text)
+    if text and (parts.scheme != "https" or not parts.hostname or parts.path or parts.query):
+        raise ValueError("must look like https://host:port, with nothing behind the port")
+    return text
+
+
+def _web_address(text: str) -> str:
+    """Return `text` if it is empty or an http(s) URL."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise ValueError("must start with https:// or http:// and name a host")
+    return text.rstrip("/")
+
+
+def _ae_title(text: str) -> str:
+    if not is_ae_title(text):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
+    return text.strip()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a listener on `host` can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[int, Field(ge=1)]
+Origin = Annotated[str, AfterValidator(_origin)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Host = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A table of the file.  An unknown key is an error, so that no typing slip stays silent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -1,0 +1,275 @@
+"""The sections for whoever comes in from outside: people, viewers, partners, modalities."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from peer.config.checked import (
+    DAY_S,
+    GIB,
+    MIB,
+    AeTitle,
+    Host,
+    Origin,
+    Port,
+    Seconds,
+    Section,
+    WebAddress,
+    is_loopback,
+)
+from protocol.limits import INVITATION_MOST_S
+
+
+class Local(Section):
+    """The listener for the facility's own people and systems: pages, API and DICOMweb."""
+
+    host: Host = Field(
+        "127.0.0.1",
+        description="Address to listen on; beyond this machine only with TLS",
+    )
+    port: Port = Field(8440, description="TCP port; 0 takes any free one")
+    tls_certificate: str = Field("", description="PEM file of the certificate chain")
+    tls_key: str = Field("", description="PEM file of the certificate's private key")
+    public_url: WebAddress = Field(
+        "", description="Address under which people reach it, if a proxy stands before it"
+    )
+    max_connections: int = Field(
+        256,
+        ge=8,
+        le=65_536,
+        description="Connections at once; a browser or viewer has a few, an idle one makes room",
+    )
+    idle_s: Seconds = Field(
+        75, le=3600, description="A connection without a request is closed after this long"
+    )
+    max_body_bytes: int = Field(
+        2 * MIB,
+        ge=MIB,
+        le=64 * MIB,
+        description="Largest JSON or form body, held in memory; instances have their own bound",
+    )
+
+    @model_validator(mode="after")
+    def _needs_tls(self) -> Self:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("set tls_certificate and tls_key together")
+        if not is_loopback(self.host) and not self.tls_certificate:
+            raise ValueError(
+                "it listens beyond this machine without TLS; set tls_certificate and tls_key, or "
+                "host to 127.0.0.1"
+            )
+        return self
+
+
+class Federation(Section):
+    """The listener for partners; it lets in nobody else."""
+
+    host: Host = Field("0.0.0.0", description="Address to listen on")  # noqa: S104 - partners come from elsewhere; mutual TLS with pinned keys guards it
+    port: Port = Field(8441, description="TCP port; 0 takes any free one")
+    public_url: Origin = Field(
+        "", description="Address under which partners reach it, https://host:port"
+    )
+    max_connections: int = Field(
+        256, ge=8, le=65_536, description="Connections at once; a partner has a link and downloads"
+    )
+    max_connections_each: int = Field(
+        64,
+        ge=4,
+        le=65_536,
+        description="Those of one address; several partners may share one",
+    )
+    handshake_s: Seconds = Field(
+        10, le=120, description="A caller whose TLS handshake takes longer is cut off"
+    )
+    idle_s: Seconds = Field(
+        75, le=3600, description="A connection without a request is closed after this long"
+    )
+
+
+class Pairing(Section):
+    """The listener for facilities that hold an invitation, and for key records."""
+
+    host: Host = Field("0.0.0.0", description="Address to listen on")  # noqa: S104 - as above; nothing is said without an invitation
+    port: Port = Field(8442, description="TCP port; 0 takes any free one")
+    public_url: Origin = Field(
+        "", description="Address under which partners to be reach it, https://host:port"
+    )
+    max_connections: int = Field(
+        64, ge=1, le=65_536, description="Connections at once; anybody may open some"
+    )
+    max_connections_each: int = Field(16, ge=1, le=65_536, description="Those of one address")
+    full_s: Seconds = Field(
+        20, le=3600, description="With all connections taken, those older than this have to go"
+    )
+    max_requests: int = Field(
+        8, ge=1, le=1024, description="Requests worked on at once; others are told to try again"
+    )
+    handshake_s: Seconds = Field(
+        10, le=120, description="A caller whose TLS handshake takes longer is cut off"
+    )
+    idle_s: Seconds = Field(
+        75, le=3600, description="A connection without a request is closed after this long"
+    )
+    call_s: Seconds = Field(
+        10, le=120, description="Longest wait for the other side of a pairing to answer"
+    )
+    retry_most_s: Seconds = Field(
+        30, le=3600, description="Longest pause before a confirmation is brought over again"
+    )
+    invitation_s: Seconds = Field(
+        2 * DAY_S,
+        le=INVITATION_MOST_S,
+        description="How long an invitation is valid, unless it is made for another time",
+    )
+
+
+class Link(Section):
+    """The connection to each partner: how long its node is waited for, and what it may pile up."""
+
+    connect_s: Seconds = Field(
+        10, le=120, description="A partner's node has this long to take a connection"
+    )
+    hello_s: Seconds = Field(10, le=120, description="And this long to say who it is")
+    redial_most_s: Seconds = Field(
+        30,
+        le=3600,
+        description="Longest pause between attempts; so long it takes to notice a partner is back",
+    )
+    heartbeat_s: Seconds = Field(
+        20,
+        le=300,
+        description="How often each side is asked for a sign of life; shorter than the time after "
+        "which firewalls forget a connection",
+    )
+    request_s: Seconds = Field(30, le=600, description="Longest wait for an answer, searches apart")
+    range_s: Seconds = Field(
+        60, le=600, description="Longest wait for one MiB of a study that comes over the link"
+    )
+    silence_s: Seconds = Field(
+        30, le=600, description="A download that brings nothing for so long is begun anew"
+    )
+    stall_s: Seconds = Field(
+        120,
+        le=3600,
+        description="A link is begun anew if this node has not kept up with it for so long",
+    )
+    waiting_messages: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Messages of one partner that wait in memory, each of 4 MiB at most",
+    )
+
+
+class KnownAe(Section):
+    """An application entity that may call us."""
+
+    title: AeTitle = Field(description="Its AE title")
+    host: str = Field("", description="Its address; empty lets it call from anywhere")
+    port: Port = Field(104, description="Its own DICOM port")
+    allowed: tuple[Literal["store", "echo"], ...] = Field(
+        ("store", "echo"), description="Services it may use"
+    )
+
+
+class DicomSettings(Section):
+    """The DICOM listener for modalities and PACS."""
+
+    enabled: bool = Field(True, description="Whether to listen at all")
+    host: Host = Field("127.0.0.1", description="Address to listen on")
+    port: Port = Field(11112, description="TCP port; 0 takes any free one")
+    ae_title: AeTitle = Field("OPENPRIORS", description="Our AE title")
+    known_aes: tuple[KnownAe, ...] = Field(
+        (),
+        description="Application entities that may call: title, host, port, allowed",
+    )
+    accept_unknown: bool = Field(
+        False,
+        description="Whether any other AE may call too; for trials",
+    )
+    max_associations: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="Associations at once; a large hospital's modalities have some dozens open",
+    )
+    max_pdu_bytes: int = Field(
+        256 * 1024,
+        ge=4096,
+        le=MIB,
+        description="Largest PDU to receive; each association may hold one in memory",
+    )
+    idle_s: Seconds = Field(
+        120, le=3600, description="An association on which nothing happens that long is ended"
+    )
+    store_timeout_s: Seconds = Field(
+        300,
+        le=3600,
+        description="A sender waits at most so long for an instance to be durable",
+    )
+    request_s: Seconds = Field(
+        10, le=120, description="A connection on which no association is requested by then is ended"
+    )
+    max_turned_away: int = Field(
+        32,
+        ge=0,
+        le=1024,
+        description="Connections beyond the associations that are told so; further ones are closed",
+    )
+
+    @model_validator(mode="after")
+    def _titles_differ(self) -> Self:
+        titles = [ae.title for ae in self.known_aes]
+        if len(set(titles)) < len(titles):
+            raise ValueError("known_aes lists an AE title twice; keep one of them")
+        return self
+
+
+class DicomWeb(Section):
+    """DICOMweb, and the pictures that are made for viewers and pages."""
+
+    max_instances: int = Field(
+        100_000, ge=1, le=1_000_000, description="Most instances of one STOW-RS request"
+    )
+    max_results: int = Field(
+        1000,
+        ge=1,
+        le=10_000,
+        description="Most results of one QIDO-RS answer; a client asks on with offset",
+    )
+    max_frames: int = Field(10_000, ge=1, le=100_000, description="Most frames of one request")
+    pictures_at_once: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Pictures made at once; each takes a processor and a decoded frame's memory",
+    )
+    picture_cache_bytes: int = Field(
+        32 * MIB, ge=0, le=4 * GIB, description="Memory for pictures already made"
+    )
+    max_picture_side: int = Field(
+        8192, ge=256, le=32_768, description="Most pixels of a viewport's side"
+    )
+    max_samples: int = Field(
+        2**27,
+        ge=2**20,
+        le=2**32,
+        description="Frames of more samples are not rendered; each takes several bytes",
+    )
+    decoders: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Processes that decode compressed frames, each of about 80 MB and one frame",
+    )
+    decoder_s: Seconds = Field(
+        30, le=600, description="A decoder that takes longer for one frame is ended"
+    )
+    decoder_bytes: int = Field(
+        6 * GIB,
+        ge=GIB,
+        le=256 * GIB,
+        description="Most memory that a decoder may map, its libraries included",
+    )
