@@ -25,7 +25,7 @@ from protocol.forks import ForkFound, ForkProof
 from protocol.frontier import claimed, have_body, is_ahead, next_batch
 from protocol.identifiers import PeerId
 from protocol.journal import Head
-from protocol.limits import BACK_OFF_MOST_S, EXCHANGE_S, HAVE_BYTES, WANT_S
+from protocol.limits import BACK_OFF_MOST_S, CLOCK_SKEW_S, EXCHANGE_S, HAVE_BYTES, WANT_S
 from protocol.messages import HAVE_DOMAIN, Batches, Have, HaveBody, OriginHead, Refused, Want
 from protocol.nodekeys import NodeKeys
 from protocol.records import to_bytes
@@ -209,6 +209,7 @@ class Exchange:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Return what is to be done about `event`, in order.  `now`: Unix seconds."""
+        self._bound_pauses(now)
         try:
             match event:
                 case Connected(jitter_s):
@@ -385,6 +386,13 @@ class Exchange:
             return []
         self._asked_until = now + WANT_S
         return [Send(Want(self.partner, epoch, start))]
+
+    def _bound_pauses(self, now: int) -> None:
+        """Wait for nothing longer than was meant, should the clock have been set back by hours."""
+        self.wake_at = min(self.wake_at, now + self._interval_s + self._jitter_s)
+        self._asked_until = min(self._asked_until, now + WANT_S)
+        self._back_off_until = min(self._back_off_until, now + BACK_OFF_MOST_S)
+        self._last_have_at = min(self._last_have_at, now + CLOCK_SKEW_S)
 
     def _back_off(self, now: int) -> None:
         delay = min(_FIRST_BACK_OFF_S << min(self._failures, 16), BACK_OFF_MOST_S)

@@ -76,13 +76,25 @@ class Facility:
             assert self.follow(origin, origin.batches(head.batch + 1 if head else 0)).error is None
 
     def held(self, origin):
-        tx = self.index if origin.peer_id == self.peer_id else self.partners
-        return Held(tx, origin.peer_id)
+        return self.held_of(origin.peer_id)
+
+    def held_of(self, origin_id):
+        return Held(self.index if origin_id == self.peer_id else self.partners, origin_id)
 
     def live(self, origin):
         """The live map: what of `origin` can be found here."""
         held = self.held(origin)
         return {EntryId(e.entry_id): (e.seq, e.salt, e.payload) for e in live_entries(held)}
+
+    def fill_disk(self):
+        """SQLite gets no page beyond those it has; what fits into them can still be written."""
+        for tx in (self.index, self.partners):
+            pages = tx.execute("PRAGMA page_count").fetchone()[0]
+            tx.execute(f"PRAGMA max_page_count = {pages}")
+
+    def free_disk(self):
+        for tx in (self.index, self.partners):
+            tx.execute(f"PRAGMA max_page_count = {2**30}")
 
     def images(self):
         """The bytes of both databases as a thief of the disk would see them."""
@@ -95,12 +107,17 @@ def live_entries(held):
     return [entry for entry in everything if entry.kind == EntryKind.PUBLISHED]
 
 
+def label(number):
+    """The label under which an entry is found."""
+    return b"label%011d" % number
+
+
 def publish(number, body=None):
     """An entry with an id, salt and body that can be told from all others."""
     return Publish(
         EntryId(b"id%014d" % number),
         b"salt%012d" % number,
-        body or b"label%011d-body-of-%08d" % (number, number) + b"." * 24,
+        body or label(number) + b"-body-of-%08d" % number + b"." * 24,
     )
 
 

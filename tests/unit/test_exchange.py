@@ -114,6 +114,21 @@ def test_a_have_follows_every_minute_and_its_jitter(alice, bob):
     assert side.exchange.wake_at == due + EXCHANGE_S + 3
 
 
+def test_a_clock_that_was_set_back_is_not_waited_for(alice, bob):
+    side = Side(bob, alice)
+    ahead = NOW + 6 * 3600
+    side.handle(Connected(), ahead)
+    assert len(sent(side.handle(Received(have_of(alice, bob, ahead)), ahead), Want)) == 1
+    side.handle(Received(Refused("busy", "", "")), ahead)  # And it pauses.
+    side.handle(Tick(), NOW)
+    assert side.exchange.wake_at == NOW + EXCHANGE_S
+    later = NOW + max(WANT_S, BACK_OFF_MOST_S)
+    effects = side.handle(Tick(), later)
+    assert len(sent(effects, Have)) == 1
+    assert len(sent(effects, Want)) == 1
+    assert refused(side.handle(Received(have_of(alice, bob, later)), later)) == []
+
+
 def test_nothing_is_acknowledged_before_it_is_stored(alice, bob):
     side = Side(bob, alice)
     side.handle(Connected())

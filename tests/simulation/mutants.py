@@ -1,0 +1,79 @@
+"""Broken rules: each takes one away from the real code, and the promise named with it must notice.
+
+What a simulation has never caught it may be unable to see; so these stay in the suite.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
+
+import peer.index.batches
+import protocol.entries
+import protocol.frontier
+import protocol.journal
+from peer.index.batches import Held
+from protocol.exchange import Appended, Exchange
+from tests.simulation.node import Node
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule that is broken: in which `places` by what, and the promises that must notice."""
+
+    places: tuple[tuple[object, str], ...]
+    replacement: object
+    promises: tuple
+
+    @contextmanager
+    def at_large(self):
+        with ExitStack() as stack:
+            for target, name in self.places:
+                stack.enter_context(mock.patch.object(target, name, self.replacement))
+            yield
+
+
+def _leaf_without_id(entry, leaf=protocol.entries.leaf):
+    return leaf(replace(entry, entry_id=bytes(16)))
+
+
+def _speak_before_the_commit(node):
+    """Tell of a batch; the machine stops before it is durable, and has never signed it."""
+    if not node.up:
+        return
+    before, images = node.truth.copy(), node.facility.index.serialize()
+    head = node.append([node.some_entry()])
+    if head is None:
+        node.truth = before
+        return
+    for partner in list(node.lines):
+        node.happen(partner, Appended(head))
+    if node.world.random.random() < node.world.faults.interrupted:
+        node.world.mishaps.crash(node)
+        node.facility.index.deserialize(images)
+        node.truth = before
+
+
+_LEAVE = "UPDATE journal_bodies SET salt = salt, body = body"
+
+MUTANTS = {
+    "what is withdrawn is kept": Mutant(((peer.index.batches, "_ZERO"),), _LEAVE, (2,)),
+    "positions are not checked": Mutant(
+        ((protocol.journal, "_check_position"),), lambda *_: None, (5,)
+    ),
+    "entry ids are not signed": Mutant(
+        ((protocol.entries, "leaf"), (protocol.journal, "leaf")), _leaf_without_id, (5,)
+    ),
+    "holes are forgotten": Mutant(((Held, "incomplete_from"),), lambda _: None, (1,)),
+    "a batch is told before it is durable": Mutant(
+        ((Node, "work"),), _speak_before_the_commit, (3, 4)
+    ),
+    "nobody asks again": Mutant(((Exchange, "_tick"),), lambda *_: [], (12, "acknowledgement")),
+    "a clock set back is waited for": Mutant(
+        ((Exchange, "_bound_pauses"),), lambda *_: None, (12, "acknowledgement")
+    ),
+    "a lease has no end": Mutant(
+        ((protocol.frontier, "is_fresh"),), lambda head, _: head is not None, (7,)
+    ),
+}

@@ -1,0 +1,291 @@
+"""One node: its databases, its clock, its people, and its exchanges while it is up.
+
+It does what `peer.gossip` does, without threads: it performs the effects of the real exchanges on
+the real tables, and what it has committed survives a crash, and nothing else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from peer.index import journal, labels, witnesses
+from peer.index.batches import load, store
+from protocol import frontier
+from protocol.exchange import (
+    Appended,
+    Connected,
+    Exchange,
+    Freeze,
+    Halt,
+    HeldJournal,
+    Load,
+    Received,
+    Refuse,
+    Send,
+    Store,
+    Stored,
+    Tick,
+    Witness,
+)
+from protocol.frontier import claimed, is_ahead
+from protocol.limits import RENEW_S
+from protocol.messages import HAVE_DOMAIN, Refused
+from protocol.signing import sign
+from tests.simulation.memory import Facility, label, labels_of, publish, withdraw
+
+JITTER_S = 15
+"""As `peer.gossip` spreads its HAVEs."""
+
+
+class DiskFull(Exception):
+    """SQLite got no further page, and the transaction was undone."""
+
+
+@dataclass
+class Line:
+    """One exchange; only the tick of its last `turn` is still awaited."""
+
+    exchange: Exchange
+    turn: int = 0
+
+
+@dataclass
+class Truth:
+    """What a facility's people did with its journal, against which promises are judged.
+
+    By the number of an entry: the body that is `published`, and every body and salt that it ever
+    had (`traces`), which must be gone once the number is in `ended`.
+    """
+
+    published: dict[int, bytes] = field(default_factory=dict)
+    traces: dict[int, list[bytes]] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
+
+    def copy(self):
+        return Truth(
+            dict(self.published), {k: list(v) for k, v in self.traces.items()}, set(self.ended)
+        )
+
+
+class Node:
+    """A facility in a world."""
+
+    honest = True
+
+    def __init__(self, name, world):
+        self.name = name
+        self.world = world
+        self.facility = Facility(name)
+        self.peer_id, self.node_keys = self.facility.peer_id, self.facility.node_keys
+        self.usual_clock_error_s = self.clock_error_s = world.random.randint(-90, 90)
+        self.up = True
+        self.lines = {}
+        self.truth = Truth()
+
+    @property
+    def now(self):
+        """The time by its own clock."""
+        return self.world.now + self.clock_error_s
+
+    def step_clock(self, seconds):
+        self.clock_error_s += seconds
+
+    def crash(self):
+        """Lose everything that is not on the disk."""
+        self.up = False
+        for partner in list(self.lines):
+            self.world.disconnect(self.name, partner)
+
+    # -- its people
+
+    def work(self):
+        """Append a random batch; perhaps the machine stops before the first byte of it leaves."""
+        if not self.up:
+            return
+        before, chance = self.truth.copy(), self.world.random
+        entries = [self.some_entry() for _ in range(chance.randrange(5))]
+        head = self.append(entries)
+        if head is None:
+            self.truth = before
+            return
+        if chance.random() < self.world.faults.interrupted:
+            self.world.say(self.name, f"stops before it has told of batch {head.batch}")
+            self.world.mishaps.crash(self)
+        else:
+            self.tell_of(head)
+
+    def some_entry(self):
+        chance, truth = self.world.random, self.truth
+        choice = chance.random()
+        if choice < 0.6 or not truth.published:
+            return self.publication(next(self.world.numbers))
+        number = chance.choice(sorted(truth.published))
+        if choice < 0.75:
+            return self.publication(number)
+        del truth.published[number]
+        truth.ended.add(number)
+        return withdraw(number)
+
+    def publication(self, number):
+        marker = self.world.random.randbytes(8).hex().encode()
+        entry = publish(number, label(number) + b"-body-" + marker)
+        entry = replace(entry, salt=b"salt" + self.world.random.randbytes(6).hex().encode())
+        self.truth.published[number] = entry.body
+        self.truth.traces.setdefault(number, []).extend([entry.body, entry.salt])
+        return entry
+
+    def append(self, entries=()):
+        """Sign and commit a batch; return the new head, or None if the disk is full."""
+        try:
+            with self.transaction(self.facility.index):
+                head = self.facility.append(*entries, now=self.now)
+        except DiskFull:
+            self.world.say(self.name, "cannot publish: its disk is full")
+            return None
+        self.world.promises.signed(self.name, head)
+        self.world.say(self.name, f"commits batch {head.batch} up to seq {head.last_seq}")
+        return head
+
+    def tell_of(self, head):
+        for partner in list(self.lines):
+            self.happen(partner, Appended(head))
+
+    def renew(self):
+        """Sign a fresh head if the last one is getting old, as `peer.publish` does."""
+        head = self.facility.head()
+        if self.up and (head is None or not 0 <= self.now - head.issued_at < RENEW_S):
+            fresh = self.append()
+            if fresh is not None:
+                self.tell_of(fresh)
+
+    def search(self, wanted):
+        """Return the entries that a search lists: of origins whose lease is not over."""
+        found = labels.find(self.facility.partners, wanted)
+        return [
+            each
+            for each in found
+            if frontier.is_fresh(self.facility.held_of(each.origin).head(), self.now)
+        ]
+
+    # -- its links
+
+    def connected(self, partner):
+        mine, theirs = self.facility, self.world.members[partner]
+        held = mine.held_of(theirs.peer_id)
+        forked = theirs.peer_id in witnesses.forks(mine.partners)
+        exchange = Exchange(
+            mine.peer_id,
+            theirs.peer_id,
+            HeldJournal(mine.head(), mine.node_keys),
+            HeldJournal(held.head(), theirs.node_keys, held.incomplete_from(), forked),
+            lambda payload: sign(mine.node_seed, HAVE_DOMAIN, payload),
+        )
+        self.lines[partner] = Line(exchange)
+
+    def greet(self, partner):
+        self.happen(partner, Connected(self.world.random.randrange(JITTER_S)))
+
+    def disconnected(self, partner):
+        self.lines.pop(partner, None)
+
+    def receive(self, partner, message):
+        self.happen(partner, Received(message))
+
+    def tick(self, partner, line, turn):
+        if self.lines.get(partner) is line and line.turn == turn:
+            self.happen(partner, Tick(self.world.random.randrange(JITTER_S)))
+
+    def happen(self, partner, event):
+        """Feed an event to one exchange and perform all that follows from it."""
+        line = self.lines.get(partner)
+        if line is None:
+            return
+        events = deque([event])
+        try:
+            while events:
+                for effect in line.exchange.handle(events.popleft(), self.now):
+                    outcome = self.perform(partner, line.exchange, effect)
+                    if outcome is not None:
+                        events.append(outcome)
+        except DiskFull:
+            self.world.say(self.name, f"cannot keep what {partner} says: its disk is full")
+        line.turn += 1
+        patience_s = max(1, line.exchange.wake_at - self.now)
+        self.world.at(patience_s, self.tick, partner, line, line.turn)
+
+    def perform(self, partner, exchange, effect):
+        mine = self.facility
+        match effect:
+            case Send(message):
+                self.world.send(self.name, partner, message)
+            case Store():
+                return self.store(effect)
+            case Load(origin, from_batch):
+                tx = mine.index if origin == mine.peer_id else mine.partners
+                most = self.world.random.choice([1, 1000, 10**6])
+                return load(tx, origin, from_batch, max_bytes=most)
+            case Witness():
+                self.witness(partner, exchange, effect)
+            case Freeze(origin, proof):
+                with self.transaction(mine.partners):
+                    witnesses.record_fork(mine.partners, origin, proof, self.now)
+                self.world.promises.fork_found(self.name, origin)
+            case Halt(signed, header):
+                with self.transaction(mine.index):
+                    halted = journal.halt(mine.index, mine.peer_id, signed, header.batch)
+                self.world.promises.halted(self.name, halted)
+            case Refuse(error):
+                self.world.refused(self.name, partner, error)
+                self.world.send(self.name, partner, Refused(error.code, str(error), "Ask again."))
+        return None
+
+    def store(self, effect):
+        tx, origin = self.facility.partners, self.world.by_id[effect.origin]
+        try:
+            with self.transaction(tx):
+                run = store(tx, origin.peer_id, origin.node_keys, effect.batches, labels_of)
+        except sqlite3.IntegrityError as error:
+            self.world.promises.position_taken_twice(self.name, origin.name, error)
+        self.world.promises.stored(self.name, origin.name)
+        return Stored(
+            effect.origin, run.head, run.through, effect.more, run.incomplete_from, run.error
+        )
+
+    def witness(self, partner, exchange, effect):
+        mine = self.facility
+        ours, theirs = (claimed(effect.body, each) for each in (exchange.me, exchange.partner))
+        last_seq = journal.applied(mine.index, mine.peer_id, ours)
+        with self.transaction(mine.partners):
+            witnesses.record(
+                mine.partners,
+                exchange.partner,
+                effect.statement,
+                last_seq=last_seq,
+                in_step=theirs is not None and not is_ahead(theirs, exchange.theirs),
+                now=self.now,
+            )
+        self.world.promises.acknowledged(partner, self.name, last_seq)
+
+    def transaction(self, tx):
+        return _Transaction(tx)
+
+
+class _Transaction:
+    """BEGIN, and COMMIT or ROLLBACK; a full disk is DiskFull."""
+
+    def __init__(self, tx):
+        self.tx = tx
+
+    def __enter__(self):
+        self.tx.execute("BEGIN")
+
+    def __exit__(self, kind, error, _traceback):
+        if error is None:
+            self.tx.execute("COMMIT")
+            return
+        if self.tx.in_transaction:
+            self.tx.execute("ROLLBACK")
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            raise DiskFull from error

@@ -1,0 +1,84 @@
+"""Many federations, each from one seed: whatever happens to them, every promise holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.faults import CALM
+from tests.simulation.promises import Violation
+from tests.simulation.world import World, command
+
+SEEDS = 200
+AT_A_TIME = 10
+DEEP_SEEDS = 5000
+DEEP_AT_A_TIME = 50
+
+
+def live_through(seeds):
+    """Run each seed; tell the story of the first that breaks a promise, and name the others."""
+    broken, refusals = {}, Counter()
+    for seed in seeds:
+        world = World(seed)
+        try:
+            world.run()
+        except Violation as violation:
+            broken[seed] = violation
+        refusals += world.refusals
+    if broken:
+        others = "\n".join(f"{each.headline}\n  {command(seed)}" for seed, each in broken.items())
+        pytest.fail(f"{next(iter(broken.values()))}\n\nAll that broke:\n{others}", pytrace=False)
+    return refusals
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_A_TIME))
+def test_every_promise_holds_under_faults(first):
+    live_through(range(first, first + AT_A_TIME))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("first", range(1000, 1000 + DEEP_SEEDS, DEEP_AT_A_TIME))
+def test_every_promise_holds_under_thousands_of_seeds(first):
+    live_through(range(first, first + DEEP_AT_A_TIME))
+
+
+@pytest.mark.parametrize("nodes", [2, 5])
+def test_every_promise_holds_on_a_good_day(nodes):
+    world = World(1, nodes=nodes, faults=CALM)
+    world.run()
+    assert not world.refusals, "nobody has anything to refuse when nothing goes wrong"
+    assert set(world.deliveries.values()) == {1}, "each batch comes once when nothing goes wrong"
+
+
+def test_the_faults_are_felt():
+    """A simulation in which nothing happens would pass as well."""
+    refusals = live_through(range(12))
+    assert {"replayed", "wrong-content", "incomplete"} <= set(refusals)
+
+
+def test_a_seed_tells_one_story_whatever_the_hash_seed():
+    stories = {
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "3", "--trace"],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("0", "1")
+    }
+    assert len(stories) == 1
+
+
+def test_a_broken_promise_names_the_command_that_tells_its_story(monkeypatch, capsys):
+    monkeypatch.setattr("tests.simulation.promises.IDLE_BYTES_PER_HOUR", 1)
+    with pytest.raises(pytest.fail.Exception) as failure:
+        live_through([7])
+    assert ".venv/bin/python -m tests.simulation 7 --trace" in str(failure.value)
+    assert "HAVE alice" in str(failure.value)
