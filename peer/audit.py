@@ -54,6 +54,7 @@ ACTIONS: Final = frozenset(
         "partner-confirm",
         "partner-remove",
         "partner-fault",  # a partner broke the rules of the exchange
+        "partner-slowed",  # a partner sent more than its budget, and was made to wait
         "notify",
         "acknowledge",
         # People

@@ -37,6 +37,7 @@ from peer.keys import NodeKeys, find_root_key
 from peer.keys import load as load_keys
 from peer.link import Links
 from peer.notify import Notify
+from peer.outbound import Proxy
 from peer.partners import RECORD, Partners
 from peer.people import Link, People
 from peer.publish import Publish
@@ -48,6 +49,7 @@ from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
 from peer.web.services import Services
+from protocol.budget import Load
 from protocol.digest import labels
 from protocol.errors import RemoteProtocolError
 from protocol.identifiers import PeerId
@@ -142,11 +144,12 @@ async def _build(
     store = Store(data / "store")
     audit = await Audit.open(db, clock, keys.audit_key)
     people = People(db, clock, settings.people, keys.pseudonym_key)
-    partners = Partners(db, keys, clock, settings.pairing)
+    proxy = Proxy.configured(settings.federation)
+    partners = Partners(db, keys, clock, settings.pairing, proxy=proxy)
     consents = Consents(db, clock)
     access = Access(db, clock, settings.audit)
     ingest = Ingest(db, store, keys.store_key, clock, settings)
-    links = Links(keys, partners, clock, settings.link)
+    links = Links(keys, partners, clock, settings.link, proxy)
     gossip = Gossip(
         db,
         partners_db,
@@ -240,6 +243,18 @@ def _tie_together(rooms: Services) -> None:
             AuditEvent("partner-fault", "failed", NODE, partner=peer_id, detail=detail)
         )
 
+    slowed_at: dict[tuple[PeerId, Load], int] = {}
+
+    async def partner_slowed(peer_id: PeerId, load: Load) -> None:
+        now, last = rooms.clock.now(), slowed_at.get((peer_id, load))
+        if last is not None and now - last < rooms.settings.audit.fault_s:
+            return
+        slowed_at[peer_id, load] = now
+        detail = {"load": str(load)}
+        await rooms.audit.record(
+            AuditEvent("partner-slowed", "success", NODE, partner=peer_id, detail=detail)
+        )
+
     rooms.ingest.on_settled(rooms.publish.study_changed)
     rooms.retention.on_purged(rooms.publish.written)
     rooms.consents.apply_with(rooms.publish.apply_in)
@@ -247,6 +262,7 @@ def _tie_together(rooms: Services) -> None:
     rooms.partners.on_change(partner_changed)
     rooms.gossip.on_withdrawn(rooms.search.forget)
     rooms.gossip.on_fault(partner_erred)
+    rooms.links.on_slowed(partner_slowed)
     rooms.links.serve_packs(rooms.retrieve.origin.read_range)
 
 

@@ -245,8 +245,9 @@ class Exchange:
                     raise WrongAddressee(msg)
                 self._asked_until = 0
                 return [] if self._frozen else [Store(self.partner, batches, more)]
-            case Refused():
-                if now < self._asked_until:
+            case Refused(code):
+                # That something else was not understood says nothing of what was asked for.
+                if code != UnknownMessage.code and now < self._asked_until:
                     self._back_off(now)
                 return []
             case _:

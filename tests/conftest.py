@@ -55,7 +55,9 @@ def find_outside_tool(*names: str) -> str:
         found = shutil.which(name, path=os.pathsep.join(outside))
         if found:
             return found
-    absent = f"{' or '.join(names)} is not installed; Debian has it (dcmtk, chromium)"
+    absent = (
+        f"{' or '.join(names)} is not installed; Debian has it (dcmtk, chromium, tinyproxy-bin)"
+    )
     if os.environ.get(REQUIRE_TOOLS) == "1":
         pytest.fail(f"{absent}, and {REQUIRE_TOOLS}=1 says it must be")
     pytest.skip(absent)

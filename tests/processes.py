@@ -60,12 +60,13 @@ class Node:
     def log(self) -> Path:
         return self.data.with_name(f"{self.data.name}.log")
 
-    def init(self, *more: str) -> str:
+    def init(self, *more: str, reachable: bool = True) -> str:
         """Make the node on ports that are free now; return what the command said."""
+        seen = ("--public-host", "127.0.0.1") if reachable else ()
         local, federation, pairing, dicom = free_ports(4)
         return self.run(
             "init", "--name", self.name, "--root-key", str(self.root_key),
-            "--public-host", "127.0.0.1", "--federation-host", "127.0.0.1",
+            *seen, "--federation-host", "127.0.0.1",
             "--default-issuer", self.issuer,
             "--local-port", str(local), "--federation-port", str(federation),
             "--pairing-port", str(pairing), "--dicom-port", str(dicom), *more,
@@ -232,12 +233,17 @@ class Nodes:
     folder: Path
     made: list[Node] = field(default_factory=list)
 
-    def __call__(self, count: int = 1, *, started: bool = True) -> list[Node]:
-        """Return `count` new nodes, initialised and, unless told otherwise, running."""
+    def __call__(
+        self, count: int = 1, *, started: bool = True, reachable: bool = True
+    ) -> list[Node]:
+        """Return `count` new nodes, initialised and, unless told otherwise, running.
+
+        Those that are not `reachable` are outbound-only.
+        """
         fresh = [self._new(index) for index in range(count)]
         for node in fresh:
             self.made.append(node)
-            node.init()
+            node.init(reachable=reachable)
             if started:
                 node.start()
         return fresh

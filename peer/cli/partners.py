@@ -9,6 +9,7 @@ import typer
 from peer.cli.client import Client, ask, run
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import CommandError, instant, print_json, print_table, say
+from protocol.limits import CLOCK_WARNING_S
 
 NAME = "partners"
 app = typer.Typer(no_args_is_help=True)
@@ -55,7 +56,7 @@ def list_partners(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -
             (
                 partner["name"],
                 partner["state"],
-                "yes" if partner["connected"] else (partner["last_error"] or "no"),
+                _connection(partner),
                 instant(partner["last_confirmed_at"]),
                 partner["digests"],
                 " ".join(partner["words"]) if partner["state"] == "pending" else None,
@@ -64,6 +65,16 @@ def list_partners(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -
             for partner in answer["partners"]
         ),
     )
+
+
+def _connection(partner: dict[str, Any]) -> str:
+    """Return how a partner is connected, and what is odd about it."""
+    if not partner["connected"]:
+        return str(partner["last_error"]) or "no"
+    if partner["slowed_at"] is not None:
+        return "slowed: sends more than its budget"
+    offset = partner["clock_offset_s"]
+    return f"yes; its clock differs by {offset:+} s" if abs(offset) > CLOCK_WARNING_S else "yes"
 
 
 @app.command("confirm")

@@ -31,6 +31,19 @@ def _web_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def _proxy(text: str) -> str:
+    """Return `text` if it is empty or `http://host:port`."""
+    parts = urlsplit(text)
+    if text and (parts.scheme != "http" or not parts.hostname or parts.path.strip("/")):
+        raise ValueError("must look like http://host:port, with nothing behind the port")
+    if parts.username is not None:
+        raise ValueError(
+            "must not hold a user name or password; put user:password into the file of "
+            "proxy_credentials_file"
+        )
+    return text.rstrip("/")
+
+
 def _ae_title(text: str) -> str:
     if not is_ae_title(text):
         raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
@@ -49,6 +62,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[int, Field(ge=1)]
 Origin = Annotated[str, AfterValidator(_origin)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+ProxyAddress = Annotated[str, AfterValidator(_proxy)]
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Host = Annotated[str, Field(min_length=1)]
 

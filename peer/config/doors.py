@@ -14,6 +14,7 @@ from peer.config.checked import (
     Host,
     Origin,
     Port,
+    ProxyAddress,
     Seconds,
     Section,
     WebAddress,
@@ -71,6 +72,14 @@ class Federation(Section):
     public_url: Origin = Field(
         "", description="Address under which partners reach it, https://host:port"
     )
+    proxy: ProxyAddress = Field(
+        "",
+        description="HTTP CONNECT proxy for every call to a partner, http://host:port; "
+        "empty for none",
+    )
+    proxy_credentials_file: str = Field(
+        "", description="File with user:password for the proxy, if it wants them"
+    )
     max_connections: int = Field(
         256, ge=8, le=65_536, description="Connections at once; a partner has a link and downloads"
     )
@@ -86,6 +95,12 @@ class Federation(Section):
     idle_s: Seconds = Field(
         75, le=3600, description="A connection without a request is closed after this long"
     )
+
+    @model_validator(mode="after")
+    def _has_a_proxy(self) -> Self:
+        if self.proxy_credentials_file and not self.proxy:
+            raise ValueError("proxy_credentials_file needs proxy; name the proxy or take it out")
+        return self
 
 
 class Pairing(Section):
@@ -126,10 +141,16 @@ class Pairing(Section):
 
 
 class Link(Section):
-    """The connection to each partner: how long its node is waited for, and what it may pile up."""
+    """The connection to each partner: how long its node is waited for, and what it may ask of ours.
+
+    Whoever sends more than its budget is read more slowly; nothing of it is lost.
+    """
 
     connect_s: Seconds = Field(
         10, le=120, description="A partner's node has this long to take a connection"
+    )
+    open_s: Seconds = Field(
+        30, le=300, description="This long for all that comes before: proxy, TLS and its answer"
     )
     hello_s: Seconds = Field(10, le=120, description="And this long to say who it is")
     redial_most_s: Seconds = Field(
@@ -147,6 +168,12 @@ class Link(Section):
     range_s: Seconds = Field(
         60, le=600, description="Longest wait for one MiB of a study that comes over the link"
     )
+    detour_s: Seconds = Field(
+        600,
+        le=DAY_S,
+        description="Studies come over the link for this long after a partner's listener could not "
+        "be reached",
+    )
     silence_s: Seconds = Field(
         30, le=600, description="A download that brings nothing for so long is begun anew"
     )
@@ -160,6 +187,38 @@ class Link(Section):
         ge=1,
         le=256,
         description="Messages of one partner that wait in memory, each of 4 MiB at most",
+    )
+    exchange_messages_per_s: float = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Budget of each partner, in the long run: messages about journals; a minute's "
+        "worth at once",
+    )
+    exchange_bytes_per_s: int = Field(
+        MIB,
+        ge=MIB,
+        description="Its bytes of journals and requests, read and answered; 1 MiB is 86 GB a day",
+    )
+    exchange_bytes_at_once: int = Field(
+        8 * GIB,
+        ge=16 * MIB,
+        description="Such bytes at once, for a first exchange; ten million studies have 6 GB",
+    )
+    requests_per_s: float = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="Its evaluations, grants, receipts and notices; a minute's worth at once",
+    )
+    ranges_per_s: float = Field(
+        200, ge=1, le=10_000, description="Its pieces of studies; each is decided on anew"
+    )
+    range_bytes_per_s: int = Field(
+        128 * MIB, ge=MIB, description="Its bytes of studies: a full line of 1 Gbit/s"
+    )
+    slowed_s: Seconds = Field(
+        600, le=DAY_S, description="How long a partner that exceeded a budget is shown as slowed"
     )
 
 

@@ -138,6 +138,7 @@ def _bad_files(settings: Settings) -> Iterator[str]:
     named = {
         "local.tls_certificate": (settings.local.tls_certificate, False),
         "local.tls_key": (settings.local.tls_key, True),
+        "federation.proxy_credentials_file": (settings.federation.proxy_credentials_file, True),
         "notify.webhook_secret_file": (settings.notify.webhook_secret_file, True),
         "keys.master_key_file": (settings.keys.master_key_file, True),
     }

@@ -92,6 +92,39 @@ class Journal(Section):
         return self
 
 
+class Budgets(Section):
+    """What each partner may make this node do; beyond it, that partner's link is read slowly."""
+
+    exchange_messages_per_s: float = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Messages of the exchange in the long run; a minute's worth at once",
+    )
+    exchange_bytes_per_s: int = Field(
+        MIB,
+        ge=MIB,
+        description="Bytes of journals and requests read and answered in the long run: 86 GB a day",
+    )
+    exchange_bytes_at_once: int = Field(
+        8 * GIB,
+        ge=16 * MIB,
+        description="Bytes of them at once, as at a first exchange; ten million studies have 6 GB",
+    )
+    requests_per_s: float = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="Evaluations, grants, receipts and notices in the long run; a minute's worth "
+        "at once",
+    )
+    range_bytes_per_s: int = Field(
+        128 * MIB,
+        ge=MIB,
+        description="Bytes of images served in the long run: a full line of 1 Gbit/s",
+    )
+
+
 class Search(Section):
     """How the federation is searched."""
 
@@ -281,6 +314,7 @@ class Settings(BaseSettings):
     ingest: Ingest = Ingest()
     index: Index = Index()
     journal: Journal = Journal()
+    budgets: Budgets = Budgets()
     search: Search = Search()
     transfer: Transfer = Transfer()
     retention: Retention = Retention()

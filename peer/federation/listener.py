@@ -21,6 +21,7 @@ from peer.keys.tls import federation_context
 from peer.link import Links, PackReader
 from peer.link.connection import new_socket
 from peer.partners import Partner, Partners
+from protocol.budget import Load
 from protocol.errors import Malformed, Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.limits import PIECE_BYTES
@@ -181,6 +182,7 @@ class FederationListener:
         if self._partners.by_certificate(partner.record.tls_certificate) is None:
             raise _stranger()
         until = min(end, at + PIECE_BYTES)
+        await self._links.spend(partner.peer_id, Load.RANGES, until - at)
         piece = await self._packs(partner, grant_id, pack_id, at, until)
         if len(piece) != until - at:
             raise Damaged("A pack is shorter than was promised. Restore it from a backup.")

@@ -10,11 +10,12 @@ master key
     Opens node.sealed.  A file of 32 random bytes, or a credential of the service manager.
 """
 
-from peer.keys.certificate import check_certificate, make_certificate
+from peer.keys.certificate import SUBJECT_PREFIX, check_certificate, make_certificate
 from peer.keys.files import find_root_key, read_root_key
 from peer.keys.node import NodeKeys, create, load, renew
 
 __all__ = [
+    "SUBJECT_PREFIX",
     "NodeKeys",
     "check_certificate",
     "create",

@@ -22,6 +22,10 @@ NO_END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 a node that nobody looks after."""
 
 
+SUBJECT_PREFIX: Final = "openpriors "
+"""How the subject of every facility's certificate begins; a fingerprint follows."""
+
+
 def make_certificate(key: Ed25519PrivateKey) -> bytes:
     """Return the DER of a certificate of `key` that a partner can pin.
 
@@ -92,4 +96,4 @@ def check_certificate(der: bytes) -> None:
 
 def _subject(public: Ed25519PublicKey) -> str:
     raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return f"openpriors {hashlib.sha256(raw).hexdigest()[:32]}"
+    return f"{SUBJECT_PREFIX}{hashlib.sha256(raw).hexdigest()[:32]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
 import structlog
@@ -14,7 +14,10 @@ from aiohttp import ClientConnectionResetError, WebSocketError, WSCloseCode, WSM
 from peer.config import Link
 from peer.errors import NodeError
 from peer.link.greeting import Socket
+from peer.link.metering import Meter
 from peer.link.state import NotConnected
+from peer.link.turns import Turns
+from protocol.budget import Load, load_of
 from protocol.errors import Oversized, Refusal, RemoteProtocolError, UnknownMessage
 from protocol.identifiers import PeerId
 from protocol.limits import IN_FLIGHT, MESSAGE_BYTES
@@ -23,6 +26,7 @@ from protocol.messages import (
     Frame,
     Gone,
     Kind,
+    ReadRange,
     Refused,
     encode,
     read_frame,
@@ -31,6 +35,10 @@ from protocol.messages import (
 
 CLOSE_S: Final = 2
 """How long a closing handshake may take before the connection is dropped."""
+
+RANGES_AT_ONCE: Final = 4
+"""Pieces of packs that are read and wait to be sent, or are asked for, on one link: enough to
+keep a line busy, few enough that a partner that reads nothing holds four mebibytes and no more."""
 
 Dispatch: TypeAlias = Callable[[object], Awaitable[object | None]]
 """Hands a message to its handler and returns the answer, if there is one."""
@@ -66,11 +74,15 @@ class Connection:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._range_room = asyncio.Semaphore(RANGES_AT_ONCE)
+        self._pieces = asyncio.Semaphore(RANGES_AT_ONCE)
+        self._turns = Turns()
         self._answering: set[asyncio.Task[None]] = set()
         # When it is full, reading stops, and the sender's socket fills up.
         self._tells: asyncio.Queue[object] = asyncio.Queue(settings.waiting_messages)
         self._stall_s = settings.stall_s
         self._reading: asyncio.Task[None] | None = None
+        self._meter: Meter | None = None
         self.closed = asyncio.Event()
 
     # -- sending ----------------------------------------------------------------------------------
@@ -80,7 +92,9 @@ class Connection:
 
         Raise Refusal for a "no", NotConnected if the link goes down, TimeoutError.
         """
-        async with asyncio.timeout(timeout_s), self._room:
+        waiting = self._range_room if isinstance(message, ReadRange) else contextlib.nullcontext()
+        # How long other ranges take is no delay of this one's.
+        async with waiting, asyncio.timeout(timeout_s), self._room:
             number = next(self._numbers)
             answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
@@ -96,18 +110,33 @@ class Connection:
         await self._send(encode(message, kind, 0))
 
     async def _send(self, frame: bytes) -> None:
+        async with self._turns.turn(len(frame)):
+            await self._write(frame)
+
+    async def _write(self, frame: bytes) -> None:
         if self.closed.is_set():
             raise _down()
+        patience = asyncio.timeout(self._stall_s)
         try:
-            await self._socket.send_bytes(frame)
+            async with patience:
+                await self._socket.send_bytes(frame)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            self.drop("They take in nothing that is sent to them.")
+            raise _down() from None
         except (ClientConnectionResetError, ConnectionError, RuntimeError) as error:
             # RuntimeError: aiohttp's word for a socket that is closing.
             raise _down() from error
 
     # -- receiving --------------------------------------------------------------------------------
 
-    async def serve(self, dispatch: Dispatch) -> None:
-        """Read until the connection ends, from whichever side; then fail what still waits."""
+    async def serve(self, dispatch: Dispatch, meter: Meter) -> None:
+        """Read until the connection ends, from whichever side; then fail what still waits.
+
+        `meter` says when to read on.
+        """
+        self._meter = meter
         telling = asyncio.create_task(self._hand_over_tells(dispatch))
         self._reading = asyncio.create_task(self._read(dispatch))
         try:
@@ -139,7 +168,17 @@ class Connection:
         while True:
             received = await self._socket.receive()
             if received.type is WSMsgType.BINARY:
-                await self._take(read_frame(received.data), dispatch)
+                frame = read_frame(received.data)
+                load, size = self._load_of(frame), len(received.data)
+                del received  # Whatever is read next must not have this one wait beside it.
+                await self._take(frame, dispatch)
+                del frame
+                if load is not None:
+                    await self._spend(load, size)
+            elif received.type in {WSMsgType.PING, WSMsgType.PONG}:
+                if received.type is WSMsgType.PING:
+                    await self._socket.pong(received.data)
+                await self._spend(Load.EXCHANGE, len(received.data))
             elif received.type is WSMsgType.ERROR:
                 self.reason = self.reason or "The connection broke."
                 error = received.data
@@ -160,7 +199,15 @@ class Connection:
         waiting = self._waiting.get(frame.id) if frame.kind != Kind.TELL and frame.id else None
         if waiting is None and frame.kind == Kind.ANSWER:
             return  # Came after its time; not worth parsing.
-        message = read_message(frame)
+        try:
+            message = read_message(frame)
+        except RemoteProtocolError as error:
+            # A newer version's message, or a wrong one: it costs its sender a refusal, no link.
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
+            elif frame.kind == Kind.TELL and len(self._answering) < IN_FLIGHT:
+                self._do(self._reply(Refused(error.code, str(error), ""), 0))
+            return
         if waiting is not None:
             if not waiting.done():
                 _settle(waiting, message)
@@ -183,13 +230,15 @@ class Connection:
 
     def _answer_soon(self, frame: Frame, dispatch: Dispatch) -> None:
         busy = len(self._answering) >= IN_FLIGHT
-        answer = self._refuse_busy(frame.id) if busy else self._answer(frame, dispatch)
-        task = asyncio.create_task(answer)
-        self._answering.add(task)
-        task.add_done_callback(self._answered)
+        self._do(self._refuse_busy(frame.id) if busy else self._answer(frame, dispatch))
         if len(self._answering) > 2 * IN_FLIGHT:
             msg = "more requests were sent than a link carries at once"
             raise Oversized(msg)
+
+    def _do(self, answer: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(answer)
+        self._answering.add(task)
+        task.add_done_callback(self._answered)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self._answering.discard(task)
@@ -198,28 +247,50 @@ class Connection:
             _log.error("link-handler-failed", partner=self.partner.hex(), exc_info=task.exception())
 
     async def _answer(self, frame: Frame, dispatch: Dispatch) -> None:
+        load, number = load_of(frame.kind, frame.name), frame.id
+        async with self._pieces if load is Load.RANGES else contextlib.nullcontext():
+            answer = await self._outcome(frame, dispatch)
+            del (
+                frame
+            )  # It may have four mebibytes, and the partner may take long to read the answer.
+            await self._reply(answer, number, load)
+
+    async def _outcome(self, frame: Frame, dispatch: Dispatch) -> object:
         try:
-            answer = await dispatch(read_message(frame)) or Done()
+            return await dispatch(read_message(frame)) or Done()
         except Refusal as refusal:
-            answer = Refused(refusal.code, refusal.reason, refusal.remedy)
+            return Refused(refusal.code, refusal.reason, refusal.remedy)
         except RemoteProtocolError as error:
-            answer = Refused(error.code, str(error), "")
+            return Refused(error.code, str(error), "")
         except (NodeError, TimeoutError):
-            answer = Refused(
+            _log.exception("link-request-failed", partner=self.partner.hex())
+            return Refused(
                 "failed",
                 "They could not carry this out.",
                 "Try again; if it persists, their operator finds the cause in the log.",
             )
-            _log.exception("link-request-failed", partner=self.partner.hex())
-        await self._reply(answer, frame.id)
 
     async def _refuse_busy(self, number: int) -> None:
         await self._reply(Refused("busy", "They have too much to do just now.", "Wait."), number)
 
-    async def _reply(self, answer: object, number: int) -> None:
+    async def _reply(self, answer: object, number: int, load: Load = Load.EXCHANGE) -> None:
         kind = Kind.REFUSAL if isinstance(answer, Refused) else Kind.ANSWER
+        frame = encode(answer, kind, number)
+        if self._meter is not None:
+            self._meter.charge(load, len(frame))
         with contextlib.suppress(NotConnected):  # The asker learns of it by itself.
-            await self._send(encode(answer, kind, number))
+            await self._send(frame)
+
+    # -- what the partner may make this side do ---------------------------------------------------
+
+    def _load_of(self, frame: Frame) -> Load | None:
+        """Return what a frame is a burden on; None for the answer to a question of ours."""
+        asked_for = frame.kind in {Kind.ANSWER, Kind.REFUSAL} and frame.id in self._waiting
+        return None if asked_for else load_of(frame.kind, frame.name)
+
+    async def _spend(self, load: Load, size: int) -> None:
+        if self._meter is not None:
+            await self._meter.spend(load, size)
 
     # -- ending -----------------------------------------------------------------------------------
 
@@ -267,7 +338,11 @@ def new_socket(heartbeat_s: float) -> web.WebSocketResponse:
     A ping that often, and half of it for the answer, tell a dead link.
     """
     return web.WebSocketResponse(
-        timeout=CLOSE_S, heartbeat=heartbeat_s, max_msg_size=SOCKET_BYTES, compress=False
+        timeout=CLOSE_S,
+        heartbeat=heartbeat_s,
+        autoping=False,
+        max_msg_size=SOCKET_BYTES,
+        compress=False,
     )
 
 

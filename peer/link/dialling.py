@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -13,13 +15,12 @@ from peer.keys.tls import partner_context
 from peer.link import state
 from peer.link.connection import CLOSE_S, SOCKET_BYTES, Connection
 from peer.link.greeting import Closed, our_hello, say_hello
+from peer.outbound import INSPECTED, NO_ANSWER, Proxy, explain
 from peer.partners import Partner
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.messages import Hello
 
 LINK_PATH: Final = "/v1/link"
-FORBIDDEN: Final = 403
-
 _ACCEPT: Final = (
     "They have not accepted you (yet), or have ended the partnership. "
     "Ask them to confirm on their side."
@@ -51,7 +52,7 @@ async def dial(
     partner: Partner,
     now: int,
     settings: Link,
-    proxy: str,
+    proxy: Proxy,
 ) -> tuple[Connection, Hello]:
     """Return a link to `partner` and its hello; raise DialFailed."""
     url = partner.record.federation_url
@@ -60,24 +61,7 @@ async def dial(
             state.OUTBOUND_ONLY,
             "They cannot be reached from outside; their node connects to this one.",
         )
-    try:
-        socket = await session.ws_connect(
-            url + LINK_PATH,
-            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
-            heartbeat=settings.heartbeat_s,
-            max_msg_size=SOCKET_BYTES,
-            proxy=proxy or None,
-        )
-    except aiohttp.ClientError as error:
-        raise _named(error, url) from error
-    except TimeoutError as error:
-        raise DialFailed(
-            state.NO_ANSWER, f"{url} does not answer. Check the firewalls on both sides."
-        ) from error
-    except (AssertionError, RuntimeError) as error:
-        # aiohttp's words for a connection that was closed between its answer and our taking it,
-        # and for a session that was closed because the partner was removed or has new keys.
-        raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error
+    socket = await _connect(session, url, settings, proxy)
     try:
         theirs = await say_hello(socket, our_hello(keys, partner, now), settings.hello_s)
     except (Closed, aiohttp.ClientError, ConnectionError) as error:
@@ -86,7 +70,7 @@ async def dial(
     except TimeoutError as error:
         await socket.close()
         raise DialFailed(
-            state.NO_ANSWER, f"{url} took the connection and says nothing. Try again later."
+            NO_ANSWER, f"{url} took the connection and says nothing. Try again later."
         ) from error
     except (Refusal, RemoteProtocolError) as error:
         await socket.close()
@@ -96,30 +80,39 @@ async def dial(
     return Connection(socket, partner.peer_id, keys.peer_id, certificate, settings), theirs
 
 
-def _named(error: aiohttp.ClientError, url: str) -> DialFailed:
-    """Return the failure that an exception of aiohttp's stands for."""
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return DialFailed(
-                state.WRONG_CERTIFICATE,
-                f"The server at {url} shows another certificate than the pinned one. If nothing in "
-                "between inspects TLS connections, their node has new keys: their key record is "
-                "asked for.",
+async def _connect(
+    session: aiohttp.ClientSession, url: str, settings: Link, proxy: Proxy
+) -> aiohttp.ClientWebSocketResponse:
+    """Return a WebSocket to the listener at `url`; raise DialFailed."""
+    try:
+        async with asyncio.timeout(settings.open_s):
+            socket: aiohttp.ClientWebSocketResponse = await session.ws_connect(
+                url + LINK_PATH,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+                heartbeat=settings.heartbeat_s,
+                autoping=False,
+                max_msg_size=SOCKET_BYTES,
+                **proxy.arguments,
             )
-        case aiohttp.WSServerHandshakeError(status=403):
-            return DialFailed(state.NOT_ACCEPTED, _ACCEPT)
-        case aiohttp.WSServerHandshakeError():
-            return DialFailed(
-                state.NO_LINK_THERE,
-                f"{url} answers with HTTP status {error.status}: it is no federation listener. "
-                "Check the address in their key record.",
-            )
-        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
-            return DialFailed(
-                state.UNREACHABLE,
-                f"{url} cannot be reached. Check that their node runs, and the firewalls.",
-            )
-        case _:
-            # The handshake went well and the connection was closed in place of an answer: in TLS
-            # 1.3 that is how a refused certificate looks from here.
-            return DialFailed(state.NOT_ACCEPTED, _ACCEPT)
+            return socket
+    except aiohttp.WSServerHandshakeError as error:
+        if error.status == HTTPStatus.FORBIDDEN:
+            raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error
+        raise DialFailed(
+            state.NO_LINK_THERE,
+            f"{url} answers with HTTP status {error.status}: it is no federation listener. "
+            "Check the address in their key record.",
+        ) from error
+    except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, TimeoutError) as error:
+        failure = await explain(error, url, proxy)
+        raise DialFailed(failure.code, failure.sentence) from error
+    except (aiohttp.ClientError, AssertionError, RuntimeError) as error:
+        if isinstance(error.__cause__, ConnectionResetError):
+            failure = await explain(error, url, proxy)
+            if failure.code == INSPECTED:
+                raise DialFailed(failure.code, failure.sentence) from error
+        # The handshake went well and the connection was closed in place of an answer: in TLS 1.3
+        # that is how a refused certificate looks from here.  AssertionError and RuntimeError are
+        # aiohttp's words for a connection that was closed between its answer and our taking it,
+        # and for a session that was closed because the partner was removed or has new keys.
+        raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error

@@ -4,72 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 
-import aiohttp
 import structlog
 from aiohttp import web
 
 from peer.actors import partner_node
 from peer.clock import Clock
 from peer.config import Link
-from peer.errors import Conflict, NodeError
+from peer.errors import Conflict
 from peer.index.partners import REMOVED
 from peer.keys import NodeKeys
-from peer.link import state
 from peer.link.connection import CLOSE_S, Connection
-from peer.link.dialling import DialFailed, dial, new_session
 from peer.link.farewell import farewell, sign_for_removal
 from peer.link.greeting import Closed, answer_hello, our_hello
-from peer.link.ranges import (
-    PackReader,
-    answer_over_link,
-    read_over_link,
-    stream_range,
-)
-from peer.link.state import LinkState, NotConnected
+from peer.link.line import Line, wait
+from peer.link.metering import Meter
+from peer.link.ranges import PackReader, answer_over_link, read_over_link, stream_range
+from peer.link.redialling import Redialler
+from peer.link.state import LinkState, NotConnected, NotReached
+from peer.outbound import Proxy
 from peer.partners import RECORD, Partner, Partners
+from protocol.budget import Load
 from protocol.errors import Refusal, RemoteProtocolError, UnknownMessage
 from protocol.identifiers import PeerId
 from protocol.limits import CLOCK_WARNING_S
 from protocol.messages import Hello, ReadRange, Removal, name_of
 
-FIRST_PAUSE_S: Final = 1.0
-"""The pause after a first failure; it doubles up to `link.redial_most_s`."""
-
-STEADY_S: Final = 30
-"""A link that lasted so long was a good one: the next attempt is made without a pause."""
-
-_CLOSED_IN_SILENCE: Final = "They closed the connection without a word; it is dialled again."
-
 THEY_ENDED_IT: Final = "They have ended the partnership."
 
 Handler: TypeAlias = Callable[[Any, Partner], Awaitable[object | None]]
 Callback: TypeAlias = Callable[[PeerId], None]
+SlowedListener: TypeAlias = Callable[[PeerId, Load], Awaitable[None]]
 
 _log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Line:
-    """What is known of one partner's link.  `changed`: set to have it looked at anew."""
-
-    connection: Connection | None = None
-    session: aiohttp.ClientSession | None = None
-    state: LinkState = field(default_factory=LinkState)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    silent: bool = False
-    """Whether the last attempt ended as one ends that is refused."""
-    task: asyncio.Task[None] | None = None
 
 
 class Links:
     """One connection to each partner.
 
-    `proxy` is the address of an HTTP CONNECT proxy for everything that is dialled, or ''.
+    `proxy` is the way out for everything that is dialled, if it is one.
     """
 
     def __init__(
@@ -78,17 +55,19 @@ class Links:
         partners: Partners,
         clock: Clock,
         settings: Link,
-        proxy: str = "",
+        proxy: Proxy = Proxy(),  # noqa: B008 - Proxy is frozen
     ) -> None:
         self._keys = keys
         self._partners = partners
         self._clock = clock
         self._settings = settings
         self._proxy = proxy
+        self._redial = Redialler(keys, partners, clock, settings, proxy, self._serve)
         self._handlers: dict[type, Handler] = {}
-        self._lines: dict[PeerId, _Line] = {}
+        self._lines: dict[PeerId, Line] = {}
         self._up: list[Callback] = []
         self._down: list[Callback] = []
+        self._slowed: list[SlowedListener] = []
         self._group: asyncio.TaskGroup | None = None
         partners.on_change(self._partner_changed)
         self.handle(Removal, self._removed_by_them)
@@ -120,6 +99,17 @@ class Links:
         """Have `callback` called whenever a link goes down."""
         self._down.append(callback)
 
+    def on_slowed(self, listener: SlowedListener) -> None:
+        """Have `listener(partner, load)` awaited when one sends more than its budget allows.
+
+        At each pause: whoever keeps a record of it chooses how often.
+        """
+        self._slowed.append(listener)
+
+    async def spend(self, peer_id: PeerId, load: Load, size: int) -> None:
+        """Note what a partner takes elsewhere than on its link, and wait until it may have more."""
+        await self._line(peer_id).meter.spend(load, size)
+
     def connected(self) -> tuple[PeerId, ...]:
         """Return the partners with a link."""
         return tuple(peer_id for peer_id, line in self._lines.items() if line.connection)
@@ -127,7 +117,7 @@ class Links:
     def state(self, peer_id: PeerId) -> LinkState:
         """Return what is known of the link to a partner."""
         line = self._lines.get(peer_id)
-        return LinkState() if line is None else line.state
+        return LinkState() if line is None else replace(line.state, slowed_at=line.meter.slowed_at)
 
     async def request(
         self, peer_id: PeerId, message: object, timeout_s: float | None = None
@@ -149,21 +139,34 @@ class Links:
     ) -> AsyncIterator[bytes]:
         """Yield bytes `start` to `end` (not included) of a partner's pack in pieces of a MiB.
 
-        They come from its federation listener, or over the link if that has no address.  Raise
-        Refusal for a "no", NotConnected, WrongContent.
+        They come from its federation listener, or over the link if that has no address or cannot be
+        reached from here.  Raise Refusal for a "no", NotConnected, WrongContent.
         """
-        partner = self._trusted(peer_id)
-        if partner.record.federation_url:
-            url = partner.record.federation_url + path
-            silence_s = self._settings.silence_s
-            pieces = stream_range(self._session(partner), url, start, end, silence_s, self._proxy)
-        else:
-            range_s = self._settings.range_s
-            pieces = read_over_link(
-                lambda asked: self.request(peer_id, asked, range_s), path, start, end
-            )
-        async for piece in pieces:
-            # Removed in mid-stream: not one more piece.
+        partner, line, came = self._trusted(peer_id), self._line(peer_id), False
+        time = asyncio.get_running_loop().time
+        url = partner.record.federation_url
+        if url and line.detour_until <= time():
+            session = line.open_session(self._keys, partner, self._settings)
+            try:
+                async for piece in stream_range(
+                    session, url + path, start, end, self._settings.silence_s, self._proxy
+                ):
+                    # Removed in mid-stream: not one more piece.
+                    self._trusted(peer_id)
+                    came = True
+                    yield piece
+            except NotReached as error:
+                if came or line.connection is None:
+                    raise
+                line.detour_until = time() + self._settings.detour_s
+                _log.warning("ranges-take-the-link", partner=peer_id.hex(), reason=str(error))
+            else:
+                return
+
+        async def ask(message: object) -> object:
+            return await self.request(peer_id, message, self._settings.range_s)
+
+        async for piece in read_over_link(ask, path, start, end):
             self._trusted(peer_id)
             yield piece
 
@@ -172,15 +175,14 @@ class Links:
         line = self._lines.get(peer_id)
         if line is None:
             return
-        session, line.session = line.session, None
         if line.connection is not None:
             line.connection.drop(reason)
             self._unregister(line.connection)
-        if session is not None:
-            await session.close()
+        await line.close_session()
 
     async def accept(self, socket: web.WebSocketResponse, partner: Partner) -> None:
         """Serve a link that `partner` has dialled, until it ends."""
+        await self.spend(partner.peer_id, Load.LINKS, 0)
         try:
             ours = our_hello(self._keys, partner, self._clock.now())
             hello = await answer_hello(socket, ours, self._settings.hello_s)
@@ -215,54 +217,7 @@ class Links:
         line = self._line(peer_id)
         line.changed.set()
         if self._group is not None and (line.task is None or line.task.done()):
-            line.task = self._group.create_task(self._keep_dialling(peer_id, line))
-
-    async def _keep_dialling(self, peer_id: PeerId, line: _Line) -> None:
-        pause = 0.0
-        while (partner := self._active(peer_id)) is not None:
-            line.changed.clear()
-            if line.connection is not None:
-                await line.changed.wait()
-                continue
-            lasted_s = await self._dial_once(partner, line)
-            # That our own link has ended is no news; a partner that stops is not dialled in a rush.
-            line.changed.clear()
-            longer = min(max(2 * pause, FIRST_PAUSE_S), self._settings.redial_most_s)
-            pause = 0.0 if lasted_s >= STEADY_S else longer
-            if line.connection is None:
-                await _wait(line.changed, pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-                if line.changed.is_set():
-                    pause = 0.0
-
-    async def _dial_once(self, partner: Partner, line: _Line) -> int:
-        """Dial, and serve the link to its end; return for how many seconds it lasted."""
-        try:
-            now = self._clock.now()
-            session = self._session(partner)
-            connection, hello = await dial(
-                session, self._keys, partner, now, self._settings, self._proxy
-            )
-        except DialFailed as failure:
-            silent_before, line.silent = line.silent, failure.code == state.NOT_ACCEPTED
-            if line.connection is None:
-                if line.silent and not silent_before:
-                    # A node that is stopping closes in silence too; one that refuses does it again.
-                    self._note(line, state.CLOSED, _CLOSED_IN_SILENCE)
-                else:
-                    self._note(line, failure.code, failure.sentence)
-            if failure.code == state.WRONG_CERTIFICATE:
-                await self._catch_up(partner.peer_id)
-            return 0
-        started = asyncio.get_running_loop().time()
-        await self._serve(connection, hello)
-        return int(asyncio.get_running_loop().time() - started)
-
-    async def _catch_up(self, peer_id: PeerId) -> None:
-        """Ask once whether the partner has a newer key record."""
-        try:
-            await self._partners.catch_up(peer_id)
-        except (Refusal, RemoteProtocolError, NodeError) as error:
-            _log.info("key-record-not-found", partner=peer_id.hex(), reason=type(error).__name__)
+            line.task = self._group.create_task(self._redial.keep(peer_id, line))
 
     # -- serving ----------------------------------------------------------------------------------
 
@@ -270,8 +225,9 @@ class Links:
         if not self._register(connection, hello):
             await connection.close("There is a link already.")
             return
+        meter = self._line(connection.partner).meter
         try:
-            await connection.serve(lambda message: self._dispatch(connection, message))
+            await connection.serve(lambda message: self._dispatch(connection, message), meter)
         finally:
             self._unregister(connection)
 
@@ -305,9 +261,7 @@ class Links:
         offset = hello.now - self._clock.now()
         if abs(offset) > CLOCK_WARNING_S:
             _log.warning("partner-clock-differs", partner=connection.partner.hex(), seconds=offset)
-        line.connection = connection
-        line.state = LinkState(True, self._clock.now(), "", "", offset)
-        line.changed.set()
+        line.note_up(connection, offset, self._clock.now())
         for callback in self._up:
             callback(connection.partner)
         return True
@@ -316,11 +270,7 @@ class Links:
         line = self._lines.get(connection.partner)
         if line is None or line.connection is not connection:
             return
-        line.connection = None
-        self._note(
-            line, state.CLOSED, connection.reason or "The link went down; it is dialled anew."
-        )
-        line.changed.set()
+        line.note_down(connection.reason, self._clock.now())
         for callback in self._down:
             callback(connection.partner)
 
@@ -350,7 +300,7 @@ class Links:
         """End the partnership here too, once the receipt has had the time to get through."""
         line = self._line(partner.peer_id)
         if line.connection is not None:
-            await _wait(line.connection.closed, CLOSE_S)
+            await wait(line.connection.closed, CLOSE_S)
         await self.cut(partner.peer_id, THEY_ENDED_IT)
         actor = partner_node(partner.peer_id, partner.name)
         with contextlib.suppress(Conflict):  # A person here was faster.
@@ -358,14 +308,16 @@ class Links:
 
     # -- parts ------------------------------------------------------------------------------------
 
-    def _line(self, peer_id: PeerId) -> _Line:
-        return self._lines.setdefault(peer_id, _Line())
+    def _line(self, peer_id: PeerId) -> Line:
+        line = self._lines.get(peer_id)
+        if line is None:
+            meter = Meter(self._settings, self._clock, partial(self._note_slowed, peer_id))
+            line = self._lines[peer_id] = Line(meter)
+        return line
 
-    def _note(self, line: _Line, code: str, sentence: str) -> None:
-        """Note why there is no link; `since` stays the moment at which it was lost."""
-        down_since = None if line.state.connected else line.state.since
-        since = self._clock.now() if down_since is None else down_since
-        line.state = LinkState(False, since, sentence, code)
+    async def _note_slowed(self, peer_id: PeerId, load: Load) -> None:
+        for listener in self._slowed:
+            await listener(peer_id, load)
 
     def _active(self, peer_id: PeerId) -> Partner | None:
         partner = self._partners.get(peer_id)
@@ -385,23 +337,10 @@ class Links:
             raise NotConnected(f"There is no link to this partner.{known}")
         return line.connection
 
-    def _session(self, partner: Partner) -> aiohttp.ClientSession:
-        line = self._line(partner.peer_id)
-        if line.session is None or line.session.closed:
-            line.session = new_session(self._keys, partner, self._settings)
-        return line.session
-
     async def _close_all(self) -> None:
         lines = list(self._lines.values())
         await asyncio.gather(
             *(line.connection.close("The node stops.") for line in lines if line.connection)
         )
         for line in lines:
-            if line.session is not None:
-                await line.session.close()
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
+            await line.close_session()

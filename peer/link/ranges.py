@@ -7,7 +7,8 @@ from typing import Final, TypeAlias
 
 import aiohttp
 
-from peer.link.state import NotConnected
+from peer.link.state import NotConnected, NotReached
+from peer.outbound import Proxy, explain
 from peer.partners import Partner
 from protocol.errors import Refusal, RemoteProtocolError, WrongContent
 from protocol.limits import PIECE_BYTES
@@ -35,13 +36,13 @@ def read_pack_path(path: str) -> tuple[bytes, bytes]:
 
 
 async def stream_range(
-    session: aiohttp.ClientSession, url: str, start: int, end: int, silence_s: float, proxy: str
+    session: aiohttp.ClientSession, url: str, start: int, end: int, silence_s: float, proxy: Proxy
 ) -> AsyncIterator[bytes]:
     """Yield bytes `start` to `end` (not included) of `url` in pieces of PIECE_BYTES.
 
     After `silence_s` without a byte it is over, to be resumed from where it stopped.  Raise Refusal
-    for a "no", NotConnected if the connection fails, WrongContent if the answer is not exactly that
-    range.
+    for a "no", NotReached before the first piece if there is no way to the listener, NotConnected
+    if the connection fails, WrongContent if the answer is not exactly that range.
     """
     try:
         async with session.get(
@@ -49,8 +50,8 @@ async def stream_range(
             headers={"Range": f"bytes={start}-{end - 1}"},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=silence_s, sock_read=silence_s),
             allow_redirects=False,
-            proxy=proxy or None,
             read_bufsize=PIECE_BYTES,
+            **proxy.arguments,
         ) as response:
             if response.status != PARTIAL_CONTENT:
                 raise _refusal(response.status, await response.content.read(_REFUSAL_BYTES))
@@ -64,6 +65,12 @@ async def stream_range(
                 piece = await response.content.readexactly(min(left, PIECE_BYTES))
                 left -= len(piece)
                 yield piece
+    except (
+        aiohttp.ClientConnectorError,
+        aiohttp.ClientHttpProxyError,
+        aiohttp.ConnectionTimeoutError,
+    ) as error:
+        raise NotReached((await explain(error, url, proxy)).sentence) from error
     except (aiohttp.ClientError, EOFError, TimeoutError, RuntimeError) as error:
         # RuntimeError: aiohttp's word for reading on after the session was closed.
         raise NotConnected(

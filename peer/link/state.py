@@ -9,9 +9,6 @@ from peer.errors import NodeError
 
 OUTBOUND_ONLY: Final = "outbound-only"
 NOT_ACCEPTED: Final = "not-accepted"
-WRONG_CERTIFICATE: Final = "wrong-certificate"
-UNREACHABLE: Final = "unreachable"
-NO_ANSWER: Final = "no-answer"
 NO_LINK_THERE: Final = "no-link-there"
 CLOSED: Final = "closed"
 
@@ -20,12 +17,17 @@ class NotConnected(NodeError):
     """There is no link to the partner, or it went down before the answer came."""
 
 
+class NotReached(NotConnected):
+    """The partner's listener could not be called at all; its link may be up all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class LinkState:
     """`since`: Unix seconds at which the link came up or was lost, None before the first attempt.
 
     `last_error` and `last_error_code` are '' while connected.  `clock_offset_s`: by how much the
-    partner's clock was ahead of ours when the link came up.
+    partner's clock was ahead of ours when the link came up.  `slowed_at`: when it was last read
+    slowly for sending more than its budget, None if not lately.
     """
 
     connected: bool = False
@@ -33,3 +35,4 @@ class LinkState:
     last_error: str = ""
     last_error_code: str = ""
     clock_offset_s: int = 0
+    slowed_at: int | None = None

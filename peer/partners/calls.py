@@ -7,12 +7,13 @@ certificate is the right one.  Everything after goes over a connection pinned to
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import aiohttp
 
 from peer.keys.tls import pinned_context, unpinned_context
+from peer.outbound import NOT_REACHED, Proxy, explain
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.keyrecord import KeyRecord, SignedKeyRecord, verify_record
@@ -30,7 +31,7 @@ AGREED_PATH: Final = "/v1/pairing/agreed"
 
 OK: Final = 200
 
-NOT_HEARD: Final = frozenset({"no-answer", "unreachable", "unexpected-answer"})
+NOT_HEARD: Final = NOT_REACHED | {"unexpected-answer"}
 """Codes of a call that did not get through: to be repeated.  Any other code is an answer."""
 
 
@@ -38,11 +39,11 @@ NOT_HEARD: Final = frozenset({"no-answer", "unreachable", "unexpected-answer"})
 class PairingCalls:
     """Calls out, each of two round trips and one transaction there, in `within_s` or never.
 
-    `proxy` is the address of an HTTP CONNECT proxy, or ''.
+    They go through `proxy`, if there is one.
     """
 
     within_s: float
-    proxy: str = ""
+    proxy: Proxy = field(default_factory=Proxy)
 
     async def fetch_record(self, url: str, peer_id: PeerId) -> tuple[SignedKeyRecord, KeyRecord]:
         """Return the newest key record of `peer_id` from its pairing listener at `url`.
@@ -83,28 +84,15 @@ class PairingCalls:
                     url,
                     data=body or None,
                     headers={"Content-Type": CONTENT_TYPE},
-                    proxy=self.proxy or None,
                     allow_redirects=False,
+                    **self.proxy.arguments,
                 ) as response,
             ):
                 data = await response.content.read(PAIRING_BYTES + 1)
                 status = response.status
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise Refusal(
-                "wrong-certificate",
-                f"The server at {url} shows another certificate than its key record names.",
-                "Something in between inspects TLS connections; exempt this address from it.",
-            ) from error
-        except TimeoutError as error:
-            raise Refusal(
-                "no-answer", f"{url} does not answer.", "Check its firewall and its address."
-            ) from error
-        except aiohttp.ClientError as error:
-            raise Refusal(
-                "unreachable",
-                f"{url} cannot be reached ({type(error).__name__}).",
-                "Check the address, the firewall, and that the node there is running.",
-            ) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            failure = await explain(error, url, self.proxy)
+            raise Refusal(failure.code, failure.reason, failure.remedy) from error
         if status == OK:
             return data
         raise _refusal(url, status, data)

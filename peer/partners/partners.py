@@ -16,6 +16,7 @@ from peer.index import partners as rows
 from peer.index.database import Database, Tx
 from peer.index.partners import ACTIVE, REMOVED, PartnerRow
 from peer.keys import NodeKeys
+from peer.outbound import Proxy
 from peer.partners.calls import PairingCalls
 from peer.partners.pairings import Pairings
 from peer.partners.trust import Partner, TrustTable, partner_of
@@ -36,7 +37,7 @@ class Partners:
     """The facilities this one deals with.
 
     `load` first; then `all`, `active`, `get` and `by_certificate` answer from memory.  `terms` is
-    what this facility offers in a new pairing, `proxy` an HTTP CONNECT proxy for calls out.
+    what this facility offers in a new pairing, `proxy` the way out, if it is one.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Partners:
         settings: Pairing,
         *,
         terms: Terms | None = None,
-        proxy: str = "",
+        proxy: Proxy = Proxy(),  # noqa: B008 - Proxy is frozen
     ) -> None:
         self._db = db
         self._clock = clock

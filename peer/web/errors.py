@@ -93,12 +93,22 @@ _REFUSALS: Final = {
         "too-many-studies",
     },
     HTTPStatus.BAD_GATEWAY: {
+        "inspected",
+        "proxy-credentials",
+        "proxy-refused",
         "unexpected-answer",
         "wrong-certificate",
         "wrong-content",
         "wrong-facility",
+        "wrong-server",
     },
-    HTTPStatus.SERVICE_UNAVAILABLE: {"busy", "no-answer", "not-connected", "unreachable"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {
+        "busy",
+        "no-answer",
+        "not-connected",
+        "proxy-unreachable",
+        "unreachable",
+    },
 }
 _REFUSAL_STATUS: Final = {code: status for status, codes in _REFUSALS.items() for code in codes}
 """Refusals that are not simply 403 Forbidden."""

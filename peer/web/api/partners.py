@@ -104,6 +104,8 @@ def partner_json(rooms: Services, partner: Partner) -> dict[str, object]:
         "connected": link.connected,
         "last_error": link.last_error,
         "last_error_code": link.last_error_code,
+        "clock_offset_s": link.clock_offset_s,
+        "slowed_at": link.slowed_at,
         "last_confirmed_at": None if fresh is None else fresh.last_confirmed_at,
         "digests": 0 if fresh is None or fresh.head is None else fresh.head.live_count,
     }

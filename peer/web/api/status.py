@@ -15,6 +15,7 @@ from peer.web.routes import ANYONE, Route, services
 from peer.web.services import Services
 from protocol.identifiers import PeerId
 from protocol.journal import Head
+from protocol.limits import CLOCK_SKEW_S, CLOCK_WARNING_S
 
 
 async def status(request: web.Request) -> web.StreamResponse:
@@ -56,6 +57,20 @@ def _warnings(rooms: Services, *, halted: bool) -> Iterator[str]:
         )
     known = rooms.gossip.coverage()
     for partner in rooms.partners.active():
+        link = rooms.links.state(partner.peer_id)
+        if link.slowed_at is not None:
+            yield (
+                f"{partner.name} sends more than its budget and is read more slowly. Ask its "
+                "operator what its node is doing; if that is its work, raise its budget in "
+                "the section link of the settings."
+            )
+        offset = link.clock_offset_s
+        if abs(offset) > CLOCK_WARNING_S:
+            yield (
+                f"The clock of {partner.name} is {abs(offset)} s "
+                f"{'ahead of' if offset > 0 else 'behind'} this node's. Set both right: past "
+                f"{CLOCK_SKEW_S} s what is signed by one is refused by the other."
+            )
         freshness = known.get(partner.peer_id)
         if freshness is not None and freshness.forked:
             yield (

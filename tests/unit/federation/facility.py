@@ -15,6 +15,7 @@ from peer.config import Settings
 from peer.federation import FederationListener, PairingListener
 from peer.index.database import INDEX_MIGRATIONS, Database
 from peer.link import Links
+from peer.outbound import Proxy
 from peer.partners import Partners
 from protocol.errors import Refusal
 from protocol.limits import PIECE_BYTES
@@ -36,17 +37,14 @@ class Facility:
     def __init__(self, name, folder, clock):
         self.name, self.folder, self.clock = name, folder, clock
         self.refuse_packs = False
+        self.proxy = Proxy()
         self.pieces = []
 
     @classmethod
     @asynccontextmanager
     async def open(cls, name, folder: Path, clock=None, *, reachable=True, **pairing):
         self = cls(name, folder / name, clock or ManualClock(NOW))
-        self.port, self.pairing_port = free_port(), free_port()
-        self.settings = Settings(
-            federation={"host": "127.0.0.1", "port": self.port},
-            pairing={"host": "127.0.0.1", "port": self.pairing_port, **pairing},
-        )
+        self.listen_on(free_port(), free_port(), **pairing)
         url = "https://127.0.0.1:{}" if reachable else ""
         self.keys = node_keys.create(
             self.folder / "data",
@@ -69,11 +67,21 @@ class Facility:
         finally:
             await self.db.close()
 
+    def listen_on(self, port, pairing_port, **pairing):
+        """Have the listeners take other ports at the next start; the addresses stay as they are."""
+        self.port, self.pairing_port = port, pairing_port
+        self.settings = Settings(
+            federation={"host": "127.0.0.1", "port": port},
+            pairing={"host": "127.0.0.1", "port": pairing_port, **pairing},
+        )
+
     async def start(self):
         """Start all that `runtime` would start; again after `stop` for a restart."""
-        self.partners = Partners(self.db, self.keys, self.clock, self.settings.pairing)
+        self.partners = Partners(
+            self.db, self.keys, self.clock, self.settings.pairing, proxy=self.proxy
+        )
         await self.partners.load()
-        self.links = Links(self.keys, self.partners, self.clock, self.settings.link)
+        self.links = Links(self.keys, self.partners, self.clock, self.settings.link, self.proxy)
         self.links.serve_packs(self.read_pack)
         self.federation = FederationListener(
             self.keys, self.partners, self.links, self.read_pack, self.settings

@@ -59,7 +59,7 @@ async def test_of_two_links_the_one_of_the_lower_peer_id_is_kept(alice, bob, mon
     lower, higher = sorted((alice, bob), key=lambda facility: facility.peer_id)
     for dialler, other in ((lower, higher), (higher, lower)):
         line = dialler.links._line(other.peer_id)
-        attempt = asyncio.create_task(dialler.links._dial_once(dialler.knows(other), line))
+        attempt = asyncio.create_task(dialler.links._redial.dial_once(dialler.knows(other), line))
         await asyncio.sleep(0.3)
         assert attempt.done() == (dialler is higher), "the higher one's link is closed at once"
         for facility in (lower, higher):
@@ -321,7 +321,9 @@ async def test_a_damaged_pack_is_not_passed_on(alice, bob, monkeypatch):
 @pytest.mark.parametrize("header", ["", "bytes=5-", "bytes=9-3", "bytes=0-1,4-5", "lines=1-2"])
 async def test_only_one_closed_range_can_be_asked_for(alice, bob, header):
     await pair(alice, bob)
-    session = alice.links._session(alice.knows(bob))
+    session = alice.links._line(bob.peer_id).open_session(
+        alice.keys, alice.knows(bob), alice.settings.link
+    )
     url = bob.keys.key_record.federation_url + PATH
     async with session.get(url, headers={"Range": header} if header else {}) as response:
         assert response.status == 400

@@ -63,7 +63,7 @@ def city_clinic(rooms):
     rooms.partners.all = lambda: (a_partner(),)
     rooms.partners.active = lambda: (a_partner(),)
     rooms.links.state = lambda _: types.SimpleNamespace(
-        connected=True, last_error="", last_error_code=""
+        connected=True, last_error="", last_error_code="", clock_offset_s=-300, slowed_at=5
     )
     head = types.SimpleNamespace(live_count=30)
     fresh = types.SimpleNamespace(head=head, last_confirmed_at=77, forked=False)
@@ -84,6 +84,10 @@ async def test_status_over_the_socket(unix, city_clinic):
         30,
         77,
     )
+    assert partner["clock_offset_s"] == -300
+    slowed, clock = found["warnings"]
+    assert "City Clinic sends more than its budget" in slowed
+    assert "City Clinic is 300 s behind" in clock
 
 
 async def test_readiness_follows_the_node(anonymous, rooms):
