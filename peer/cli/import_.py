@@ -27,6 +27,10 @@ NAME = "import"
 AT_ONCE: Final = 8
 """Instances under way at once, so that the node can make many durable with one sync."""
 
+TRIES: Final = 5
+"""How often an instance is sent to a node that has no room for it, and has let it wait each time
+for `ingest.memory_wait_s` already."""
+
 LARGEST_BYTES: Final = 4 * 1024**3
 """No file is read into memory beyond this; the node's own bound is lower by default."""
 
@@ -241,7 +245,7 @@ async def _store(client: Client, item: Item) -> dict[str, Any]:
         known = await client.post("/instances/known", {"content_hashes": [digest]})
         if known["known"]:
             return {"status": "duplicate", "study_instance_uid": known["studies"][digest]}
-        outcome: dict[str, Any] = await client.post_instance(content)
+        outcome = await _sent(client, content)
     except UNREADABLE as error:
         reason = f"It cannot be read: {type(error).__name__}. It may be damaged or encrypted."
         return _not_kept("refused", "unreadable", reason)
@@ -250,6 +254,17 @@ async def _store(client: Client, item: Item) -> dict[str, Any]:
             raise
         return _not_kept("refused", error.code, error.reason)
     return outcome
+
+
+async def _sent(client: Client, content: bytes) -> dict[str, Any]:
+    """Return the outcome of storing an instance, sent again while the node has no room for it."""
+    for _ in range(TRIES - 1):
+        try:
+            return dict(await client.post_instance(content))
+        except CommandError as error:
+            if error.code != "busy":
+                raise
+    return dict(await client.post_instance(content))
 
 
 def _not_kept(status: str, code: str, reason: str) -> dict[str, Any]:

@@ -33,7 +33,20 @@ class Ingest(Section):
         30, description="A study counts as complete after this long without a new instance"
     )
     max_instance_bytes: int = Field(
-        GIB, ge=MIB, le=4 * GIB, description="Larger instances are refused; one is held in memory"
+        GIB, ge=MIB, le=4 * GIB, description="Larger instances are refused"
+    )
+    memory_bytes: int = Field(
+        2 * GIB,
+        ge=MIB,
+        le=1024 * GIB,
+        description="Memory that instances on their way in may hold together; for moments each is "
+        "there twice. At least max_instance_bytes",
+    )
+    memory_wait_s: Seconds = Field(
+        60, le=90, description="A sender whose instance finds no room there waits so long at most"
+    )
+    silence_s: Seconds = Field(
+        60, le=600, description="An upload over HTTP that brings nothing for so long is ended"
     )
     group_commit_instances: int = Field(
         64, ge=1, le=1024, description="Most instances that one disk synchronisation makes durable"
@@ -53,6 +66,12 @@ class Ingest(Section):
         le=4 * GIB,
         description="Most bytes that a deflated data set may unfold to: kilobytes can claim GiB",
     )
+
+    @model_validator(mode="after")
+    def _holds_one(self) -> Self:
+        if self.memory_bytes < self.max_instance_bytes:
+            raise ValueError("memory_bytes must be at least max_instance_bytes, so that one fits")
+        return self
 
 
 class Index(Section):

@@ -20,6 +20,7 @@ from pynetdicom.transport import AssociationServer, ThreadedAssociationServer
 from peer.actors import Actor
 from peer.config import Settings
 from peer.dicom import IMPLEMENTATION_CLASS_UID, with_file_meta
+from peer.dimse.arriving import Arriving, bound
 from peer.dimse.callers import Callers
 from peer.errors import ConfigError
 from peer.ingest import Ingest, Outcome
@@ -90,6 +91,7 @@ class DicomListener:
     """Listens for associations and answers C-ECHO and C-STORE."""
 
     def __init__(self, settings: Settings, ingest: Ingest, loop: asyncio.AbstractEventLoop) -> None:
+        self._all_settings = settings
         self._settings = settings.dicom
         self._ingest = ingest
         self._loop = loop
@@ -115,7 +117,7 @@ class DicomListener:
     async def start(self) -> None:
         """Listen; raise ConfigError if the address cannot be bound."""
         handlers: list[evt.EventHandlerType] = [
-            (evt.EVT_CONN_OPEN, _send_at_once),
+            (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
         ]
@@ -155,16 +157,30 @@ class DicomListener:
             if association.is_alive():
                 association.dul.kill_dul()
 
+    def _opened(self, event: evt.Event) -> None:
+        _send_at_once(event)
+        bound(event.assoc, self._all_settings, self._ingest.memory)
+
     def _echo(self, event: evt.Event) -> int:
         return SUCCESS if self._is_allowed(event, "echo") else NOT_AUTHORISED
 
     def _store(self, event: evt.Event) -> Dataset:
+        request = cast("C_STORE", event.request)
+        arrived = cast("Arriving", request.DataSet)
+        arrived.is_taken = True
+        try:
+            return self._keep(event, request, arrived)
+        finally:
+            arrived.give_back()
+
+    def _keep(self, event: evt.Event, request: C_STORE, arrived: Arriving) -> Dataset:
         if not self._is_allowed(event, "store"):
             return _answer(NOT_AUTHORISED, "This AE title may not store here from this address.")
-        request = cast("C_STORE", event.request)
+        if arrived.refusal is not None:
+            return _answer(OUT_OF_RESOURCES, arrived.refusal.reason)
         named = str(request.AffectedSOPInstanceUID)
         data = with_file_meta(
-            event.encoded_dataset(include_meta=False),
+            arrived.take(),
             str(request.AffectedSOPClassUID),
             named,
             str(event.context.transfer_syntax),

@@ -10,13 +10,16 @@ from __future__ import annotations
 from peer.ingest.adoption import Adopted, ReceivedStudy
 from peer.ingest.arrival import Arrival, Outcome, examine
 from peer.ingest.ingest import Ingest, Recovered
+from peer.ingest.memory import Memory, Share
 
 __all__ = [
     "Adopted",
     "Arrival",
     "Ingest",
+    "Memory",
     "Outcome",
     "ReceivedStudy",
     "Recovered",
+    "Share",
     "examine",
 ]

@@ -21,6 +21,7 @@ from peer.index.database import Database, Tx
 from peer.index.instances import Known
 from peer.ingest.adoption import Adopted, ReceivedStudy, record, verify
 from peer.ingest.arrival import CONFLICT, DISK_ERROR, NO_SPACE, Arrival, Outcome, examine
+from peer.ingest.memory import Memory
 from peer.ingest.records import record_group
 from peer.ingest.writers import Group, Writers
 from peer.store import Store
@@ -65,6 +66,8 @@ class Ingest:
         self._store_key = store_key
         self._clock = clock
         self._settings = settings.ingest
+        self.memory = Memory(settings.ingest)
+        """Whoever takes instances in has a share of it for each."""
         self._writers = Writers(store, store_key, settings.ingest.open_packs)
         self._waiting: list[_Waiting] = []
         self._committer: asyncio.Task[None] | None = None
@@ -181,6 +184,7 @@ class Ingest:
 
     async def close(self) -> None:
         """Finish what is waiting and end every pack."""
+        self.memory.close()
         if self._committer is not None:
             await self._committer
         async with self._lock:

@@ -14,12 +14,16 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from peer import errors
 from peer.link import NotConnected
 from peer.web.routes import Handler
 from protocol.errors import Malformed, Oversized, Refusal, RemoteProtocolError
+
+BUSY: Final = "busy"
+RETRY_S: Final = 30
+"""When to try again what there was no room for: a large instance is stored by then."""
 
 _log = structlog.get_logger()
 
@@ -103,7 +107,7 @@ _REFUSALS: Final = {
         "wrong-server",
     },
     HTTPStatus.SERVICE_UNAVAILABLE: {
-        "busy",
+        BUSY,
         "no-answer",
         "not-connected",
         "proxy-unreachable",
@@ -193,6 +197,8 @@ async def errors_to_answers(request: web.Request, handler: Handler) -> web.Strea
         headers = error.headers if isinstance(error, RequestError) else {}
     response = answer(request, problem)
     response.headers.update(headers)
+    if problem.code == BUSY:
+        response.headers[hdrs.RETRY_AFTER] = str(RETRY_S)
     return response
 
 

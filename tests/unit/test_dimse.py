@@ -28,10 +28,10 @@ KNOWN = {"title": "CT1", "host": "127.0.0.1"}
 
 
 @asynccontextmanager
-async def listening(tmp_path, **dicom):
+async def listening(tmp_path, ingest=None, **dicom):
     dicom = {"port": 0, "known_aes": [KNOWN]} | dicom
-    async with open_intake(tmp_path / "data") as intake:
-        settings = Settings(dicom=dicom)
+    async with open_intake(tmp_path / "data", **(ingest or {})) as intake:
+        settings = Settings(dicom=dicom, ingest=ingest or {})
         listener = DicomListener(settings, intake.ingest, asyncio.get_running_loop())
         await listener.start()
         try:

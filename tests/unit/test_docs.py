@@ -219,11 +219,12 @@ def test_the_conformance_statement_says_what_the_listener_does():
     page = text_of(DOCS / "reference" / "dicom-conformance.md")
     dicom = Settings().dicom
     for says in (
-        f"| Maximum PDU | {dicom.max_pdu_bytes} bytes |",
+        f"| Maximum PDU | {dicom.max_pdu_bytes} bytes; ",
         f"| Associations at once | {dicom.max_associations} |",
         f"| Association idle for | {dicom.idle_s} s: ended |",
         f"| Implementation Class UID | {IMPLEMENTATION_CLASS_UID} |",
         f"not stored within {dicom.store_timeout_s} s",
+        f"no memory for it within {Settings().ingest.memory_wait_s} s",
         f"at most {listener.ERROR_COMMENT_CHARACTERS} characters",
         f"`limit` ({Settings().dicomweb.max_results} at most)",
     ):

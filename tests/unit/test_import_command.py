@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from peer.cli.client import Client
-from peer.cli.import_ import Summary, _show, find, import_paths
+from peer.cli.import_ import TRIES, Summary, _show, find, import_paths
 from peer.cli.output import CommandError, print_json, visible
 from tests.dicom_samples import sample
 
@@ -158,3 +158,21 @@ async def test_what_is_odd_about_a_kept_instance_is_said(tmp_path, capsys):
     assert shown["remarks"] == [{"item": item, "code": "bad-character-set", "reason": "Odd."}]
     _show(summary)
     assert "odd.dcm" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize(("full", "taken"), [(TRIES - 1, 1), (TRIES, 0)])
+async def test_a_node_without_room_is_asked_again_and_not_for_ever(tmp_path, full, taken):
+    class Full(Recorder):
+        left = full
+
+        async def post_instance(self, content: bytes) -> object:
+            self.left -= 1
+            if self.left >= 0:
+                raise CommandError("busy", "No memory.")
+            return await super().post_instance(content)
+
+    (tmp_path / "one.dcm").write_bytes(CT)
+    node = Full()
+    summary = await import_paths(node, [tmp_path], quiet=True)
+    assert len(node.taken) == summary.as_json()["accepted"] == taken
+    assert summary.as_json()["refused"] == 1 - taken

@@ -11,9 +11,9 @@ from pydantic import Field
 from peer.index import contents
 from peer.ingest import Outcome
 from peer.web.api.bodies import Body, HashHex, Uid, answer, body
-from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, OPERATOR, Route, services
+from peer.web.uploads import read_bounded
 
 KNOWN_HASHES: Final = 10_000
 """Most content hashes of one question: a large study's, within the bound of a body."""
@@ -44,8 +44,9 @@ class SettleBody(Body):
 async def store(request: web.Request) -> web.StreamResponse:
     """Store the DICOM instance that is the body; answered when it is durable."""
     rooms = services(request)
-    content = await read_bounded(request, rooms.settings.ingest.max_instance_bytes)
-    outcome = await rooms.ingest.store_instance(memoryview(content), actor(request), "http")
+    with rooms.ingest.memory.share() as share:
+        content = await read_bounded(request, share, rooms.settings.ingest)
+        outcome = await rooms.ingest.store_instance(content, actor(request), "http")
     status = HTTPStatus.OK
     if outcome.status == "refused":
         status = _REFUSED_STATUS.get(outcome.code, HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -65,26 +66,6 @@ def outcome_json(outcome: Outcome) -> dict[str, object]:
     if outcome.status == "refused":
         found["error"] = {"code": outcome.code, "reason": outcome.reason, "remedy": ""}
     return found
-
-
-async def read_bounded(request: web.Request, limit: int) -> bytearray:
-    """Return the body, or raise RequestError as soon as it is longer than `limit` bytes."""
-    content = bytearray()
-    if (request.content_length or 0) <= limit:
-        async for piece in request.content.iter_any():
-            content += piece
-            if len(content) > limit:
-                break
-        else:
-            return content
-    raise RequestError(
-        Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "oversized",
-            f"The instance has more than {limit} bytes.",
-            "An operator can raise ingest.max_instance_bytes.",
-        )
-    )
 
 
 async def known(request: web.Request) -> web.StreamResponse:

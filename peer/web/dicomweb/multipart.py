@@ -12,6 +12,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from peer.errors import NodeError
+from peer.web.uploads import Room
 from protocol.errors import Refusal
 
 PIECE_BYTES: Final = 1024 * 1024
@@ -115,12 +116,14 @@ def boundary_of(request: web.Request) -> bytes:
     return boundary.encode()
 
 
-async def parts(pieces: AsyncIterable[bytes], boundary: bytes, limit: int) -> AsyncIterator[Part]:
+async def parts(
+    pieces: AsyncIterable[bytes], boundary: bytes, limit: int, room: Room
+) -> AsyncIterator[Part]:
     """Yield the parts of a body; of one longer than `limit` bytes, only that it was too long.
 
     Raises MalformedBody, also for a body that ends before its closing boundary.
     """
-    reader = _Reader(pieces, b"\r\n--" + boundary)
+    reader = _Reader(pieces, b"\r\n--" + boundary, room)
     await reader.up_to_delimiter(PART_HEAD_BYTES)  # What stands before the first part is no part.
     while await reader.another():
         head, content, oversized = await reader.part(limit)
@@ -128,24 +131,31 @@ async def parts(pieces: AsyncIterable[bytes], boundary: bytes, limit: int) -> As
 
 
 class _Reader:
-    def __init__(self, pieces: AsyncIterable[bytes], delimiter: bytes) -> None:
+    def __init__(self, pieces: AsyncIterable[bytes], delimiter: bytes, room: Room) -> None:
         self._pieces = aiter(pieces)
         self._delimiter = delimiter
+        self._room = room
+        self._is_dropping = False
         # The first boundary may stand at the very beginning, without the line break before it.
         self._held = bytearray(b"\r\n")
 
-    async def up_to_delimiter(self, limit: int) -> tuple[bytes, bool]:
-        """Return what stands before the next delimiter, and whether it was more than `limit`."""
-        searched, dropped = 0, False
+    async def up_to_delimiter(self, limit: int, skipped: int = 0) -> tuple[bytes, bool]:
+        """Return what stands before the next delimiter, and whether it was more than `limit`.
+
+        Without its first `skipped` bytes, which count.
+        """
+        searched, self._is_dropping = 0, False
         while (at := self._held.find(self._delimiter, searched)) < 0:
             searched = max(0, len(self._held) - len(self._delimiter) + 1)
-            if dropped or searched > limit:
-                dropped = True
+            if self._is_dropping or searched > limit:
+                self._is_dropping = True
                 del self._held[:searched]
+                self._room.give_back()
                 searched = 0
             await self._more()
-        content = b"" if dropped or at > limit else bytes(memoryview(self._held)[:at])
-        oversized = dropped or at > limit
+        oversized = self._is_dropping or at > limit
+        content = b"" if oversized else bytes(memoryview(self._held)[skipped:at])
+        self._is_dropping = False
         del self._held[: at + len(self._delimiter)]
         return content, oversized
 
@@ -167,8 +177,8 @@ class _Reader:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
         self._held[:0] = b"\r\n"  # An empty part's boundary follows its header at once.
-        content, oversized = await self.up_to_delimiter(limit + 2)
-        return headers, content[2:], oversized
+        content, oversized = await self.up_to_delimiter(limit + 2, skipped=2)
+        return headers, content, oversized
 
     async def _line_break(self, end: bytes) -> bytes:
         while (at := self._held.find(end)) < 0:
@@ -183,4 +193,6 @@ class _Reader:
         piece = await anext(self._pieces, None)
         if piece is None:
             raise MalformedBody("The body ends before its closing boundary.")
+        if not self._is_dropping:
+            await self._room.grow(len(piece))
         self._held += piece

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
@@ -11,8 +12,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from peer.dicom import read_header
-from peer.ingest import Outcome
-from peer.web.api.instances import read_bounded
+from peer.ingest import Outcome, Share
 from peer.web.dicomweb.accept import MULTIPART
 from peer.web.dicomweb.metadata import DICOM_JSON, json_type
 from peer.web.dicomweb.multipart import MalformedBody, Part, boundary_of, parts
@@ -21,6 +21,7 @@ from peer.web.dicomweb.retrieve import DICOM
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, OPERATOR, Route, services
+from peer.web.uploads import pieces, read_bounded
 from protocol.errors import Refusal
 
 TOGETHER: Final = 32
@@ -47,41 +48,92 @@ _FAILURE_REASONS: Final = {
 _PROCESSING_FAILURE: Final = 0x0110
 
 
+class _Upload:
+    """One request: the instances that came and wait to be stored together, and what became of each.
+
+    Each has a share of the node's memory until it is durable, or refused.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._study = uid_of(request, "study")
+        self._settings = services(request).settings.ingest
+        self._memory = services(request).ingest.memory
+        self._coming = self._memory.share()
+        self._waiting: list[tuple[bytes, Share]] = []
+        self.outcomes: list[Outcome] = []
+
+    def __len__(self) -> int:
+        return len(self.outcomes) + len(self._waiting)
+
+    async def grow(self, size: int) -> None:
+        """Make room for the instance that is coming; those before it have to be stored for that."""
+        if not self._coming.grow_at_once(size):
+            await self.store()
+            await self._coming.grow(size)
+
+    def give_back(self) -> None:
+        """Take note that the instance that was coming is dropped."""
+        self._coming.give_back()
+
+    async def add(self, part: Part) -> None:
+        """Take an instance that has come whole, and store a group when there is one."""
+        if part.oversized:
+            self._coming.give_back()
+            limit = self._settings.max_instance_bytes
+            reason = f"The instance has more than {limit} bytes."
+            self.outcomes.append(Outcome("refused", "oversized", reason))
+            return
+        self._waiting.append((part.content, self._coming))
+        self._coming = self._memory.share()
+        together = sum(len(content) for content, _ in self._waiting)
+        if len(self._waiting) >= TOGETHER or together >= TOGETHER_BYTES:
+            await self.store()
+
+    async def store(self) -> None:
+        """Store what waits; in the order in which it came."""
+        group, self._waiting = self._waiting, []
+        try:
+            self.outcomes += await asyncio.gather(
+                *(_store_one(self._request, data, self._study) for data, _ in group)
+            )
+        finally:
+            for _, share in group:
+                share.give_back()
+
+    def close(self) -> None:
+        """Drop what was not stored."""
+        for share in (self._coming, *(share for _, share in self._waiting)):
+            share.give_back()
+
+
 async def store_instances(request: web.Request) -> web.StreamResponse:
     """Store every instance that can be stored; 200 all, 202 some, 409 none (table 10.5.3-1)."""
     media_type = json_type(request)
-    study = uid_of(request, "study")
-    outcomes: list[Outcome] = []
-    group: list[bytes] = []
     most = services(request).settings.dicomweb.max_instances
-    try:
-        async for part in _instances(request):
-            if len(outcomes) + len(group) >= most:
-                raise bad_request(f"One request stores at most {most} instances.")
-            if part.oversized:
-                outcomes.append(_oversized(request))
-                continue
-            group.append(part.content)
-            if len(group) >= TOGETHER or sum(map(len, group)) >= TOGETHER_BYTES:
-                outcomes += await _store(request, group, study)
-                group = []
-        outcomes += await _store(request, group, study)
-    except MalformedBody as error:
-        # What came whole before is kept; the sender learns nothing of it and sends it again.
-        raise bad_request(str(error)) from None
-    if not outcomes:
+    with contextlib.closing(_Upload(request)) as upload:
+        try:
+            async for part in _instances(request, upload):
+                if len(upload) >= most:
+                    raise bad_request(f"One request stores at most {most} instances.")
+                await upload.add(part)
+        except MalformedBody as error:
+            # What was stored before is kept; the sender learns nothing of it and sends it again.
+            raise bad_request(str(error)) from None
+        await upload.store()
+    if not upload.outcomes:
         raise bad_request("The body holds no instances.")
     return web.Response(
-        body=json.dumps(_answer(outcomes, service_url(request))).encode(),
-        status=_status(outcomes),
+        body=json.dumps(_answer(upload.outcomes, service_url(request))).encode(),
+        status=_status(upload.outcomes),
         headers={hdrs.CONTENT_TYPE: media_type},
     )
 
 
-async def _instances(request: web.Request) -> AsyncIterator[Part]:
-    limit = services(request).settings.ingest.max_instance_bytes
+async def _instances(request: web.Request, upload: _Upload) -> AsyncIterator[Part]:
+    settings = services(request).settings.ingest
     if request.content_type == DICOM:
-        yield Part({}, bytes(await read_bounded(request, limit)))
+        yield Part({}, await read_bounded(request, upload, settings))
         return
     said = request.headers.get(hdrs.CONTENT_TYPE, "")
     if request.content_type != MULTIPART or DICOM_JSON in said or "dicom+xml" in said:
@@ -94,12 +146,9 @@ async def _instances(request: web.Request) -> AsyncIterator[Part]:
             ),
             {"Accept": f'multipart/related; type="{DICOM}", {DICOM}'},
         )
-    async for part in parts(request.content.iter_any(), boundary_of(request), limit):
+    limit = settings.max_instance_bytes
+    async for part in parts(pieces(request, settings), boundary_of(request), limit, upload):
         yield part
-
-
-async def _store(request: web.Request, group: Sequence[bytes], study: str | None) -> list[Outcome]:
-    return list(await asyncio.gather(*(_store_one(request, data, study) for data in group)))
 
 
 async def _store_one(request: web.Request, data: bytes, study: str | None) -> Outcome:
@@ -118,11 +167,6 @@ async def _store_one(request: web.Request, data: bytes, study: str | None) -> Ou
                 header.instance.sop_class_uid,
             )
     return await services(request).ingest.store_instance(data, actor(request), "stow")
-
-
-def _oversized(request: web.Request) -> Outcome:
-    limit = services(request).settings.ingest.max_instance_bytes
-    return Outcome("refused", "oversized", f"The instance has more than {limit} bytes.")
 
 
 # -- the answer -----------------------------------------------------------------------------

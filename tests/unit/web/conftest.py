@@ -12,6 +12,7 @@ from peer.audit import Audit
 from peer.clock import ManualClock
 from peer.config import Settings
 from peer.index import INDEX_MIGRATIONS, Database
+from peer.ingest import Memory
 from peer.people import People
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
@@ -93,6 +94,8 @@ def people(db, clock, settings):
 
 @pytest.fixture
 def rooms(db, clock, settings, people):
+    stand_ins = {name: Room() for name in STAND_INS}
+    stand_ins["ingest"].memory = Memory(settings.ingest)
     return Services(
         db=db,
         settings=settings,
@@ -104,7 +107,7 @@ def rooms(db, clock, settings, people):
         health=Health(started_at=NOON),
         addresses=Addresses(),
         pictures=Pictures(settings.dicomweb),
-        **{name: Room() for name in STAND_INS},
+        **stand_ins,
     )
 
 

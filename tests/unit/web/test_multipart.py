@@ -20,7 +20,21 @@ def written(bodies):
     return b"".join(between) + b"--b0undary--\r\n"
 
 
-async def read(body, sizes, limit=10_000):
+class Room:
+    """Counts what a reader holds, and whether it holds more than it may."""
+
+    def __init__(self):
+        self.held = self.most = 0
+
+    async def grow(self, size):
+        self.held += size
+        self.most = max(self.most, self.held)
+
+    def give_back(self):
+        self.held = 0
+
+
+async def read(body, sizes, limit=10_000, room=None):
     async def pieces():
         at, turn = 0, 0
         while at < len(body):
@@ -28,7 +42,7 @@ async def read(body, sizes, limit=10_000):
             yield body[at : at + size]
             at, turn = at + size, turn + 1
 
-    return [part async for part in parts(pieces(), BOUNDARY, limit)]
+    return [part async for part in parts(pieces(), BOUNDARY, limit, room or Room())]
 
 
 @given(contents, st.lists(st.integers(1, 60), min_size=1, max_size=5))
@@ -43,6 +57,13 @@ async def test_a_part_that_is_too_long_does_not_hide_the_next(size, first, secon
     found = await read(written([b"x" * first, b"y" * second]), [size], limit=100)
     assert [part.oversized for part in found] == [first > 100, second > 100]
     assert [len(part.content) for part in found] == [n if n <= 100 else 0 for n in (first, second)]
+
+
+async def test_of_a_part_that_is_dropped_nothing_is_held():
+    room = Room()
+    (part,) = await read(written([b"x" * 100_000]), [100], limit=1000, room=room)
+    assert part.oversized
+    assert room.most < 1500
 
 
 @given(st.integers(0, 70), st.integers(1, 60))

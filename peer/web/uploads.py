@@ -1,0 +1,69 @@
+"""Instances as bodies of requests: read piece by piece, within a share of the node's memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Protocol
+
+from aiohttp import web
+
+from peer.config import Ingest
+from peer.web.errors import Problem, RequestError
+
+
+class Room(Protocol):
+    """Where the memory of the instance that is coming is accounted for."""
+
+    async def grow(self, size: int) -> None:
+        """Make room for `size` bytes more; raise Refusal "busy" if there is none in time."""
+
+    def give_back(self) -> None:
+        """Take note that what has come is no longer held."""
+
+
+async def pieces(request: web.Request, settings: Ingest) -> AsyncIterator[bytes]:
+    """Yield the body as it comes; raise RequestError if nothing comes for `silence_s`."""
+    coming = aiter(request.content.iter_any())
+    while True:
+        try:
+            async with asyncio.timeout(settings.silence_s):
+                piece = await anext(coming, None)
+        except TimeoutError:
+            raise RequestError(
+                Problem(
+                    HTTPStatus.REQUEST_TIMEOUT,
+                    "silent",
+                    f"The upload brought nothing for {settings.silence_s} seconds.",
+                    "Send it again.",
+                )
+            ) from None
+        if piece is None:
+            return
+        yield piece
+
+
+async def read_bounded(request: web.Request, room: Room, settings: Ingest) -> bytes:
+    """Return the body, or raise RequestError as soon as it is longer than an instance may be.
+
+    Raises as `pieces` and `Room.grow` do.
+    """
+    limit = settings.max_instance_bytes
+    content = bytearray()
+    if (request.content_length or 0) <= limit:
+        async for piece in pieces(request, settings):
+            if len(content) + len(piece) > limit:
+                break
+            await room.grow(len(piece))
+            content += piece
+        else:
+            return bytes(content)
+    raise RequestError(
+        Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "oversized",
+            f"The instance has more than {limit} bytes.",
+            "An operator can raise ingest.max_instance_bytes.",
+        )
+    )
