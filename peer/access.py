@@ -99,7 +99,8 @@ class Access:
     ) -> Permit:
         """Return leave for `partner` to fetch the study behind a handle from its digest.
 
-        Raises Refusal, which is on record too.  `person` is the partner's pseudonym.
+        It is on record once it is handed out (`record_grant`).  Raises Refusal, which is on record.
+        `person` is the partner's pseudonym.
         """
         actor = someone_at(partner.peer_id, person, role, purpose)
 
@@ -112,12 +113,25 @@ class Access:
                 refusal = answer if isinstance(answer, Refusal) else _not_published()
                 _record(tx, "grant-refused", actor, study, now, partner.peer_id, refusal)
                 return refusal
-            permit = _make_permit(study, actor, partner.peer_id, answer.directive_id or "", now)
-            detail = {"grant": permit.permit_id.hex(), "directive": permit.directive_id}
-            _record(tx, "grant", actor, study, now, partner.peer_id, detail=detail)
-            return permit
+            return _make_permit(study, actor, partner.peer_id, answer.directive_id or "", now)
 
         return _given(await self._db.write(work))
+
+    def record_grant(self, tx: Tx, permit: Permit) -> None:
+        """Put on record that a partner gets a permit: in the transaction in which it does.
+
+        So an accounting of disclosures names each, and none that came to nothing after all.
+        """
+        event = AuditEvent(
+            action="grant",
+            outcome="success",
+            actor=permit.actor,
+            patient=str(permit.patient),
+            study_instance_uid=permit.study_instance_uid,
+            partner=permit.recipient,
+            detail={"grant": permit.permit_id.hex(), "directive": permit.directive_id},
+        )
+        audit.append(tx, event, self._clock.now())
 
     async def confirm(
         self, partner: Partner, study_instance_uid: str, *, purpose: str, role: str

@@ -17,7 +17,8 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
 from typing import Final, TextIO
 
@@ -25,6 +26,9 @@ import structlog
 from structlog.types import EventDict, WrappedLogger
 
 from protocol.identifiers import is_ae_title
+
+SAID: Final = 4096
+"""Keys that a Seldom remembers, the latest ones."""
 
 PLACES: Final = 4
 """Innermost frames that are named for an exception."""
@@ -175,6 +179,28 @@ class LibraryHandler(logging.Handler):
         structlog.get_logger().log(
             record.levelno, "library-message", logger=record.name, exc_info=error, **place
         )
+
+
+class Seldom:
+    """Whether what repeats itself is to be said again: once in `every_s` for each key.
+
+    Whoever errs at full speed, or means to, must fill neither a log nor a trail.
+    """
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._said: OrderedDict[Hashable, float] = OrderedDict()
+
+    def is_due(self, key: Hashable, now: float) -> bool:
+        """Return whether `key` was not said for long, and take it as said now (seconds)."""
+        last = self._said.get(key)
+        if last is not None and now - last < self._every_s:
+            return False
+        self._said.pop(key, None)
+        self._said[key] = now
+        while len(self._said) > SAID:
+            self._said.popitem(last=False)
+        return True
 
 
 def _exception(exc_info: object) -> BaseException | None:

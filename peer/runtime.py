@@ -149,7 +149,7 @@ async def _build(
     consents = Consents(db, clock)
     access = Access(db, clock, settings.audit)
     ingest = Ingest(db, store, keys.store_key, clock, settings)
-    links = Links(keys, partners, clock, settings.link, proxy)
+    links = Links(keys, partners, clock, settings.link, settings.audit.fault_s, proxy)
     gossip = Gossip(
         db,
         partners_db,

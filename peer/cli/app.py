@@ -44,8 +44,14 @@ for group in (partners, consent, audit, retention):
 
 def main() -> None:
     """Run the command line; a refused or failed command ends with 1, a wrong call with 2."""
+    as_json = "--json" in sys.argv[1:]
     try:
-        app()
+        # Left to itself, Typer says what is wrong with a call to people only.
+        sys.exit(app(standalone_mode=not as_json))
+    except typer.TyperException as error:
+        remedy = "Add --help in place of the arguments to see what the command takes."
+        fail(CommandError("usage", error.format_message(), remedy, as_json=True))
+        sys.exit(error.exit_code)
     except CommandError as error:
         fail(error)
         sys.exit(1)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from peer.config import Settings
+    from peer.logs import Seldom
 
 HEAD_BYTES: Final = 6
 """Type and length of a PDU (PS3.8 section 9.3)."""
@@ -123,11 +124,11 @@ class _TooMuch(Exception):
     """More came than any honest caller sends."""
 
 
-def bound(association: Association, settings: Settings, memory: Memory) -> None:
+def bound(association: Association, settings: Settings, memory: Memory, faults: Seldom) -> None:
     """Have the association read within bounds; call it before its first byte is read."""
     held = association.dul.socket
     if held is not None:
-        held.recv = _PduReader(held, settings).recv  # type: ignore[method-assign]
+        held.recv = _PduReader(held, settings, faults).recv  # type: ignore[method-assign]
     dimse = association.dimse
     receive, most = dimse.receive_primitive, settings.ingest.max_instance_bytes
     arriving: weakref.WeakSet[Arriving] = weakref.WeakSet()
@@ -140,7 +141,7 @@ def bound(association: Association, settings: Settings, memory: Memory) -> None:
                 arriving.add(dimse.message.data_set)
             receive(primitive)
         except _TooMuch:
-            _log.warning("dimse-message-refused", remote=association.requestor.address)
+            _note("message-too-long", association, faults)
             _end(association)
             give_back()
 
@@ -168,6 +169,12 @@ def _end(association: Association) -> None:
     association.dul.kill_dul()
 
 
+def _note(fault: str, association: Association, faults: Seldom) -> None:
+    remote = association.requestor.address
+    if faults.is_due((fault, remote), time.monotonic()):
+        _log.warning("dicom-caller-ended", code=fault, remote=remote)
+
+
 def _abort() -> bytes:
     abort = A_ABORT_RQ()
     abort.source = _SERVICE_PROVIDER
@@ -186,8 +193,9 @@ def _new_message(waiting: int) -> DIMSEMessage:
 class _PduReader:
     """Reads the heads and bodies of PDUs, each in `dicom.idle_s`, none longer than announced."""
 
-    def __init__(self, held: AssociationSocket, settings: Settings) -> None:
+    def __init__(self, held: AssociationSocket, settings: Settings, faults: Seldom) -> None:
         self._held = held
+        self._faults = faults
         self._longest = settings.dicom.max_pdu_bytes + SLACK_BYTES
         self._within_s = settings.dicom.idle_s
         self._type = 0
@@ -203,7 +211,7 @@ class _PduReader:
         most = self._longest if self._type == DATA_PDU else max(self._longest, ASSOCIATE_BYTES)
         self._type = 0
         if nr_bytes > most:
-            _log.warning("pdu-too-long", remote=self._held.assoc.requestor.address)
+            _note("pdu-too-long", self._held.assoc, self._faults)
             self._held.send(_abort())
             raise ConnectionAbortedError
         return self._read(nr_bytes)

@@ -24,6 +24,7 @@ from peer.dimse.arriving import Arriving, bound
 from peer.dimse.callers import Callers
 from peer.errors import ConfigError
 from peer.ingest import Ingest, Outcome
+from peer.logs import Seldom
 
 STOP_S: Final = 2.0
 """How long associations that are opening or closing may take to end by themselves at stop."""
@@ -92,6 +93,7 @@ class DicomListener:
 
     def __init__(self, settings: Settings, ingest: Ingest, loop: asyncio.AbstractEventLoop) -> None:
         self._all_settings = settings
+        self._faults = Seldom(settings.audit.fault_s)
         self._settings = settings.dicom
         self._ingest = ingest
         self._loop = loop
@@ -159,7 +161,7 @@ class DicomListener:
 
     def _opened(self, event: evt.Event) -> None:
         _send_at_once(event)
-        bound(event.assoc, self._all_settings, self._ingest.memory)
+        bound(event.assoc, self._all_settings, self._ingest.memory, self._faults)
 
     def _echo(self, event: evt.Event) -> int:
         return SUCCESS if self._is_allowed(event, "echo") else NOT_AUTHORISED

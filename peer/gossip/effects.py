@@ -16,6 +16,7 @@ from peer.index.batches import Labels
 from peer.index.database import Database, Tx
 from peer.index.frontiers import Frontier
 from peer.link import Links
+from peer.logs import Seldom
 from peer.partners import Partners
 from protocol.errors import Forked, RemoteProtocolError
 from protocol.exchange import (
@@ -73,8 +74,7 @@ class Effects:
         self._clock = clock
         self._partners = partners
         self._labels = labels
-        self._fault_s = fault_s
-        self._on_record: dict[tuple[PeerId, str], int] = {}
+        self._faults = Seldom(fault_s)
         self._log_is_full = False
 
     async def load(self) -> None:
@@ -178,9 +178,7 @@ class Effects:
     async def _refuse(self, partner: PeerId, error: RemoteProtocolError) -> None:
         _log.warning("exchange-refused", partner=partner.hex(), code=error.code)
         now = self._clock.now()
-        last = self._on_record.get((partner, error.code))
-        if last is None or now - last >= self._fault_s:
-            self._on_record[partner, error.code] = now
+        if self._faults.is_due((partner, error.code), now):
             for listener in self.faults:
                 await listener(partner, error)
         remedy = ASK_THEM if isinstance(error, Forked) else ASKED_AGAIN

@@ -26,6 +26,7 @@ from peer.link.metering import Meter
 from peer.link.ranges import PackReader, answer_over_link, read_over_link, stream_range
 from peer.link.redialling import Redialler
 from peer.link.state import LinkState, NotConnected, NotReached
+from peer.logs import Seldom
 from peer.outbound import Proxy
 from peer.partners import RECORD, Partner, Partners
 from protocol.budget import Load
@@ -55,12 +56,14 @@ class Links:
         partners: Partners,
         clock: Clock,
         settings: Link,
+        fault_s: float,
         proxy: Proxy = Proxy(),  # noqa: B008 - Proxy is frozen
     ) -> None:
         self._keys = keys
         self._partners = partners
         self._clock = clock
         self._settings = settings
+        self._failures = Seldom(fault_s)
         self._proxy = proxy
         self._redial = Redialler(keys, partners, clock, settings, proxy, self._serve)
         self._handlers: dict[type, Handler] = {}
@@ -187,9 +190,9 @@ class Links:
             ours = our_hello(self._keys, partner, self._clock.now())
             hello = await answer_hello(socket, ours, self._settings.hello_s)
         except (Closed, TimeoutError, RemoteProtocolError, ConnectionError) as error:
-            _log.warning(
-                "link-hello-failed", partner=partner.peer_id.hex(), reason=type(error).__name__
-            )
+            reason = type(error).__name__
+            if self._failures.is_due((partner.peer_id, reason), self._clock.now()):
+                _log.warning("link-hello-failed", partner=partner.peer_id.hex(), reason=reason)
             await socket.close()
             return
         certificate = partner.record.tls_certificate

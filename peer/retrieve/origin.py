@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from peer import audit
@@ -106,11 +107,9 @@ class Origin:
         uid = permit.study_instance_uid
         row = await self._db.read(lambda tx: packs.get_manifest(tx, uid))
         if row is None:
-            raise Refusal(
-                "not-settled",
-                "This study is still being received; it has no manifest yet.",
-                "Ask again in a minute.",
-            )
+            refusal = _not_settled()
+            await self._db.write(partial(_record_refusal, permit, refusal, now))
+            raise refusal
         # A long manifest takes a while to read: not in the loop, nor while others wait to write.
         manifest = await asyncio.to_thread(read_manifest, row.signed.manifest)
         signed = await asyncio.to_thread(self._sign_anew, row.signed)
@@ -137,9 +136,9 @@ class Origin:
         )
         granted = _row(permit, request, body, len(manifest.instances))
         # Consent may have ended since the permit was made: what is granted is permitted when it is.
-        refusal = await self._db.write(lambda tx: self._add(tx, granted, partner))
-        if refusal is not None:
-            raise refusal
+        objection = await self._db.write(lambda tx: self._add(tx, granted, permit, partner))
+        if objection is not None:
+            raise objection
         statement = sign_statement(self._keys.node_seed, GRANT_DOMAIN, body)
         return GrantAnswer(to_bytes(SignedGrant(statement, box)), to_bytes(_inline(signed)))
 
@@ -149,16 +148,16 @@ class Origin:
             signed.manifest, sign(self._keys.node_seed, MANIFEST_DOMAIN, signed.manifest)
         )
 
-    def _add(self, tx: Tx, granted: GrantRow, partner: Partner) -> Refusal | None:
-        """Put a grant on record, unless it would be refused by now."""
+    def _add(self, tx: Tx, granted: GrantRow, permit: Permit, partner: Partner) -> Refusal | None:
+        """Make a grant usable and put it on record, unless it would be refused by now."""
         refusal = self._access.objection(
             tx, granted.study_instance_uid, partner, purpose=granted.purpose, role=granted.role
         )
         if refusal is None:
             transfers.add_grant(tx, granted)
+            self._access.record_grant(tx, permit)
         else:
-            detail: dict[str, str | int] = {"code": refusal.code, "reason": refusal.reason}
-            _record(tx, "grant-refused", "refused", granted, self._clock.now(), detail)
+            _record_refusal(permit, refusal, self._clock.now(), tx)
         return refusal
 
     def _pack_keys(self, tx: Tx, manifest: Manifest) -> dict[bytes, bytes]:
@@ -305,6 +304,28 @@ def _record(
         detail={"grant": row.grant_id.hex(), **detail},
     )
     audit.append(tx, event, now)
+
+
+def _record_refusal(permit: Permit, refusal: Refusal, now: int, tx: Tx) -> None:
+    """Put on record that a permit came to nothing."""
+    event = AuditEvent(
+        action="grant-refused",
+        outcome="refused",
+        actor=permit.actor,
+        patient=str(permit.patient),
+        study_instance_uid=permit.study_instance_uid,
+        partner=permit.recipient,
+        detail={"grant": permit.permit_id.hex(), "code": refusal.code, "reason": refusal.reason},
+    )
+    audit.append(tx, event, now)
+
+
+def _not_settled() -> Refusal:
+    return Refusal(
+        "not-settled",
+        "This study is still being received; it has no manifest yet.",
+        "Ask again in a minute.",
+    )
 
 
 def _row(permit: Permit, request: GrantRequestBody, body: GrantBody, instances: int) -> GrantRow:

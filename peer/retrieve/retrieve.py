@@ -31,6 +31,7 @@ from peer.store import Store, unwrap_pack_key, unwrap_study_key
 from protocol.digest import StudyDigest
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
+from protocol.manifest import chunk_count
 from protocol.messages import GrantRequest, ReceiptMessage
 
 RETRIEVAL_ID_BYTES: Final = 16
@@ -146,8 +147,10 @@ class Retrieve:
             await asyncio.wait([task])
         return await self.status(retrieval_id)
 
-    async def read_instance(self, permit: Permit, sop_instance_uid: str) -> bytes:
-        """Return the bytes of an instance that is held here, exactly as it came.
+    async def read_instance(
+        self, permit: Permit, sop_instance_uid: str, most: int | None = None
+    ) -> bytes:
+        """Return the bytes of an instance that is held here, exactly as it came; the first `most`.
 
         Raises NotFound, Refusal if `permit` is for another study, Damaged.
         """
@@ -159,7 +162,8 @@ class Retrieve:
             self._keys.store_key, found.wrapped_study_key, found.study_instance_uid
         )
         pack_key = unwrap_pack_key(study_key, found.wrapped_pack_key, found.pack_id)
-        return await asyncio.to_thread(self._store.read, found.pack_id, pack_key, found.chunks)
+        chunks = found.chunks if most is None else found.chunks[: chunk_count(most)]
+        return (await asyncio.to_thread(self._store.read, found.pack_id, pack_key, chunks))[:most]
 
     # -- keeping it going -------------------------------------------------------------------
     async def run(self) -> None:

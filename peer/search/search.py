@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -117,7 +118,8 @@ class Search:
         home = await self._db.read(lambda tx: self._at_home(tx, person, hits))
         by_id = {each.partner.peer_id: each.partner.name for each in asked}
         listed = [*_from_partners(hits, by_id, home.held), *home.results]
-        persons, results = grouped(newest_first(listed), self._nicknames)
+        # In a thread: it compares many names with each other.
+        persons, results = await asyncio.to_thread(grouped, newest_first(listed), self._nicknames)
         covered = Coverage(
             searched=(
                 self._here,

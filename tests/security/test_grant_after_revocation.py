@@ -134,3 +134,36 @@ async def test_no_keys_leave_after_a_revocation_that_comes_between_decision_and_
     at_end = await bob.db.read(lambda tx: tx.execute(granted).fetchone()[0])
     assert [at_end] == at_revocation, "a grant was written after consent had ended"
     assert (await bob.actions("grant-refused"))[-1]["detail"]["code"] == "revoked"
+    assert not await bob.actions("grant"), "a disclosure is accounted for that did not happen"
+
+
+async def test_every_grant_and_its_record_are_written_together(pair):
+    alice, bob = pair
+    _, prior = await consented(alice, bob)
+    write = bob.db.write
+
+    async def count(tx_or_actions):
+        return await bob.db.read(lambda tx: tx.execute(tx_or_actions).fetchone()[0])
+
+    async def and_compare(work):
+        answer = await write(work)
+        recorded = len(await bob.actions("grant"))
+        assert recorded == await count("SELECT count(*) FROM grants")
+        return answer
+
+    bob.db.write = and_compare
+    leave = await asked(alice, bob, prior)
+    (record,) = await bob.actions("grant")
+    assert record["detail"]["grant"] == leave.grant.grant_id.hex()
+
+
+async def test_a_study_without_a_manifest_is_no_disclosure(pair):
+    alice, bob = pair
+    _, prior = await consented(alice, bob)
+    await bob.db.write(lambda tx: tx.execute("DELETE FROM manifests").rowcount)
+    with pytest.raises(Refusal) as caught:
+        await asked(alice, bob, prior)
+    assert caught.value.code == "not-settled"
+    assert not await bob.actions("grant")
+    (record,) = await bob.actions("grant-refused")
+    assert record["detail"]["code"] == "not-settled"

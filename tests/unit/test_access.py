@@ -61,13 +61,15 @@ def test_nobody_else_makes_a_permit():
         Permit(bytes(16), STUDY, 1, CLINICIAN, None, "", 0, object())
 
 
-async def test_a_permit_is_on_record_when_it_exists(trio):
+async def test_a_permit_is_on_record_when_it_is_handed_out(trio):
     alice, bob, _ = trio
     await bob.scan(count=1)
     directive = await bob.consent()
     permit = await ask(bob, alice, await handle(bob))
     assert permit.study_instance_uid == STUDY
     assert permit.directive_id == directive.directive_id
+    assert not await bob.actions("grant"), "it may come to nothing yet"
+    await bob.db.write(lambda tx: bob.access.record_grant(tx, permit))
     (record,) = await bob.actions("grant")
     assert record["detail"] == {
         "grant": permit.permit_id.hex(),

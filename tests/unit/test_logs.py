@@ -16,6 +16,7 @@ import structlog
 
 import peer
 from peer import logs
+from peer.logs import SAID, Seldom
 
 NAME = "MÜLLER^ANNA"
 UID = "1.2.840.113619.2.55.3"
@@ -227,3 +228,13 @@ def test_of_a_group_of_errors_the_first_is_named(stream, log):
     log.error("failed", exc_info=ExceptionGroup("outer", [inner]))
     [line] = lines(stream)
     assert line["error"] == "KeyError", "the group's own name says only that tasks ran together"
+
+
+def test_what_repeats_itself_is_said_seldom_and_what_is_new_at_once():
+    seldom = Seldom(3600)
+    said = [seldom.is_due(("bob", "Closed"), at) for at in (0, 1, 3599, 3600, 3601)]
+    assert said == [True, False, False, True, False]
+    assert seldom.is_due(("eve", "Closed"), 3601)
+    for number in range(2 * SAID):
+        assert seldom.is_due(number, 3602)
+    assert len(seldom._said) == SAID

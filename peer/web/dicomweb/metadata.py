@@ -27,6 +27,8 @@ from protocol.errors import Refusal
 
 DICOM_JSON: Final = "application/dicom+json"
 
+TAG_BYTES: Final = 4
+
 
 async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
     """Send the header of every instance, one after the other, compressed if the client can."""
@@ -57,7 +59,9 @@ def json_type(request: web.Request) -> str:
 
 
 async def _described(request: web.Request, wanted: Resource, row: InstanceRow) -> bytes:
-    content = await read_instance(request, wanted.permit, row)
+    # The pixel data's tag stands behind the header; the pixels themselves are not read.
+    most = row.header_length + TAG_BYTES
+    content = await read_instance(request, wanted.permit, row, most)
     uri = f"{instance_url(request, row)}/bulkdata"
     return await asyncio.to_thread(_to_json, content, row, uri)
 
@@ -74,7 +78,7 @@ def pixel_tag(content: bytes, row: InstanceRow) -> int:
     if not row.number_of_frames:
         return 0
     # A deflated instance shows no tag here; float pixels in one are unheard of.
-    return _PIXEL_TAGS.get(content[row.header_length : row.header_length + 4], 0x7FE00010)
+    return _PIXEL_TAGS.get(content[row.header_length : row.header_length + TAG_BYTES], 0x7FE00010)
 
 
 _PIXEL_TAGS: Final = {

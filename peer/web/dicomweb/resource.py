@@ -69,9 +69,11 @@ async def resource(request: web.Request) -> Resource:
     return Resource(permit, rows)
 
 
-async def read_instance(request: web.Request, permit: Permit, row: InstanceRow) -> bytes:
-    """Return the bytes of an instance exactly as they were stored."""
-    return await services(request).retrieve.read_instance(permit, row.sop_instance_uid)
+async def read_instance(
+    request: web.Request, permit: Permit, row: InstanceRow, most: int | None = None
+) -> bytes:
+    """Return the bytes of an instance exactly as they were stored; the first `most` of them."""
+    return await services(request).retrieve.read_instance(permit, row.sop_instance_uid, most)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 
 
 async def _report(request: web.Request, uid: str) -> dict[str, Any]:
-    return dict(await services(request).report.sentence(uid))
+    return dict(await services(request).report.sentence(uid, actor(request)))
 
 
 def _with_images(tx: Tx, row: SeriesRow) -> Series:

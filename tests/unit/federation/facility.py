@@ -81,7 +81,14 @@ class Facility:
             self.db, self.keys, self.clock, self.settings.pairing, proxy=self.proxy
         )
         await self.partners.load()
-        self.links = Links(self.keys, self.partners, self.clock, self.settings.link, self.proxy)
+        self.links = Links(
+            self.keys,
+            self.partners,
+            self.clock,
+            self.settings.link,
+            self.settings.audit.fault_s,
+            self.proxy,
+        )
         self.links.serve_packs(self.read_pack)
         self.federation = FederationListener(
             self.keys, self.partners, self.links, self.read_pack, self.settings

@@ -8,10 +8,12 @@ import ssl
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from peer import keys as node_keys
 from peer.keys.tls import unpinned_context
 from peer.link import NotConnected
+from peer.link.dialling import LINK_PATH, new_session
 from peer.link.ranges import pack_path
 from protocol.errors import Refusal
 from protocol.limits import IN_FLIGHT
@@ -371,3 +373,20 @@ async def test_removal_ends_links_and_downloads_at_once_and_tells_the_partner(al
     assert bob.knows(alice).reason == "They have ended the partnership."
     with pytest.raises(NotConnected):
         await bob.links.request(alice.peer_id, want(1))
+
+
+async def test_a_partner_that_never_says_hello_fills_no_log(alice, bob):
+    await pair(alice, bob)
+    partner = bob.knows(alice)
+    session = new_session(bob.keys, partner, bob.settings.link)
+    try:
+        with capture_logs() as lines:
+            for _ in range(5):
+                socket = await session.ws_connect(partner.record.federation_url + LINK_PATH)
+                await socket.send_bytes(b"no hello")
+                await socket.receive()
+                await socket.close()
+    finally:
+        await session.close()
+    failed = [line for line in lines if line["event"] == "link-hello-failed"]
+    assert len(failed) == 1

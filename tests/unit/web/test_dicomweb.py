@@ -166,6 +166,22 @@ async def test_metadata_is_compressed_and_points_to_bulk_data_here(node, viewer,
         assert await answer.read() == pydicom.dcmread(io.BytesIO(data)).PixelData
 
 
+async def test_metadata_reads_no_pixels(node, viewer, take, monkeypatch):
+    header = await take(instance(1, pixels=bytes(1_000_000)))
+    asked = []
+    real = node.hospital.store.read
+
+    def watched(pack_id, key, chunks):
+        asked.append(len(chunks))
+        return real(pack_id, key, chunks)
+
+    monkeypatch.setattr(node.hospital.store, "read", watched)
+    async with viewer.get(f"{path_of(header)}/metadata") as answer:
+        (described,) = await answer.json(content_type=None)
+    assert described["7FE00010"]["BulkDataURI"]
+    assert asked == [1], "of four chunks the header stands in the first"
+
+
 # -- frames ---------------------------------------------------------------------------------
 async def test_native_frames_leave_as_they_are(viewer, take):
     data = sample("CT_small.dcm")

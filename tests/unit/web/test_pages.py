@@ -224,6 +224,9 @@ async def test_a_study_shows_its_series_its_report_and_its_lock(ada):
 async def test_looking_at_a_study_goes_on_record_and_images_are_for_clinicians(here, ada):
     await text_of(ada, f"/studies/{STUDY}")
     assert len(await here.hospital.actions("view")) == 1
+    (record,) = await here.hospital.actions("report")
+    assert record["study_instance_uid"] == STUDY
+    assert record["actor"]["name"] == "Ada"
     async with here.browser("Pat", "privacy-officer") as pat:
         page = await text_of(pat, f"/studies/{STUDY}")
     assert "Images are shown to clinicians only." in page

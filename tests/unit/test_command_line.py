@@ -1,0 +1,54 @@
+"""A call that is wrong ends with 2, and says so in the form that was asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from peer.cli.app import main
+
+
+def called(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["openpriors", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["retrieve", "--json"], "Missing argument"),
+        (["--json", "nothing"], "--json"),
+        (["invite", "--hours", "many", "--json"], "--hours"),
+        (["invite", "--hours", "0", "--json"], "--hours"),
+        (["invite", "--json", "--absent"], "--absent"),
+        (["consent", "absent", "--json"], "absent"),
+    ],
+)
+def test_a_wrong_call_is_told_as_json(monkeypatch, capsys, arguments, names):
+    assert called(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    error = json.loads(captured.out)["error"]
+    assert error["code"] == "usage"
+    assert names in error["reason"]
+    assert "--help" in error["remedy"]
+    assert captured.err == ""
+
+
+def test_without_json_people_are_told(monkeypatch, capsys):
+    assert called(monkeypatch, "invite", "--absent") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--absent" in captured.err
+
+
+def test_a_command_that_fails_still_ends_with_1(monkeypatch, capsys, tmp_path):
+    assert called(monkeypatch, "status", "--data", str(tmp_path), "--json") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] != "usage"
+
+
+def test_help_is_no_failure(monkeypatch, capsys):
+    assert called(monkeypatch, "invite", "--json", "--help") == 0
+    assert "--hours" in capsys.readouterr().out
