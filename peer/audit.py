@@ -44,6 +44,9 @@ ACTIONS: Final = frozenset(
         "evaluate",  # a partner's blinded question was answered
         "publish",
         "withdraw",
+        # Emergencies
+        "break-glass",  # emergency access, here or by a partner, past what stood against it
+        "alert-acknowledged",
         # Consent
         "consent-grant",
         "consent-revoke",

@@ -22,6 +22,7 @@ import structlog
 
 from peer.access import Access
 from peer.actors import NODE
+from peer.alerts import Alerts
 from peer.audit import Audit, AuditEvent
 from peer.clock import Clock, SystemClock
 from peer.config import Settings, load
@@ -41,6 +42,7 @@ from peer.outbound import Proxy
 from peer.partners import RECORD, Partners
 from peer.people import Link, People
 from peer.publish import Publish
+from peer.reciprocity import Reciprocity
 from peer.report import Report
 from peer.retention import Retention
 from peer.retrieve import Retrieve
@@ -160,6 +162,7 @@ async def _build(
         labels=labels,
         settings=settings,
     )
+    reciprocity = Reciprocity(db, keys.peer_id, links, clock, gossip)
     publish = Publish(db, keys, clock, partners.active, gossip.appended, settings)
     search = Search(
         db,
@@ -167,6 +170,7 @@ async def _build(
         keys,
         links,
         clock,
+        reciprocity=reciprocity,
         settings=settings,
         partners=partners.active,
         coverage=gossip.coverage,
@@ -178,6 +182,7 @@ async def _build(
         access=access,
         partners=partners,
         links=links,
+        reciprocity=reciprocity,
         ingest=ingest,
         prior=search.prior,
         clock=clock,
@@ -223,6 +228,8 @@ async def _build(
         links=links,
         access=access,
         pictures=Pictures(settings.dicomweb),
+        reciprocity=reciprocity,
+        alerts=Alerts(db, clock, partners.name, settings.lists.alerts),
     )
 
 

@@ -83,6 +83,13 @@ BACK_OFF_MOST_S: Final = 600
 """Longest pause after a partner's answers failed to verify again and again: ten minutes after it
 was mended it is followed again without anyone's doing, and till then it costs little."""
 
+EXCHANGED_S: Final = 15 * 60
+"""A partner is answered for so long after an exchange with it was completed: a dozen missed HAVEs
+are bad luck, more than that is a partner that takes and does not give."""
+
+EXCHANGE_NOW_S: Final = 10
+"""How long a partner that asks for an exchange at once is kept waiting for its end."""
+
 # -- search and retrieval over a link -------------------------------------------------------
 EVALUATION_POINTS: Final = 8
 """Blinded elements of one tier in one search, always this many: the count tells nothing."""

@@ -217,6 +217,14 @@ class Have:
     statement: Statement
 
 
+@message("exchange-now", limit=HAVE_BYTES + 128)
+@dataclass(frozen=True, slots=True)
+class ExchangeNow:
+    """A HAVE that is answered as soon as all that it announces is held; else it is refused."""
+
+    statement: Statement
+
+
 @message("want")
 @dataclass(frozen=True, slots=True)
 class Want:

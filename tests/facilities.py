@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 from peer.actors import Actor
+from peer.alerts import Alerts
 from peer.audit import Audit
 from peer.clock import ManualClock
 from peer.config import Settings
@@ -24,19 +25,23 @@ from peer.dicom.header import (
 )
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database, batches, packs, studies
 from peer.index import instances as instance_rows
+from peer.index.frontiers import Frontier
 from peer.index.instances import Placement
 from peer.index.packs import PackRow
 from peer.link import LinkState, NotConnected
 from peer.publish import Publish
+from peer.reciprocity import Reciprocity
 from peer.search import Question, Search
 from protocol import digest
 from protocol.agreement import Terms
 from protocol.consent import ALL_PARTNERS, Recipients
 from protocol.errors import Refusal, RemoteProtocolError
-from protocol.frontier import is_fresh
+from protocol.frontier import is_fresh, origin_head
 from protocol.identifiers import PatientIdentifier
+from protocol.journal import Head
 from protocol.messages import Done, Kind, decode, encode
 from protocol.nodekeys import only_key
+from protocol.reciprocity import Progress
 from protocol.signing import public_key
 
 START = 1_795_000_000
@@ -124,6 +129,7 @@ class Facility:
         self.audit_key = secret("audit")
         self.settings = Settings(facility={"name": name})
         self.partners = []
+        self.frontiers = {}
         self.knows = {}
         self.links = Links(self)
         self.told = 0
@@ -137,6 +143,9 @@ class Facility:
         self.publish = Publish(
             self.db, self.keys, self.clock, lambda: self.active, self._appended, self.settings
         )
+        self.freshness = {}
+        self.reciprocity = Reciprocity(self.db, self.peer_id, self.links, self.clock, self)
+        self.alerts = Alerts(self.db, self.clock, self.partner_name, listed=100)
         self.consents = Consents(self.db, self.clock)
         self.consents.apply_with(self.publish.apply_in)
         self.consents.on_change(self.publish.written)
@@ -146,17 +155,39 @@ class Facility:
             self.keys,
             self.links,
             self.clock,
+            reciprocity=self.reciprocity,
             settings=self.settings,
             partners=lambda: self.active,
             coverage=lambda: self.freshness,
         )
-        self.freshness = {}
         await self.publish.renew()
         try:
             yield self
         finally:
             await self.db.close()
             await self.partners_db.close()
+
+    def frontier(self, peer_id):
+        """What is held of a partner's journal; unless a test says otherwise, all of it."""
+        if peer_id in self.frontiers:
+            return self.frontiers[peer_id]
+        now = self.clock.now()
+        head = Head(0, 0, 0, 1, bytes(32), 0, bytes(32), now, now + 72 * 3600)
+        return Frontier(head, progress=Progress(completed_at=now))
+
+    async def exchange_now(self, peer_id):
+        """What a test may want to happen when a partner wants an exchange first."""
+
+    async def claims(self):
+        """What each partner holds of our journal: what it was given by `share`."""
+        return {
+            peer_id: origin_head(self.peer_id, other.freshness[self.peer_id].head)
+            for peer_id, other in self.knows.items()
+            if self.peer_id in other.freshness
+        }
+
+    def partner_name(self, peer_id):
+        return next(p.name for p in self.partners if p.peer_id == peer_id)
 
     @property
     def active(self):

@@ -162,6 +162,7 @@ class Hospital(base.Facility):
                 access=self.access,
                 partners=Trust(self),
                 links=self.links,
+                reciprocity=self.reciprocity,
                 ingest=self.ingest,
                 prior=self.search.prior,
                 clock=self.clock,

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import aiohttp
 
+from peer.gossip.gossip import Acknowledged
+from peer.index import withdrawals
 from peer.people import People
 from peer.report import Report
 from peer.retention import Retention
@@ -94,6 +96,22 @@ class Gossip:
     async def acknowledged(self, seq):
         return {each.peer_id: START for each in self._hospital.active}
 
+    async def withdrawals(self, limit):
+        """Our withdrawals; partners have applied what they hold of our journal."""
+        me = self._hospital.peer_id
+        made = await self._hospital.db.read(lambda tx: withdrawals.latest(tx, me, limit))
+        heads = await self._hospital.claims()
+        return [
+            Acknowledged(
+                each,
+                {
+                    peer_id: START if head.last_seq >= each.seq else None
+                    for peer_id, head in heads.items()
+                },
+            )
+            for each in made
+        ]
+
 
 @dataclass
 class WebNode:
@@ -113,16 +131,16 @@ class WebNode:
         made = await self.services.people.make_link(self.root, name, roles or None)
         return f"{self.url}/login?link={made.secret}"
 
-    async def token(self, *roles):
+    async def token(self, *roles, purpose="TREAT"):
         """Return a bearer token for a program with these roles."""
-        name = " ".join(("program", *roles))
-        secret, _ = await self.services.people.make_token(self.root, name, roles, "TREAT")
+        name = " ".join(("program", *roles, *([] if purpose == "TREAT" else [purpose])))
+        secret, _ = await self.services.people.make_token(self.root, name, roles, purpose)
         return secret
 
     @asynccontextmanager
-    async def program(self, *roles):
+    async def program(self, *roles, purpose="TREAT"):
         """A client with a bearer token."""
-        headers = {"Authorization": f"Bearer {await self.token(*roles)}"}
+        headers = {"Authorization": f"Bearer {await self.token(*roles, purpose=purpose)}"}
         async with aiohttp.ClientSession(self.url, headers=headers) as session:
             yield session
 
@@ -175,6 +193,8 @@ async def served(hospital):
         links=hospital.links,
         access=hospital.access,
         pictures=Pictures(hospital.settings.dicomweb),
+        reciprocity=hospital.reciprocity,
+        alerts=hospital.alerts,
         health=Health(started_at=START, ready=True),
     )
     url, stop = await start_tcp(services)

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from peer.cli import (
+    alerts,
     audit,
     consent,
     demo,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for verb in (init, run, demo, import_, search, retrieve, invite, join, notify, inbox, report):
     app.command(verb.NAME, help=verb.__doc__)(verb.command)
+app.command(alerts.NAME, help=alerts.__doc__)(alerts.command)
 app.command(status.NAME, help=status.__doc__)(status.command)
 app.command(link.NAME, help=link.__doc__)(link.command)
 for group in (partners, consent, audit, retention):

@@ -107,6 +107,43 @@ def show(
         describe(answer)
 
 
+@app.command("acknowledgements")
+def acknowledgements(
+    outstanding: Annotated[
+        bool, typer.Option("--outstanding", help="Only what some partner has not confirmed.")
+    ] = False,
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """List what was withdrawn, which partners have applied it since when, and who has not."""
+    state = "outstanding" if outstanding else "all"
+    answer = ask(
+        data, as_json, lambda client: client.get("/consents/acknowledgements", state=state)
+    )
+    if as_json:
+        return
+    if not answer["withdrawals"]:
+        say("Nothing.")
+        return
+    print_table(
+        ("Withdrawn", "Entries", "Applied by", "Not confirmed yet", "Revoked directives"),
+        (
+            (
+                instant(each["at"]),
+                each["entries"],
+                "\n".join(map(_applied, each["applied"])),
+                ", ".join(one["name"] for one in each["outstanding"]),
+                " ".join(each["directive_ids"]),
+            )
+            for each in answer["withdrawals"]
+        ),
+    )
+
+
+def _applied(one: dict[str, Any]) -> str:
+    return f"{one['name']}: {instant(one['applied_at'])}"
+
+
 @app.command("revoke")
 def revoke(
     directive: Annotated[str, typer.Argument(help="The directive's identity.")],

@@ -19,6 +19,13 @@ AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the answer as JSON (docs/reference/http.md).")
 ]
 
+Reason: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Emergency access, with purpose BTG: why. Goes on record; both sides are alerted."
+    ),
+]
+
 Purpose: TypeAlias = Annotated[
     str, typer.Option(help="Purpose of use, as the partners will see it: TREAT, ETREAT, ...")
 ]

@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -87,3 +88,14 @@ def day(date: str) -> str:
     if len(date) == len("YYYYMMDD") and date.isdigit():
         return f"{date[:4]}-{date[4:6]}-{date[6:]}"
     return date
+
+
+_STEP: Final = 1000
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as "12.4 MB"."""
+    value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
+    while value >= _STEP and len(units) > 1:
+        value, units = value / _STEP, units[1:]
+    return f"{value:.3g} {units[0]}"

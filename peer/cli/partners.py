@@ -8,7 +8,7 @@ import typer
 
 from peer.cli.client import Client, ask, run
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
-from peer.cli.output import CommandError, instant, print_json, print_table, say
+from peer.cli.output import CommandError, instant, print_json, print_table, say, size
 from protocol.limits import CLOCK_WARNING_S
 
 NAME = "partners"
@@ -75,6 +75,49 @@ def _connection(partner: dict[str, Any]) -> str:
         return "slowed: sends more than its budget"
     offset = partner["clock_offset_s"]
     return f"yes; its clock differs by {offset:+} s" if abs(offset) > CLOCK_WARNING_S else "yes"
+
+
+@app.command("reciprocity")
+def reciprocity(
+    partner: Annotated[str, typer.Argument(help="Name or identity; everyone if left out.")] = "",
+    days: Annotated[int, typer.Option(help="So many days up to today.", min=1)] = 30,
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was given to each partner and received from it."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        asked: dict[str, str | int] = {"days": days}
+        if partner:
+            asked["peer_id"] = (await find_partner(client, partner))["peer_id"]
+        answer: dict[str, Any] = await client.get("/partners/reciprocity", **asked)
+        return answer
+
+    answer = ask(data, as_json, work)
+    if as_json:
+        return
+    if not answer["partners"]:
+        say("No partners yet. Make an invitation with: openpriors invite")
+        return
+    say(f"From {instant(answer['since'])} on", style="bold")
+    print_table(
+        ("Facility", "", "Entries", "Searches", "Studies", "Size", "Refused"),
+        (
+            (each["name"] if way == "given" else None, way, *_side(each[way]))
+            for each in answer["partners"]
+            for way in ("given", "received")
+        ),
+    )
+    for each in answer["partners"]:
+        if each["state"] == "active" and not each["exchange"]["answered"]:
+            exchange = each["exchange"]
+            say(f"{each['name']} is not answered now: {exchange['reason']}", style="yellow")
+
+
+def _side(side: dict[str, Any]) -> tuple[object, ...]:
+    refused = ", ".join(f"{each['times']} {each['code']}" for each in side["refused"])
+    entries = "unknown" if side["entries"] is None else side["entries"]
+    return (entries, side["searches"], side["studies"], size(side["bytes"]), refused)
 
 
 @app.command("confirm")

@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from peer.cli.client import Client, run
-from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose
+from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose, Reason
 from peer.cli.output import CommandError, console, print_json, say
 from peer.cli.partners import find_partner
 
@@ -23,6 +23,7 @@ def command(
     study: Annotated[str, typer.Argument(help="Study Instance UID, as `search` prints it.")],
     facility: Annotated[str, typer.Option("--from", help="The partner: name or identity.")],
     purpose: Purpose = "TREAT",
+    reason: Reason = "",
     data: DataDirectory = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +32,9 @@ def command(
     async def conversation() -> dict[str, Any]:
         async with Client.open(data) as client:
             partner = await find_partner(client, facility)
-            return await fetch(client, partner["peer_id"], study, purpose, quiet=as_json)
+            return await fetch(
+                client, partner["peer_id"], study, purpose, reason=reason, quiet=as_json
+            )
 
     status = run(conversation(), as_json=as_json)
     if as_json:
@@ -48,10 +51,15 @@ def command(
 
 
 async def fetch(
-    client: Client, peer_id: str, study: str, purpose: str, *, quiet: bool
+    client: Client, peer_id: str, study: str, purpose: str, *, reason: str = "", quiet: bool
 ) -> dict[str, Any]:
     """Ask for a study, show how far it is, and return the last status of the retrieval."""
-    asked = {"peer_id": peer_id, "study_instance_uid": study, "purpose": purpose}
+    asked = {
+        "peer_id": peer_id,
+        "study_instance_uid": study,
+        "purpose": "BTG" if reason else purpose,
+        "reason": reason,
+    }
     status: dict[str, Any] = await client.post("/retrievals", asked)
     columns = (
         TextColumn("{task.description}"),

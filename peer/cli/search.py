@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from peer.cli.client import ask
-from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose
+from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose, Reason
 from peer.cli.output import day, print_table, say
 
 NAME = "search"
@@ -21,6 +21,7 @@ def command(
         list[str] | None, typer.Option("--id", help="ISSUER/VALUE; may be given several times.")
     ] = None,
     purpose: Purpose = "TREAT",
+    reason: Reason = "",
     data: DataDirectory = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -30,7 +31,8 @@ def command(
         "birth_date": birth_date.replace("-", ""),
         "sex": sex,
         "identifiers": [parse_identifier(text) for text in identifier or []],
-        "purpose": purpose,
+        "purpose": "BTG" if reason else purpose,
+        "reason": reason,
     }
     answer = ask(data, as_json, lambda client: client.post("/search", question))
     if not as_json:

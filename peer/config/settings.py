@@ -95,7 +95,7 @@ class Journal(Section):
     )
     renew_s: Seconds = Field(RENEW_S, description="How often the lease is renewed")
     exchange_interval_s: Seconds = Field(
-        EXCHANGE_S, le=3600, description="How often partners compare journals, changes apart"
+        EXCHANGE_S, le=600, description="How often partners compare journals, changes apart"
     )
     waiting_messages: int = Field(
         4,
@@ -294,6 +294,10 @@ class Lists(Section):
     retrievals: int = Field(1000, ge=10, le=100_000, description="Most retrievals of one answer")
     notices: int = Field(
         1000, ge=10, le=100_000, description="Most notices of one answer, each way"
+    )
+    alerts: int = Field(1000, ge=10, le=100_000, description="Most alerts of one answer")
+    withdrawals: int = Field(
+        200, ge=10, le=10_000, description="Latest withdrawals whose acknowledgement is shown"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -12,7 +13,7 @@ import structlog
 from peer.clock import Clock
 from peer.errors import Conflict, NodeError
 from peer.index import batches, frontiers, journal, witnesses
-from peer.index.batches import Labels
+from peer.index.batches import Labels, Run
 from peer.index.database import Database, Tx
 from peer.index.frontiers import Frontier
 from peer.link import Links
@@ -33,10 +34,11 @@ from protocol.exchange import (
     Stored,
     Witness,
 )
-from protocol.frontier import claimed, is_ahead
+from protocol.frontier import claimed
 from protocol.identifiers import EntryId, PeerId
 from protocol.messages import Refused
 from protocol.nodekeys import NodeKeys
+from protocol.reciprocity import Progress
 
 _log = structlog.get_logger()
 
@@ -136,15 +138,23 @@ class Effects:
         if partner is None:
             raise NodeError("The partner was removed while its journal was being read.")
         keys = partner.record.node_keys
+        now, known = self._clock.now(), self.frontiers.get(origin, Frontier())
 
-        def work(tx: Tx) -> tuple[bool, batches.Run]:
+        def work(tx: Tx) -> tuple[bool, Run, Progress]:
             void = frontiers.drop_void(tx, origin, keys)
-            return void, batches.store(tx, origin, keys, effect.batches, self._labels)
+            run = batches.store(tx, origin, keys, effect.batches, self._labels)
+            progress = known.progress.stored(
+                run.head, now, whole=run.incomplete_from is None, advanced=run.head != known.head
+            )
+            if progress.completed_at == now:
+                witnesses.completed(tx, origin, now)
+            return void, run, progress
 
-        void, run = await self._partners_db.write(work)
+        with self._blamed_on_us(origin):
+            void, run, progress = await self._partners_db.write(work)
         if void:
             _log.warning("journal-void", partner=origin.hex())
-        self._update(origin, head=run.head, incomplete_from=run.incomplete_from)
+        self._update(origin, head=run.head, incomplete_from=run.incomplete_from, progress=progress)
         if run.erased or void or self._log_is_full:
             await self._empty_log()
         if run.withdrawn:
@@ -160,20 +170,21 @@ class Effects:
         now = self._clock.now()
         me, ours = exchange.me, claimed(effect.body, exchange.me)
         last_seq = await self._db.read(lambda tx: journal.applied(tx, me, ours))
+        known = self.frontiers.get(exchange.partner, Frontier())
         theirs = claimed(effect.body, exchange.partner)
-        in_step = theirs is not None and not is_ahead(theirs, exchange.theirs)
-        await self._partners_db.write(
-            lambda tx: witnesses.record(
-                tx,
-                exchange.partner,
-                effect.statement,
-                last_seq=last_seq,
-                in_step=in_step,
-                now=now,
+        progress = known.progress.heard(theirs, known.head, now, whole=known.whole)
+        with self._blamed_on_us(exchange.partner):
+            await self._partners_db.write(
+                lambda tx: witnesses.record(
+                    tx,
+                    exchange.partner,
+                    effect.statement,
+                    last_seq=last_seq,
+                    in_step=progress.outstanding_since is None,
+                    now=now,
+                )
             )
-        )
-        if in_step:
-            self._update(exchange.partner, in_step_at=now)
+        self._update(exchange.partner, progress=progress)
 
     async def _refuse(self, partner: PeerId, error: RemoteProtocolError) -> None:
         _log.warning("exchange-refused", partner=partner.hex(), code=error.code)
@@ -183,6 +194,16 @@ class Effects:
                 await listener(partner, error)
         remedy = ASK_THEM if isinstance(error, Forked) else ASKED_AGAIN
         await self._links.tell(partner, Refused(error.code, str(error), remedy))
+
+    @contextmanager
+    def _blamed_on_us(self, origin: PeerId) -> Iterator[None]:
+        """Note that a partner is not to blame for what could not be kept here."""
+        try:
+            yield
+        except NodeError:
+            known = self.frontiers.get(origin, Frontier())
+            self._update(origin, progress=known.progress.failed(self._clock.now()))
+            raise
 
     def _update(self, origin: PeerId, **changes: Any) -> None:  # noqa: ANN401 - Frontier's fields
         self.frontiers[origin] = replace(self.frontiers.get(origin, Frontier()), **changes)

@@ -6,6 +6,7 @@ Each effect is performed before the next event (`peer.gossip.effects`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,20 +19,35 @@ from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError
 from peer.gossip.effects import Effects, FaultListener, WithdrawnListener
-from peer.index import frontiers, journal, witnesses
+from peer.index import frontiers, journal, withdrawals, witnesses
 from peer.index.batches import Labels
-from peer.index.database import Database
+from peer.index.database import Database, Tx
 from peer.index.frontiers import Frontier
 from peer.index.journal import JournalKeys
-from peer.link import Links
+from peer.index.withdrawals import Withdrawal
+from peer.link import Links, NotConnected
 from peer.partners import Partner, Partners
+from protocol.errors import Refusal
 from protocol.exchange import Appended, Connected, Event, Exchange, HeldJournal, Received, Tick
-from protocol.frontier import is_fresh
+from protocol.frontier import claimed, have_body, is_fresh
 from protocol.identifiers import PeerId
 from protocol.journal import Head
-from protocol.messages import HAVE_DOMAIN, Batches, Have, Refused, Want
+from protocol.limits import EXCHANGE_NOW_S, HAVE_BYTES
+from protocol.messages import (
+    HAVE_DOMAIN,
+    Batches,
+    ExchangeNow,
+    Have,
+    HaveBody,
+    OriginHead,
+    Refused,
+    Want,
+)
 from protocol.nodekeys import NodeKeys
+from protocol.reciprocity import EXCHANGE_INCOMPLETE
+from protocol.records import from_bytes
 from protocol.signing import sign
+from protocol.statements import sign_statement
 
 _log = structlog.get_logger()
 
@@ -63,6 +79,19 @@ class Keys(JournalKeys, Protocol):
         """Every node key of ours, with the part of our journal that it signs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A withdrawal, and since when each partner has applied it; None: it has not said so yet."""
+
+    withdrawal: Withdrawal
+    applied_at: Mapping[PeerId, int | None]
+
+    @property
+    def outstanding(self) -> tuple[PeerId, ...]:
+        """The partners that have not confirmed it."""
+        return tuple(peer_id for peer_id, at in self.applied_at.items() if at is None)
+
+
 @dataclass(slots=True)
 class _Line:
     """One partner's exchange: its events, and room for what has been received."""
@@ -71,6 +100,10 @@ class _Line:
     """Messages that may wait for their turn; the next ones wait in the partner's socket."""
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while an event is dealt with."""
+    turned: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the next event has been dealt with; then another one takes its place."""
 
 
 class Gossip:
@@ -113,6 +146,7 @@ class Gossip:
         self._group: asyncio.TaskGroup | None = None
         for kind in (Have, Want, Batches, Refused):
             links.handle(kind, self._receive)
+        links.handle(ExchangeNow, self._exchange_now_wanted)
         links.on_connected(self._connected)
         links.on_disconnected(self._disconnected)
 
@@ -162,8 +196,8 @@ class Gossip:
         for partner in self._partners.active():
             known = self._effects.frontiers.get(partner.peer_id, Frontier())
             vouched = [] if known.head is None else [min(known.head.issued_at, now)]
-            if known.in_step_at is not None:
-                vouched.append(known.in_step_at)
+            if known.progress.completed_at is not None:
+                vouched.append(known.progress.completed_at)
             answer[partner.peer_id] = Freshness(
                 head=known.head,
                 last_confirmed_at=max(vouched, default=None),
@@ -173,10 +207,64 @@ class Gossip:
             )
         return answer
 
+    def frontier(self, peer_id: PeerId) -> Frontier:
+        """Return how far a partner's journal is held here."""
+        return self._effects.frontiers.get(peer_id, Frontier())
+
+    async def claims(self) -> Mapping[PeerId, OriginHead]:
+        """Return what each partner last said that it holds of our journal."""
+        said = await self._partners_db.read(witnesses.statements)
+        heads: dict[PeerId, OriginHead] = {}
+        for peer_id, statement in said.items():
+            body = from_bytes(HaveBody, statement.payload, HAVE_BYTES)
+            if (head := claimed(body, self._keys.peer_id)) is not None:
+                heads[peer_id] = head
+        return heads
+
+    async def exchange_now(self, peer_id: PeerId) -> None:
+        """Return when a partner holds all of our journal, by its word.
+
+        Raise Refusal if it does not get there in time, NotConnected, TimeoutError.
+        """
+        me, line = self._keys.peer_id, self._lines.get(peer_id)
+        if line is None:
+            raise NotConnected("There is no link to this partner.")
+        # After the turn that is under way: a HAVE that it has signed already is sent before this.
+        async with line.turn:
+            own = await self._db.read(lambda tx: journal.head(tx, me))
+            held = {me: own, peer_id: self.frontier(peer_id).head}
+            body = have_body(me, peer_id, held, self._clock.now())
+            statement = sign_statement(self._keys.node_seed, HAVE_DOMAIN, body)
+        await self._links.request(peer_id, ExchangeNow(statement), 2 * EXCHANGE_NOW_S)
+
     async def acknowledged(self, seq: int) -> Mapping[PeerId, int | None]:
         """Return since when each active partner has applied our journal up to `seq`, if it has."""
         since = await self._partners_db.read(lambda tx: witnesses.acknowledged(tx, seq))
         return {each.peer_id: since.get(each.peer_id) for each in self._partners.active()}
+
+    async def withdrawals(self, limit: int) -> list[Acknowledged]:
+        """Return our latest withdrawals with the word of each partner, the newest first.
+
+        A partner that became one later never had what was withdrawn, and is left out.
+        """
+        me = self._keys.peer_id
+        made = await self._db.read(lambda tx: withdrawals.latest(tx, me, limit))
+        partners = [(each.peer_id, each.since) for each in self._partners.active()]
+
+        def work(tx: Tx) -> list[Acknowledged]:
+            return [
+                Acknowledged(
+                    each,
+                    {
+                        peer_id: witnesses.applied_at(tx, peer_id, each.seq)
+                        for peer_id, since in partners
+                        if since <= each.at
+                    },
+                )
+                for each in made
+            ]
+
+        return await self._partners_db.read(work)
 
     async def forget(self, peer_id: PeerId) -> None:
         """Erase all that is held of a removed partner; its links are cut already."""
@@ -212,13 +300,35 @@ class Gossip:
             await line.room.acquire()
             line.events.put_nowait(Received(message))
 
+    async def _exchange_now_wanted(self, message: ExchangeNow, partner: Partner) -> None:
+        """Take a HAVE, and answer when all that it announces of its author's journal is held."""
+        came, peer_id = self._clock.now(), partner.peer_id
+        body = from_bytes(HaveBody, message.statement.payload, HAVE_BYTES)
+        claim = claimed(body, peer_id)
+        await self._receive(Have(message.statement), partner)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXCHANGE_NOW_S):
+                while (line := self._lines.get(peer_id)) is not None:
+                    if self.frontier(peer_id).progress.completed_since(claim, came):
+                        return
+                    await line.turned.wait()
+        raise Refusal(
+            EXCHANGE_INCOMPLETE,
+            "Not all that your facility has announced of its journal has come.",
+            "It goes on by itself; ask again in a minute.",
+        )
+
     async def _converse(self, peer_id: PeerId, line: _Line) -> None:
         partner = self._partners.get(peer_id)
         if partner is None:
             return
         me = self._keys.peer_id
         node_keys = partner.record.node_keys
-        await self._effects.drop_void(peer_id, node_keys)
+        try:
+            await self._effects.drop_void(peer_id, node_keys)
+        except NodeError as error:
+            # A full disk ends no exchange; the next batch that can be kept drops it too.
+            _log.warning("void-journal-not-dropped", partner=peer_id.hex(), error=error)
         frontier = (await self._partners_db.read(frontiers.read)).get(peer_id, Frontier())
         own = await self._db.read(lambda tx: journal.head(tx, me))
         exchange = Exchange(
@@ -237,13 +347,16 @@ class Gossip:
         event: Event = Connected(_jitter_s())
         while True:
             try:
-                await self._effects.turn(exchange, event)
+                async with line.turn:
+                    await self._effects.turn(exchange, event)
             except NodeError as error:
                 # Our own trouble (a full disk, a link that just went) is no fault of the partner's;
                 # what is lacking is asked for again when its time has come.
                 _log.warning("exchange-interrupted", partner=peer_id.hex(), error=error)
             if isinstance(event, Received):
                 line.room.release()
+            line.turned.set()
+            line.turned = asyncio.Event()
             event = await self._next_event(exchange, line)
 
     async def _next_event(self, exchange: Exchange, line: _Line) -> Event:

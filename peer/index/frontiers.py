@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from peer.index import witnesses
 from peer.index.batches import Held, purge
@@ -12,6 +12,7 @@ from protocol.errors import BadSignature
 from protocol.identifiers import PeerId
 from protocol.journal import Head
 from protocol.nodekeys import NodeKeys
+from protocol.reciprocity import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,18 @@ class Frontier:
     """Where one partner's journal ends here.
 
     `incomplete_from`: the first batch with a live entry that came without its body, None if all
-    came.  `in_step_at`: Unix seconds at which the partner last named this head as its newest, None
-    if never.  `forked`: it signed two histories.
+    came.  `progress`: how far the exchange has come.  `forked`: it signed two histories.
     """
 
     head: Head | None = None
     incomplete_from: int | None = None
-    in_step_at: int | None = None
+    progress: Progress = field(default_factory=Progress)
     forked: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether no live entry lacks its body."""
+        return self.incomplete_from is None
 
 
 def read(tx: Tx) -> dict[PeerId, Frontier]:
@@ -37,7 +42,7 @@ def read(tx: Tx) -> dict[PeerId, Frontier]:
         origin: Frontier(
             head=Held(tx, origin).head(),
             incomplete_from=Held(tx, origin).incomplete_from(),
-            in_step_at=heard[origin].in_step_at if origin in heard else None,
+            progress=Progress(completed_at=heard[origin].in_step_at if origin in heard else None),
             forked=origin in forks,
         )
         for origin in origins | set(heard) | set(forks)

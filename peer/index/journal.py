@@ -88,10 +88,21 @@ def applied(tx: Tx, me: PeerId, claim: OriginHead | None) -> int | None:
     A claim counts by the header that it names, which must be ours, and not by what else it says:
     who claims more than there is would have acknowledged every withdrawal to come.
     """
+    header = _claimed(tx, me, claim)
+    return None if header is None else header.last_seq
+
+
+def live_at(tx: Tx, me: PeerId, claim: OriginHead | None) -> int | None:
+    """Return how many of our entries were live at the head that `claim` names; None as above."""
+    header = _claimed(tx, me, claim)
+    return None if header is None else header.live_count
+
+
+def _claimed(tx: Tx, me: PeerId, claim: OriginHead | None) -> Header | None:
     held = None if claim is None else Held(tx, me).header(claim.batch)
     if claim is None or held is None or header_hash(held.header) != claim.header_hash:
         return None
-    return from_bytes(Header, held.header, HEADER_BYTES).last_seq
+    return from_bytes(Header, held.header, HEADER_BYTES)
 
 
 def halt(tx: Tx, me: PeerId, signed: SignedHeader, batch: int) -> bool:

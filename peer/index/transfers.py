@@ -37,7 +37,7 @@ UNFINISHED: Final = (State.ASKING, State.FETCHING, State.WAITING)
 
 @dataclass(frozen=True, slots=True)
 class GrantRow:
-    """Leave that we gave a partner for one manifest version of one study."""
+    """Leave that we gave a partner for one manifest version of one study, of so many bytes."""
 
     grant_id: bytes
     partner: PeerId
@@ -54,6 +54,7 @@ class GrantRow:
     expires_at: int
     revoked_at: int | None = None
     receipt: Statement | None = None
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,8 @@ def add_grant(tx: Tx, grant: GrantRow) -> None:
     """Put a grant on record; Conflict if the partner's nonce was answered before."""
     tx.execute(
         "INSERT INTO grants (grant_id, partner, nonce, study_instance_uid, retrieve_handle,"
-        " manifest_version, manifest_root, instances, person, role, purpose, issued_at, expires_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " manifest_version, manifest_root, instances, person, role, purpose, issued_at, expires_at,"
+        " bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             grant.grant_id,
             grant.partner,
@@ -120,6 +121,7 @@ def add_grant(tx: Tx, grant: GrantRow) -> None:
             grant.purpose,
             grant.issued_at,
             grant.expires_at,
+            grant.bytes,
         ),
     )
 
@@ -168,6 +170,11 @@ def add_retrieval(
         (retrieval_id, origin, study_instance_uid, actor, State.ASKING, now, now),
     ).fetchone()
     return _retrieval(row)
+
+
+def set_actor(tx: Tx, retrieval_id: bytes, actor: str) -> None:
+    """Let a retrieval go on for someone else, or for another purpose."""
+    tx.execute("UPDATE retrievals SET actor = ? WHERE retrieval_id = ?", (actor, retrieval_id))
 
 
 def retrieval(tx: Tx, retrieval_id: bytes) -> RetrievalRow | None:
@@ -338,6 +345,7 @@ def _grant(row: Row) -> GrantRow:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
         receipt=_statement(row["receipt_payload"], row["receipt_signature"]),
+        bytes=row["bytes"],
     )
 
 

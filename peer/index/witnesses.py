@@ -44,10 +44,24 @@ def record(
         tx.execute("INSERT INTO acknowledgements VALUES (?, ?, ?)", (partner, last_seq, now))
 
 
+def completed(tx: Tx, partner: PeerId, now: int) -> None:
+    """Note that all that a partner had announced of its journal is held."""
+    tx.execute("UPDATE witnesses SET in_step_at = ? WHERE partner = ?", (now, partner))
+
+
 def heard(tx: Tx) -> dict[PeerId, Heard]:
     """Return what is known of each partner that ever sent a HAVE."""
     rows = tx.execute("SELECT partner, heard_at, in_step_at FROM witnesses")
     return {PeerId(row["partner"]): Heard(int(row["heard_at"]), row["in_step_at"]) for row in rows}
+
+
+def statements(tx: Tx) -> dict[PeerId, Statement]:
+    """Return the last HAVE of each partner."""
+    rows = tx.execute("SELECT partner, payload, signature FROM witnesses")
+    return {
+        PeerId(row["partner"]): Statement(bytes(row["payload"]), bytes(row["signature"]))
+        for row in rows
+    }
 
 
 def acknowledged(tx: Tx, seq: int) -> dict[PeerId, int]:
@@ -57,6 +71,16 @@ def acknowledged(tx: Tx, seq: int) -> dict[PeerId, int]:
         (seq,),
     )
     return {PeerId(row["partner"]): int(row["at"]) for row in rows}
+
+
+def applied_at(tx: Tx, partner: PeerId, seq: int) -> int | None:
+    """Return since when a partner has applied our journal up to `seq`, None if it has not."""
+    row = tx.execute(
+        "SELECT at FROM acknowledgements WHERE partner = ? AND last_seq >= ?"
+        " ORDER BY last_seq LIMIT 1",
+        (partner, seq),
+    ).fetchone()
+    return None if row is None else int(row["at"])
 
 
 def record_fork(tx: Tx, origin: PeerId, proof: ForkProof, now: int) -> bool:

@@ -13,6 +13,7 @@ from peer.errors import NodeError
 from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partner
+from peer.reciprocity import Reciprocity
 from protocol.errors import Malformed, UnknownMessage, WrongContent
 from protocol.grant import (
     REQUEST_DOMAIN,
@@ -62,6 +63,7 @@ class Leave:
 
 async def ask_leave(
     links: Links,
+    reciprocity: Reciprocity,
     keys: NodeKeys,
     clock: Clock,
     *,
@@ -87,7 +89,7 @@ async def ask_leave(
         purpose=actor.purpose,
     )
     message = GrantRequest(sign_statement(keys.node_seed, REQUEST_DOMAIN, request))
-    answer = await asked(links, partner.peer_id, message, within_s)
+    answer = await asked(reciprocity, partner.peer_id, message, within_s)
     if not isinstance(answer, GrantAnswer):
         raise UnknownMessage("a request for a study was answered by something that is no grant")
     signed = from_bytes(SignedGrant, answer.grant, GRANT_ANSWER_BYTES)
@@ -100,10 +102,12 @@ async def ask_leave(
     return Leave(grant, opened, manifest, open_keys(keys.seal_secret, signed, grant, opened.packs))
 
 
-async def asked(links: Links, peer_id: PeerId, message: object, within_s: float) -> object:
+async def asked(
+    reciprocity: Reciprocity, peer_id: PeerId, message: object, within_s: float
+) -> object:
     """Return a partner's answer; raise Refusal, or Unreachable whatever kept it from answering."""
     try:
-        return await links.request(peer_id, message, within_s)
+        return await reciprocity.ask(peer_id, message, within_s)
     except (NodeError, TimeoutError) as error:
         raise Unreachable(str(error)) from error
 

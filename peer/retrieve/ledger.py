@@ -17,7 +17,7 @@ from peer.clock import Clock
 from peer.index import Database, Tx, transfers
 from peer.index.transfers import RetrievalRow, State
 from peer.keys import NodeKeys
-from peer.link import Links
+from peer.reciprocity import Reciprocity
 from peer.retrieve.leave import Unreachable, asked
 from protocol.errors import Refusal
 from protocol.grant import DESTROYED, INCOMPLETE, RECEIPT_DOMAIN, VERIFIED, ReceiptBody
@@ -34,21 +34,26 @@ class Ledger:
     """Writes endings, each in one transaction, and sees to it that origins get their receipts."""
 
     def __init__(
-        self, db: Database, keys: NodeKeys, links: Links, clock: Clock, answer_s: float
+        self,
+        db: Database,
+        keys: NodeKeys,
+        reciprocity: Reciprocity,
+        clock: Clock,
+        answer_s: float,
     ) -> None:
         self._db = db
         self._keys = keys
-        self._links = links
+        self._reciprocity = reciprocity
         self._clock = clock
         self._answer_s = answer_s
         self._delivering = asyncio.Lock()
 
-    async def wait(self, row: RetrievalRow, reason: str, remedy: str) -> None:
-        """Note that a retrieval goes on when the origin can be reached again."""
+    async def wait(self, row: RetrievalRow, code: str, reason: str, remedy: str) -> None:
+        """Note that a retrieval goes on by itself, and what it waits for."""
         now = self._clock.now()
         await self._db.write(
             lambda tx: transfers.set_state(
-                tx, row.retrieval_id, State.WAITING, now, "not-connected", reason, remedy
+                tx, row.retrieval_id, State.WAITING, now, code, reason, remedy
             )
         )
 
@@ -121,7 +126,7 @@ class Ledger:
                 payload = row.receipt.payload
                 signed = Statement(payload, sign(self._keys.node_seed, RECEIPT_DOMAIN, payload))
                 try:
-                    await asked(self._links, peer_id, ReceiptMessage(signed), self._answer_s)
+                    await asked(self._reciprocity, peer_id, ReceiptMessage(signed), self._answer_s)
                 except Unreachable:
                     return
                 except Refusal as refusal:

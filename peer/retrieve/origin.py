@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from peer import audit
 from peer.access import Access, Permit
 from peer.actors import partner_node, someone_at
+from peer.alerts import glass_broken_by
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
@@ -21,6 +22,7 @@ from peer.index.packs import ManifestRow
 from peer.index.transfers import GrantRow
 from peer.keys import NodeKeys
 from peer.partners import Partner
+from peer.reciprocity import Reciprocity
 from peer.retrieve.chunks import chunks_of, end_of
 from peer.store import Store, unwrap_pack_key, unwrap_study_key
 from protocol.errors import Refusal, Replayed
@@ -40,6 +42,7 @@ from protocol.limits import GRANT_MOST_S, MANIFEST_INLINE_BYTES, PIECE_BYTES, PR
 from protocol.manifest import DOMAIN as MANIFEST_DOMAIN
 from protocol.manifest import Manifest, SignedManifest, read_manifest
 from protocol.messages import GrantAnswer, GrantRequest, ReceiptMessage
+from protocol.reciprocity import breaks_glass
 from protocol.records import to_bytes
 from protocol.signing import sign
 from protocol.statements import sign_statement
@@ -65,6 +68,7 @@ class Origin:
         store: Store,
         keys: NodeKeys,
         access: Access,
+        reciprocity: Reciprocity,
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -72,6 +76,7 @@ class Origin:
         self._store = store
         self._keys = keys
         self._access = access
+        self._reciprocity = reciprocity
         self._clock = clock
         self._kept_grants = settings.transfer.kept_grants
         self._grant_s = min(settings.transfer.grant_s, GRANT_MOST_S)
@@ -92,6 +97,7 @@ class Origin:
             lambda tx: transfers.was_answered(tx, partner.peer_id, request.nonce)
         ):
             raise Replayed("this request for a study was answered before; sign a new one")
+        await self._admit(request, partner, now)
         permit = await self._access.permit_partner(
             partner,
             request.retrieve_handle,
@@ -100,6 +106,25 @@ class Origin:
             person=request.person,
         )
         return await self._give(permit, request, partner, now)
+
+    async def _admit(self, request: GrantRequestBody, partner: Partner, now: int) -> None:
+        """Return if the partner has exchanged journals, or breaks the glass; raise Refusal."""
+        refusal = self._reciprocity.objection(partner.peer_id, request.purpose)
+        actor = someone_at(partner.peer_id, request.person, request.role, request.purpose)
+        if refusal is not None:
+            event = AuditEvent(
+                action="grant-refused",
+                outcome="refused",
+                actor=actor,
+                partner=partner.peer_id,
+                detail={"code": refusal.code, "reason": refusal.reason},
+            )
+            await self._db.write(lambda tx: audit.append(tx, event, now))
+            raise refusal
+        if breaks_glass(request.purpose):
+            await self._db.write(
+                lambda tx: glass_broken_by(tx, actor, partner.peer_id, "retrieve", now)
+            )
 
     async def _give(
         self, permit: Permit, request: GrantRequestBody, partner: Partner, now: int
@@ -134,7 +159,8 @@ class Origin:
             manifest_bytes=len(row.signed.manifest),
             box_hash=plain_hash(box),
         )
-        granted = _row(permit, request, body, len(manifest.instances))
+        size = await asyncio.to_thread(_size, manifest)
+        granted = replace(_row(permit, request, body, len(manifest.instances)), bytes=size)
         # Consent may have ended since the permit was made: what is granted is permitted when it is.
         objection = await self._db.write(lambda tx: self._add(tx, granted, permit, partner))
         if objection is not None:
@@ -350,6 +376,11 @@ def _ends(manifest: bytes) -> dict[bytes, int]:
     """Return how far each pack goes, as far as a manifest names it."""
     chunks = chunks_of(read_manifest(manifest))
     return {pack_id: end_of(those) for pack_id, those in chunks.items()}
+
+
+def _size(manifest: Manifest) -> int:
+    """Return how many bytes all packs of a manifest have."""
+    return sum(end_of(those) for those in chunks_of(manifest).values())
 
 
 def _inline(signed: SignedManifest) -> SignedManifest:

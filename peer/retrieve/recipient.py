@@ -20,6 +20,7 @@ from peer.ingest import Ingest, ReceivedStudy
 from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partner
+from peer.reciprocity import Reciprocity
 from peer.retrieve.chunks import end_of
 from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, fetched
 from peer.retrieve.transfer import Note, Transfer
@@ -59,6 +60,7 @@ class Recipient:
     keys: NodeKeys
     clock: Clock
     links: Links
+    reciprocity: Reciprocity
     ingest: Ingest
     settings: Settings
 
@@ -110,6 +112,7 @@ class Recipient:
     async def _ask(self, attempt: Attempt) -> Leave:
         return await ask_leave(
             self.links,
+            self.reciprocity,
             self.keys,
             self.clock,
             partner=attempt.partner,

@@ -12,6 +12,7 @@ import structlog
 
 from peer.access import Access, Permit
 from peer.actors import Actor
+from peer.alerts import glass_broken_here
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError, NotFound
@@ -21,6 +22,7 @@ from peer.ingest import Ingest
 from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partners
+from peer.reciprocity import Reciprocity
 from peer.retrieve.leave import Promise, Unreachable
 from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
 from peer.retrieve.origin import Origin
@@ -33,6 +35,7 @@ from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.manifest import chunk_count
 from protocol.messages import GrantRequest, ReceiptMessage
+from protocol.reciprocity import breaks_glass, is_mended_by_exchange
 
 RETRIEVAL_ID_BYTES: Final = 16
 
@@ -66,17 +69,18 @@ class Retrieve:
         access: Access,
         partners: Partners,
         links: Links,
+        reciprocity: Reciprocity,
         ingest: Ingest,
         prior: PriorLookup,
         clock: Clock,
         settings: Settings,
     ) -> None:
-        self.origin = Origin(db, store, keys, access, clock, settings)
+        self.origin = Origin(db, store, keys, access, reciprocity, clock, settings)
         self._db = db
         self._store = store
         self._keys = keys
         self._partners = partners
-        self._ledger = Ledger(db, keys, links, clock, settings.transfer.answer_s)
+        self._ledger = Ledger(db, keys, reciprocity, clock, settings.transfer.answer_s)
         self._prior = prior
         self._clock = clock
         self._retry_s = settings.transfer.retry_s
@@ -87,6 +91,7 @@ class Retrieve:
             keys=keys,
             clock=clock,
             links=links,
+            reciprocity=reciprocity,
             ingest=ingest,
             settings=settings.transfer,
         )
@@ -100,17 +105,24 @@ class Retrieve:
         links.on_connected(self._connected)
 
     # -- what people ask for ----------------------------------------------------------------
-    async def retrieve(self, peer_id: PeerId, study_instance_uid: str, actor: Actor) -> Retrieval:
+    async def retrieve(
+        self, peer_id: PeerId, study_instance_uid: str, actor: Actor, emergency: str = ""
+    ) -> Retrieval:
         """Begin to fetch a study from a partner, or go on with it; return how far it is.
 
-        Raises Refusal for a facility that is no partner.
+        `emergency`: why the glass is broken, for the purpose BTG and no other.  Raises Refusal for
+        a facility that is no partner.
         """
         self._partners.trusted(peer_id)
         now = self._clock.now()
 
         def work(tx: Tx) -> RetrievalRow:
+            glass_broken_here(tx, actor, emergency, "retrieve", now)
             row = transfers.under_way(tx, peer_id, study_instance_uid)
             if row is not None:
+                # One that waits for its origin's leave goes on as the emergency that it is now.
+                if breaks_glass(actor.purpose):
+                    transfers.set_actor(tx, row.retrieval_id, write_actor(actor))
                 return row
             retrieval_id = secrets.token_bytes(RETRIEVAL_ID_BYTES)
             row = transfers.add_retrieval(
@@ -121,6 +133,8 @@ class Retrieve:
 
         row = await self._db.write(work)
         self._start(row)
+        if breaks_glass(actor.purpose):
+            self._wake(peer_id)
         return self._seen(row)
 
     async def status(self, retrieval_id: bytes) -> Retrieval:
@@ -191,11 +205,15 @@ class Retrieve:
         task.add_done_callback(_tell_of_failure)
 
     def _connected(self, peer_id: PeerId) -> None:
-        self._woken.setdefault(peer_id, asyncio.Event()).set()
+        self._wake(peer_id)
         task = asyncio.create_task(self._ledger.deliver(peer_id))
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
         task.add_done_callback(_tell_of_failure)
+
+    def _wake(self, peer_id: PeerId) -> None:
+        """Have what waits for a partner tried again at once."""
+        self._woken.setdefault(peer_id, asyncio.Event()).set()
 
     async def _see_through(self, row: RetrievalRow) -> None:
         """Try until a retrieval has ended, one way or another."""
@@ -223,11 +241,15 @@ class Retrieve:
             name = self._partners.name(row.origin)
             await self._ledger.wait(
                 row,
+                "not-connected",
                 f"{name} cannot be reached now; the retrieval goes on by itself when it can.",
                 "See the list of partners for the state of the connection.",
             )
             return False
         except Refusal as refusal:
+            if is_mended_by_exchange(refusal.code):
+                await self._ledger.wait(row, refusal.code, refusal.reason, refusal.remedy)
+                return False
             await self._end_refused(row, attempt, refusal)
         except (RemoteProtocolError, NodeError) as error:
             await self._end_failed(row, attempt, error)
@@ -238,7 +260,8 @@ class Retrieve:
     async def _begin(self, row: RetrievalRow) -> Attempt:
         partner = self._partners.trusted(row.origin)
         promise = await self._promise(row)
-        return Attempt(row, read_actor(row.actor), partner, promise)
+        current = await self._current(row)
+        return Attempt(row, read_actor(current.actor), partner, promise)
 
     async def _promise(self, row: RetrievalRow) -> Promise:
         """Return what the digest promises now; what it did before, once there was a grant.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from peer.actors import Role
 from peer.errors import NodeError
+from peer.index.reciprocity import ANSWERED
 from peer.link import Links, NotConnected
 from peer.partners import Partner
+from peer.reciprocity import Reciprocity
 from peer.search.answer import Facility, Uncovered
 from protocol import evaluation
 from protocol.errors import Refusal, RemoteProtocolError
@@ -20,6 +22,7 @@ from protocol.identifiers import PeerId
 from protocol.messages import Evaluate, Evaluated
 
 NOT_ACCEPTED: Final = "not-accepted"
+FAULTY: Final = "faulty"
 
 
 class Head(Protocol):
@@ -42,20 +45,23 @@ class Head(Protocol):
 class Asked:
     """What one partner answered: the outputs of our keys in each audience, or why there are none.
 
-    `listable`: what is held of its journal may be shown.
+    `listable`: what is held of its journal may be shown.  `code`: how it answered, '' if it did,
+    None if it could not be asked.
     """
 
     partner: Partner
     outputs: tuple[bytes, ...] = ()
     uncovered: Uncovered | None = None
     listable: bool = True
+    code: str | None = None
 
 
 class Asking:
     """Puts one blind question to every partner."""
 
-    def __init__(self, links: Links, deadline_s: float) -> None:
+    def __init__(self, links: Links, reciprocity: Reciprocity, deadline_s: float) -> None:
         self._links = links
+        self._reciprocity = reciprocity
         self._deadline_s = deadline_s
 
     async def ask(
@@ -92,21 +98,24 @@ class Asking:
             since = head.last_confirmed_at
             return _not(partner, "lease-over", "not confirmed", since, listable=False)
         try:
-            answer = await self._links.request(partner.peer_id, message, self._deadline_s)
+            answer = await self._reciprocity.ask(partner.peer_id, message, self._deadline_s)
             if not isinstance(answer, Evaluated):
-                return _not(partner, "faulty", "answered with something else")
+                return replace(_not(partner, FAULTY, "answered with something else"), code=FAULTY)
             outputs = await asyncio.to_thread(_outputs, strong, answer)
         except NotConnected:
             return self._offline(partner)
         except TimeoutError:
-            return _not(partner, "timed-out", f"did not answer within {self._deadline_s:g} s")
+            reason = f"did not answer within {self._deadline_s:g} s"
+            return replace(_not(partner, "timed-out", reason), code="timed-out")
         except Refusal as refusal:
-            return _not(partner, "refused", f"refused: {refusal.reason.rstrip('.')}")
+            reason = f"refused: {refusal.reason.rstrip('.')}"
+            return replace(_not(partner, "refused", reason), code=refusal.code)
         except RemoteProtocolError as error:
-            return _not(partner, "faulty", f"broke the protocol: {error.code}")
+            reason = f"broke the protocol: {error.code}"
+            return replace(_not(partner, FAULTY, reason), code=FAULTY)
         except NodeError as error:
-            return _not(partner, "faulty", str(error).rstrip("."))
-        return Asked(partner, outputs)
+            return replace(_not(partner, FAULTY, str(error).rstrip(".")), code=FAULTY)
+        return Asked(partner, outputs, code=ANSWERED)
 
     def _offline(self, partner: Partner) -> Asked:
         state = self._links.state(partner.peer_id)

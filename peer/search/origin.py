@@ -8,12 +8,14 @@ from typing import Final
 from peer import audit
 from peer.access import is_bounded, shares_with_alone
 from peer.actors import Role, someone_at
+from peer.alerts import glass_broken_by
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.index import publications
 from peer.index.database import Database, Tx
 from peer.keys import NodeKeys
 from peer.partners import Partner
+from peer.reciprocity import Reciprocity
 from protocol import evaluation
 from protocol.consent import PurposeOfUse
 from protocol.consent.directive import serves
@@ -29,10 +31,13 @@ _NOBODY: Final = bytes(PEER_ID_BYTES)
 class Evaluator:
     """Answers `Evaluate`; its method is a handler of the link."""
 
-    def __init__(self, db: Database, keys: NodeKeys, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, keys: NodeKeys, clock: Clock, reciprocity: Reciprocity
+    ) -> None:
         self._db = db
         self._master = keys.search_master
         self._clock = clock
+        self._reciprocity = reciprocity
 
     async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
         """Return two audiences' answers: everyone's, and this partner's own.
@@ -46,11 +51,16 @@ class Evaluator:
         """
 
         def work(tx: Tx) -> tuple[tuple[bytes, int], ...] | Refusal:
-            refusal = _refusal(message, partner) or _not_yet(tx, partner)
+            refusal = (
+                _refusal(message, partner)
+                or self._reciprocity.objection(partner.peer_id, message.purpose)
+                or _not_yet(tx, partner)
+            )
+            actor = someone_at(partner.peer_id, message.clinician, message.role, message.purpose)
             event = AuditEvent(
                 action="evaluate",
                 outcome="refused" if refusal else "success",
-                actor=someone_at(partner.peer_id, message.clinician, message.role, message.purpose),
+                actor=actor,
                 partner=partner.peer_id,
                 detail={"search_id": message.search_id.hex()}
                 | ({"code": refusal.code} if refusal else {}),
@@ -59,6 +69,7 @@ class Evaluator:
             audit.append(tx, event, now)
             if refusal is not None:
                 return refusal
+            glass_broken_by(tx, actor, partner.peer_id, "search", now)
             own = bytes(partner.peer_id)
             answered = own if shares_with_alone(tx, partner, now) else _NOBODY
             return (

@@ -11,6 +11,7 @@ from typing import Final
 
 from peer import audit
 from peer.actors import Actor, known_as
+from peer.alerts import glass_broken_here
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
@@ -18,10 +19,12 @@ from peer.errors import Conflict
 from peer.index import nicknames, opened, studies
 from peer.index.database import Database, Tx
 from peer.index.opened import Opened
+from peer.index.reciprocity import note_asked
 from peer.index.studies import StudyRow
 from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partner
+from peer.reciprocity import Reciprocity
 from peer.search import local, opening
 from peer.search.answer import Answer, Coverage, Facility, Question, Result, newest_first
 from peer.search.asking import Asked, Asking, Head
@@ -36,6 +39,7 @@ from protocol.limits import LEASE_MOST_S
 from protocol.matching.keys import Demographics, query_keys, refusal_reason
 from protocol.matching.score import Score, score
 from protocol.messages import Evaluate
+from protocol.reciprocity import breaks_glass
 
 SEARCH_ID_BYTES: Final = 16
 
@@ -70,7 +74,7 @@ class Search:
     on.  Register `forget` with the gossip's withdrawals.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the rooms it works with, each by name
         self,
         db: Database,
         partners_db: Database,
@@ -78,6 +82,7 @@ class Search:
         links: Links,
         clock: Clock,
         *,
+        reciprocity: Reciprocity,
         settings: Settings,
         partners: Callable[[], Iterable[Partner]],
         coverage: Callable[[], Mapping[PeerId, Head]],
@@ -89,20 +94,24 @@ class Search:
         self._here = Facility(keys.peer_id, settings.facility.name)
         self._partners = partners
         self._coverage = coverage
-        self._asking = Asking(links, settings.search.deadline_s)
+        self._asking = Asking(links, reciprocity, settings.search.deadline_s)
         self._nicknames = nicknames.load()
         self._shown = Shown(clock, settings.search)
-        links.handle(Evaluate, Evaluator(db, keys, clock).evaluate)
+        links.handle(Evaluate, Evaluator(db, keys, clock, reciprocity).evaluate)
 
-    async def search(self, question: Question, actor: Actor) -> Answer:
+    async def search(self, question: Question, actor: Actor, emergency: str = "") -> Answer:
         """Return every study of the person at every facility that could be searched.
 
-        Raises Refusal "too-little" if neither birth date nor identifier narrows the question.
+        `emergency`: why the glass is broken, for the purpose BTG and no other.  Raises Refusal
+        "too-little" if neither birth date nor identifier narrows the question.
         """
         person = question.person
         if (reason := refusal_reason(person)) is not None:
             code, remedy = "too-little", "Add the birth date, or an identifier with its issuer."
             raise Refusal(code, reason, remedy)
+        if emergency or breaks_glass(actor.purpose):
+            now = self._clock.now()
+            await self._db.write(lambda tx: glass_broken_here(tx, actor, emergency, "search", now))
         search_id = secrets.token_bytes(SEARCH_ID_BYTES)
         coverage = self._coverage()
         await self._forget_lapsed(coverage)
@@ -129,7 +138,7 @@ class Search:
         )
         answer = Answer(search_id, persons, results, covered)
         event = _event(question, answer, actor, home.patient, dropped)
-        await self._db.write(lambda tx: self._record(tx, hits, event))
+        await self._db.write(lambda tx: self._record(tx, hits, asked, event))
         self._shown.note(
             KnownPrior(hit.opened.origin, each.digest, hit.opened.person)
             for hit in hits
@@ -264,8 +273,13 @@ class Search:
 
     # -- the record -------------------------------------------------------------------------------
 
-    def _record(self, tx: Tx, hits: Sequence[_Hit], event: AuditEvent) -> None:
+    def _record(
+        self, tx: Tx, hits: Sequence[_Hit], asked: Sequence[Asked], event: AuditEvent
+    ) -> None:
         now = self._clock.now()
+        for each in asked:
+            if each.code is not None:
+                note_asked(tx, each.partner.peer_id, each.code, now)
         for hit in hits:
             uids = [each.digest.study_instance_uid for each in hit.studies]
             opened.remember(tx, hit.opened, uids, now)

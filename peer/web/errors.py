@@ -93,6 +93,8 @@ _REFUSALS: Final = {
         "invalid-directive",
         "invalid-name",
         "invalid-roles",
+        "not-an-emergency",
+        "reason-needed",
         "several-patients",
         "too-many-studies",
     },

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from peer.access import Access
+    from peer.alerts import Alerts
     from peer.audit import Audit
     from peer.clock import Clock
     from peer.config import Settings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from peer.partners import Partners
     from peer.people import People
     from peer.publish import Publish
+    from peer.reciprocity import Reciprocity
     from peer.report import Report
     from peer.retention import Retention
     from peer.retrieve import Retrieve
@@ -72,5 +74,7 @@ class Services:
     links: Links
     access: Access
     pictures: Pictures
+    reciprocity: Reciprocity
+    alerts: Alerts
     health: Health = field(default_factory=Health)
     addresses: Addresses = field(default_factory=Addresses)

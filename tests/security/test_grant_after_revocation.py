@@ -28,6 +28,7 @@ async def asked(alice, bob, prior):
     partner = next(p for p in alice.partners if p.peer_id == bob.peer_id)
     return await ask_leave(
         alice.links,
+        alice.reciprocity,
         alice.keys,
         alice.clock,
         partner=partner,

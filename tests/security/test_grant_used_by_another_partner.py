@@ -51,6 +51,7 @@ async def alices_leave(alice, bob):
     prior = await alice.search.prior(bob.peer_id, STUDY)
     leave = await ask_leave(
         alice.links,
+        alice.reciprocity,
         alice.keys,
         alice.clock,
         partner=seen_by(alice, bob),
@@ -167,6 +168,7 @@ async def test_a_study_for_one_partner_is_not_granted_to_another_who_learns_its_
         with pytest.raises(Refusal) as caught:
             await ask_leave(
                 eve.links,
+                eve.reciprocity,
                 eve.keys,
                 eve.clock,
                 partner=seen_by(eve, bob),

@@ -13,6 +13,7 @@ from protocol.entries import Header, hole
 from protocol.errors import Malformed, Refusal
 from protocol.forks import ForkProof
 from protocol.limits import ANSWER_BATCHES, BATCH_ENTRIES
+from protocol.reciprocity import Progress
 from protocol.records import from_bytes, to_bytes
 from protocol.signing import sign
 from protocol.statements import Statement
@@ -293,4 +294,6 @@ def test_a_frontier_gathers_all_of_it(alice, bob):
     (batch,) = alice.batches()
     bob.follow(alice, [replace(batch, entries=(hole(batch.entries[0]),))])
     hear(bob, alice, None, NOW)
-    assert read(bob.partners) == {alice.peer_id: Frontier(alice.head(), 0, NOW, forked=False)}
+    assert read(bob.partners) == {
+        alice.peer_id: Frontier(alice.head(), 0, Progress(completed_at=NOW), forked=False)
+    }

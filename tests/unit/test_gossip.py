@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+import peer.gossip.gossip
 from peer.clock import ManualClock
 from peer.config import Settings
-from peer.errors import NodeError
+from peer.errors import NodeError, StorageFull
 from peer.gossip import Gossip
 from peer.index import journal
 from peer.index.batches import Held
@@ -21,8 +22,18 @@ from protocol.entries import HEADER_DOMAIN
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 from protocol.journal import append
-from protocol.messages import HAVE_DOMAIN, Have, HaveBody, Kind, OriginHead, decode, encode
+from protocol.messages import (
+    HAVE_DOMAIN,
+    ExchangeNow,
+    Have,
+    HaveBody,
+    Kind,
+    OriginHead,
+    decode,
+    encode,
+)
 from protocol.nodekeys import only_key
+from protocol.reciprocity import objection
 from protocol.records import to_bytes
 from protocol.signing import public_key, sign
 from protocol.statements import Statement
@@ -62,6 +73,15 @@ class FakeLinks:
         other = self.up[peer_id]
         await other.links.handlers[type(received)](received, other.book[self.node.peer_id])
 
+    async def request(self, peer_id, message, timeout_s):
+        if peer_id not in self.up:
+            raise NodeError("There is no link to this partner.")
+        _, received = decode(encode(message, Kind.REQUEST, 1))
+        other = self.up[peer_id]
+        async with asyncio.timeout(timeout_s):
+            handler = other.links.handlers[type(received)]
+            return await handler(received, other.book[self.node.peer_id])
+
     def connect(self, other):
         for one, two in ((self.node, other), (other, self.node)):
             one.links.up[two.peer_id] = two
@@ -100,7 +120,9 @@ class Node:
 
     def know(self, other):
         record = SimpleNamespace(node_keys=other.node_keys)
-        self.book[other.peer_id] = SimpleNamespace(peer_id=other.peer_id, record=record)
+        self.book[other.peer_id] = SimpleNamespace(
+            peer_id=other.peer_id, record=record, since=self.clock.now()
+        )
 
     def start(self):
         self.gossip = Gossip(
@@ -260,6 +282,34 @@ async def test_a_withdrawal_erases_the_bytes_from_the_partners_disk(pair, tmp_pa
     assert ("withdrawn", alice.peer_id, [withdraw(1).entry_id]) in bob.seen
 
 
+async def test_each_withdrawal_is_listed_with_who_has_applied_it_and_who_has_not(pair):
+    alice, bob = pair
+    await alice.publish(publish(1), publish(2), publish(3))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.coverage()[alice.peer_id].head)
+        first = await alice.publish(withdraw(1), withdraw(2))
+
+        async def acknowledged():
+            return (await alice.gossip.acknowledged(first.last_seq))[bob.peer_id] is not None
+
+        await until(acknowledged)
+        alice.links.cut(bob)
+        alice.clock.advance(100)
+        second = await alice.publish(withdraw(3))
+    newest, oldest = await alice.gossip.withdrawals(10)
+    assert (oldest.withdrawal.seq, oldest.withdrawal.entries) == (first.last_seq, 2)
+    assert oldest.applied_at == {bob.peer_id: NOW}
+    assert oldest.outstanding == ()
+    assert (newest.withdrawal.seq, newest.withdrawal.at) == (second.last_seq, NOW + 100)
+    assert newest.outstanding == (bob.peer_id,)
+    assert await alice.gossip.withdrawals(1) == [newest]
+    # Who became a partner later never had what was withdrawn.
+    bob.clock.advance(1)
+    alice.know(bob)
+    assert all(each.applied_at == {} for each in await alice.gossip.withdrawals(10))
+
+
 async def test_a_partner_that_was_away_catches_up(pair):
     alice, bob = pair
     await alice.publish(publish(1))
@@ -304,6 +354,108 @@ async def test_coverage_survives_a_restart(pair):
     after = bob.gossip.coverage()[alice.peer_id]
     assert after.head == before.head
     assert after.last_confirmed_at == before.last_confirmed_at
+
+
+# -- what reciprocity rests on --------------------------------------------------------------------
+
+
+def gate(node, partner):
+    """The code with which `node` would refuse a question of `partner`'s, '' if it answers."""
+    frontier = node.gossip.frontier(partner.peer_id)
+    refusal = objection(frontier.progress, frontier.head, node.clock.now(), forked=frontier.forked)
+    return "" if refusal is None else refusal.code
+
+
+@pytest.mark.parametrize(("here", "there"), [(0, 0), (0, 3), (2, 3)])
+async def test_the_first_contact_opens_both_gates_whatever_each_side_has(pair, here, there):
+    alice, bob = pair
+    await alice.publish(*(publish(number) for number in range(here)))
+    await bob.publish(*(publish(number) for number in range(there)))
+    assert (gate(alice, bob), gate(bob, alice)) == ("exchange-stale", "exchange-stale")
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: (gate(alice, bob), gate(bob, alice)) == ("", ""))
+
+
+async def test_both_gates_open_again_after_a_month_without_each_other(pair):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    await bob.publish(publish(2))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: (gate(alice, bob), gate(bob, alice)) == ("", ""))
+        alice.links.cut(bob)
+        alice.clock.advance(31 * 24 * 3600)
+        assert (gate(alice, bob), gate(bob, alice)) == ("exchange-stale", "exchange-stale")
+        # What a node does by itself when it is back: it signs a fresh head.
+        await alice.publish()
+        await bob.publish()
+        alice.links.connect(bob)
+        await until(lambda: (gate(alice, bob), gate(bob, alice)) == ("", ""))
+
+
+async def test_an_exchange_at_once_ends_when_the_partner_holds_everything(pair):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    await bob.publish()
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: (gate(alice, bob), gate(bob, alice)) == ("", ""))
+
+        async def both_know_it():
+            told = [await one.gossip.acknowledged(0) for one in (alice, bob)]
+            return all(None not in each.values() for each in told)
+
+        await until(both_know_it)
+        bob.clock.advance(LEASE_S)
+        assert gate(bob, alice) == "exchange-stale"
+        await alice.publish(publish(2))
+        await alice.gossip.exchange_now(bob.peer_id)
+        assert gate(bob, alice) == ""
+        assert len(await bob.bodies(alice)) == 2
+
+
+async def test_an_exchange_at_once_is_refused_to_whoever_announces_and_does_not_give(
+    pair, monkeypatch
+):
+    monkeypatch.setattr(peer.gossip.gossip, "EXCHANGE_NOW_S", 0.05)
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice):
+        alice.links.up[bob.peer_id] = bob
+        alice.gossip._connected(bob.peer_id)
+        bob.links.up[alice.peer_id] = alice
+        announced = have(bob, alice, OriginHead(bob.peer_id, 0, 7, b"7" * 32, 70))
+        with pytest.raises(Refusal) as refused:
+            await bob.links.request(alice.peer_id, ExchangeNow(announced.statement), 5)
+    assert refused.value.code == "exchange-incomplete"
+    assert gate(alice, bob) == "exchange-incomplete"
+
+
+async def test_a_full_disk_here_is_not_held_against_the_partner(pair, monkeypatch):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice, bob):
+
+        async def full(work):
+            raise StorageFull("no space left")
+
+        monkeypatch.setattr(bob.partners_db, "write", full)
+        alice.links.connect(bob)
+        await until(lambda: bob.gossip.frontier(alice.peer_id).progress.failed_at is not None)
+        assert gate(bob, alice) == ""
+
+
+async def test_when_an_exchange_was_completed_survives_a_restart(pair):
+    alice, bob = pair
+    await alice.publish(publish(1))
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: gate(bob, alice) == "")
+    bob.links.up.clear()
+    bob.start()
+    await bob.gossip.load()
+    assert gate(bob, alice) == ""
 
 
 async def test_a_removed_partner_leaves_nothing_behind(pair, tmp_path):

@@ -6,6 +6,7 @@ from typing import Final
 
 from peer.web.api import (
     accounts,
+    alerts,
     audit,
     consents,
     instances,
@@ -31,6 +32,7 @@ ROUTES: Final = (
     *consents.ROUTES,
     *notices.ROUTES,
     *report.ROUTES,
+    *alerts.ROUTES,
     *audit.ROUTES,
     *retention.ROUTES,
     *accounts.ROUTES,

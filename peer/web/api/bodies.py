@@ -69,6 +69,11 @@ def _date_or_nothing(text: str) -> str:
     return _date(text) if text else ""
 
 
+def purpose_of(purpose: str | None, reason: str) -> str | None:
+    """Return the purpose of a request; a reason without one says that it is an emergency."""
+    return PurposeOfUse.BTG if reason and purpose is None else purpose
+
+
 def _purpose(text: str) -> str:
     if text not in set(PurposeOfUse):
         raise ValueError(f"not a purpose of use: {', '.join(PurposeOfUse)}")

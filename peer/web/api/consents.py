@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
 from pydantic import Field, model_validator
@@ -104,6 +104,12 @@ class ConsentsQuery(Body):
     patient_id: Label = ""
 
 
+class AcknowledgementsQuery(Body):
+    """All withdrawals, or those that some partner has not confirmed."""
+
+    state: Literal["all", "outstanding"] = "all"
+
+
 class ConsentPath(Body):
     """One directive."""
 
@@ -167,6 +173,42 @@ async def revoke(request: web.Request) -> web.StreamResponse:
     return answer(await consent_json(rooms, recorded))
 
 
+async def acknowledgements(request: web.Request) -> web.StreamResponse:
+    """Return our withdrawals with who has applied each, since when, and who has not."""
+    asked = query(request, AcknowledgementsQuery)
+    found = await acknowledgements_json(services(request))
+    if asked.state == "outstanding":
+        found["withdrawals"] = [each for each in found["withdrawals"] if each["outstanding"]]
+    return answer(found)
+
+
+async def acknowledgements_json(rooms: Services) -> dict[str, Any]:
+    """Return the latest withdrawals of any cause, the newest first, and the oldest outstanding."""
+    names = {each.peer_id: each.name for each in rooms.partners.all()}
+    found = await rooms.gossip.withdrawals(rooms.settings.lists.withdrawals)
+    waiting = [each.withdrawal.at for each in found if each.outstanding]
+    return {
+        "oldest_outstanding_at": min(waiting, default=None),
+        "withdrawals": [
+            {
+                "seq": each.withdrawal.seq,
+                "at": each.withdrawal.at,
+                "entries": each.withdrawal.entries,
+                "directive_ids": each.withdrawal.directives,
+                "applied": [
+                    {"peer_id": peer_id, "name": names[peer_id], "applied_at": at}
+                    for peer_id, at in each.applied_at.items()
+                    if at is not None
+                ],
+                "outstanding": [
+                    {"peer_id": peer_id, "name": names[peer_id]} for peer_id in each.outstanding
+                ],
+            }
+            for each in found
+        ],
+    }
+
+
 async def consent_json(rooms: Services, recorded: Recorded) -> dict[str, object]:
     """Return a directive and when each partner has applied its withdrawals."""
     withdrawals: list[dict[str, object]] = []
@@ -186,6 +228,12 @@ async def consent_json(rooms: Services, recorded: Recorded) -> dict[str, object]
 ROUTES: Final = (
     Route("POST", "/api/v1/consents", grant, PRIVACY_OFFICER),
     Route("GET", "/api/v1/consents", list_consents, CLINICIAN | PRIVACY_OFFICER),
+    Route(
+        "GET",
+        "/api/v1/consents/acknowledgements",
+        acknowledgements,
+        CLINICIAN | PRIVACY_OFFICER,
+    ),
     Route("GET", "/api/v1/consents/{directive_id}", show, CLINICIAN | PRIVACY_OFFICER),
     Route("POST", "/api/v1/consents/{directive_id}/revoke", revoke, PRIVACY_OFFICER),
 )

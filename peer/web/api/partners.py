@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from aiohttp import web
 from pydantic import Field
 
+from peer.index.reciprocity import DAY_S, Period
 from peer.partners import Partner
-from peer.web.api.bodies import Body, Label, PeerIdHex, Text, answer, body, path
+from peer.web.api.bodies import Body, Label, PeerIdHex, Text, answer, body, path, query
 from peer.web.identity import actor
 from peer.web.routes import ANYONE, OPERATOR, Route, services
 from peer.web.services import Services
+from protocol.identifiers import PeerId
 from protocol.limits import INVITATION_MOST_S
 
 INVITATION_CHARACTERS: Final = 8192
 """Longest invitation that is looked at; real ones have a few hundred characters."""
+
+
+LONGEST_PERIOD_DAYS: Final = 3660
+"""Ten years: longer than any agreement goes unread."""
 
 
 class InvitationBody(Body):
@@ -35,6 +41,17 @@ class PartnerPath(Body):
     """One partner."""
 
     peer_id: PeerIdHex
+
+
+class ReciprocityQuery(Body):
+    """Of how many days, today included; of one partner, or of all active ones."""
+
+    days: Annotated[int, Field(ge=1, le=LONGEST_PERIOD_DAYS)] = 30
+    peer_id: PeerIdHex | None = None
+
+    def includes(self, partner: Partner) -> bool:
+        """Whether a partner is asked about; a former one only by its identity."""
+        return partner.active if self.peer_id is None else partner.peer_id == self.peer_id
 
 
 class ConfirmBody(Body):
@@ -68,6 +85,46 @@ async def list_partners(request: web.Request) -> web.StreamResponse:
     """Return every partner with its state and connection."""
     rooms = services(request)
     return answer({"partners": [partner_json(rooms, each) for each in rooms.partners.all()]})
+
+
+async def reciprocity(request: web.Request) -> web.StreamResponse:
+    """Return what was given to each active partner and received from it, or to one partner."""
+    asked = query(request, ReciprocityQuery)
+    return answer(await reciprocity_json(services(request), asked))
+
+
+async def reciprocity_json(rooms: Services, asked: ReciprocityQuery) -> dict[str, Any]:
+    """Return the balances of whole days (UTC) up to now, and whether each partner is answered."""
+    partners = [each for each in rooms.partners.all() if asked.includes(each)]
+    today = rooms.clock.now() // DAY_S
+    period = Period((today - asked.days + 1) * DAY_S, (today + 1) * DAY_S)
+    found = await rooms.reciprocity.balances([each.peer_id for each in partners], period)
+    return {
+        "since": period.since,
+        "until": period.until,
+        "partners": [
+            {
+                "peer_id": each.peer_id,
+                "name": each.name,
+                "state": each.state,
+                "exchange": _exchange_json(rooms, each.peer_id),
+            }
+            | found[each.peer_id].to_json()
+            for each in partners
+        ],
+    }
+
+
+def _exchange_json(rooms: Services, peer_id: PeerId) -> dict[str, object]:
+    standing = rooms.reciprocity.standing(peer_id)
+    refusal = standing.objection
+    return {
+        "completed_at": standing.completed_at,
+        "answered": refusal is None,
+        "code": "" if refusal is None else refusal.code,
+        "reason": "" if refusal is None else refusal.reason,
+        "remedy": "" if refusal is None else refusal.remedy,
+    }
 
 
 async def confirm(request: web.Request) -> web.StreamResponse:
@@ -115,6 +172,7 @@ ROUTES: Final = (
     Route("POST", "/api/v1/invitations", invite, OPERATOR),
     Route("POST", "/api/v1/pairings", pair, OPERATOR),
     Route("GET", "/api/v1/partners", list_partners, ANYONE),
+    Route("GET", "/api/v1/partners/reciprocity", reciprocity, ANYONE),
     Route("POST", "/api/v1/partners/{peer_id}/confirm", confirm, OPERATOR),
     Route("DELETE", "/api/v1/partners/{peer_id}", remove, OPERATOR),
 )

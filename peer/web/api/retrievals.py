@@ -7,17 +7,29 @@ from typing import Final
 
 from aiohttp import web
 
-from peer.web.api.bodies import Body, Id16Hex, PeerIdHex, Purpose, Uid, answer, body, path
+from peer.web.api.bodies import (
+    Body,
+    Id16Hex,
+    PeerIdHex,
+    Purpose,
+    Text,
+    Uid,
+    answer,
+    body,
+    path,
+    purpose_of,
+)
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, Route, services
 
 
 class RetrievalBody(Body):
-    """What to fetch, from whom, and why."""
+    """What to fetch, from whom, and why; the reason of emergency access."""
 
     peer_id: PeerIdHex
     study_instance_uid: Uid
     purpose: Purpose | None = None
+    reason: Text = ""
 
 
 class RetrievalPath(Body):
@@ -30,7 +42,10 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     """Start to fetch a study, or go on with it."""
     asked = await body(request, RetrievalBody)
     started = await services(request).retrieve.retrieve(
-        asked.peer_id, asked.study_instance_uid, actor(request, asked.purpose)
+        asked.peer_id,
+        asked.study_instance_uid,
+        actor(request, purpose_of(asked.purpose, asked.reason)),
+        asked.reason,
     )
     return answer(started.to_json(), HTTPStatus.ACCEPTED)
 

@@ -8,7 +8,16 @@ from aiohttp import web
 from pydantic import Field, model_validator
 
 from peer.search import Question
-from peer.web.api.bodies import Body, DateOrNothing, Label, Purpose, answer, body
+from peer.web.api.bodies import (
+    Body,
+    DateOrNothing,
+    Label,
+    Purpose,
+    Text,
+    answer,
+    body,
+    purpose_of,
+)
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, Route, services
 from protocol.identifiers import PatientIdentifier
@@ -25,13 +34,14 @@ class Identifier(Body):
 
 
 class SearchBody(Body):
-    """Name and birth date, or identifiers, or both."""
+    """Name and birth date, or identifiers, or both; the reason of emergency access."""
 
     name: Label = ""
     birth_date: DateOrNothing = ""
     sex: Annotated[str, Field(pattern="^[MFO]?$")] = ""
     identifiers: Annotated[tuple[Identifier, ...], Field(max_length=IDENTIFIERS)] = ()
     purpose: Purpose | None = None
+    reason: Text = ""
 
     @model_validator(mode="after")
     def _names_someone(self) -> SearchBody:
@@ -49,7 +59,8 @@ async def search(request: web.Request) -> web.StreamResponse:
         sex=asked.sex,
         identifiers=tuple(PatientIdentifier(i.issuer, i.value) for i in asked.identifiers),
     )
-    found = await services(request).search.search(question, actor(request, asked.purpose))
+    who = actor(request, purpose_of(asked.purpose, asked.reason))
+    found = await services(request).search.search(question, who, asked.reason)
     return answer(found.to_json())
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from peer.index import Tx, journal, studies
+from peer.index import Tx, alerts, journal, studies
 from peer.web.api.bodies import answer
 from peer.web.api.partners import partner_json
 from peer.web.routes import ANYONE, Route, services
@@ -27,10 +27,11 @@ async def status_json(rooms: Services) -> dict[str, Any]:
     """Return the status of the node, ready to be written as JSON."""
     me = PeerId(rooms.keys.peer_id)
 
-    def work(tx: Tx) -> tuple[tuple[int, int], Head | None, bool]:
-        return studies.count(tx), journal.head(tx, me), journal.halted(tx)
+    def work(tx: Tx) -> tuple[tuple[int, int], Head | None, bool, int]:
+        counted = studies.count(tx), journal.head(tx, me), journal.halted(tx)
+        return *counted, alerts.count_open(tx)
 
-    (held, instances), head, halted = await rooms.db.read(work)
+    (held, instances), head, halted, waiting = await rooms.db.read(work)
     return {
         "facility": {"peer_id": me, "name": rooms.settings.facility.name},
         "version": version("openpriors"),
@@ -44,12 +45,39 @@ async def status_json(rooms: Services) -> dict[str, Any]:
             "seq": 0 if head is None else head.last_seq,
             "live": 0 if head is None else head.live_count,
         },
-        "warnings": [*rooms.health.warnings, *_warnings(rooms, halted=halted)],
+        "warnings": [
+            *rooms.health.warnings,
+            *await _unconfirmed(rooms),
+            *_warnings(rooms, waiting, halted=halted),
+        ],
     }
 
 
-def _warnings(rooms: Services, *, halted: bool) -> Iterator[str]:
+async def _unconfirmed(rooms: Services) -> list[str]:
+    """Say which partners have not confirmed a withdrawal for longer than a lease lasts."""
+    found = await rooms.gossip.withdrawals(rooms.settings.lists.withdrawals)
+    late = rooms.clock.now() - rooms.settings.journal.lease_s
+    overdue = {
+        peer_id for each in found if each.withdrawal.at < late for peer_id in each.outstanding
+    }
+    names = sorted(each.name for each in rooms.partners.active() if each.peer_id in overdue)
+    if not names:
+        return []
+    said = ", ".join(names)
+    sentence = (
+        f"Not confirmed for longer than the lease that something was withdrawn: {said}. They list "
+        "nothing of ours by now; call them, and see the page of consents."
+    )
+    return [sentence]
+
+
+def _warnings(rooms: Services, alerts_open: int, *, halted: bool) -> Iterator[str]:
     """Yield a sentence for each thing that an operator should look at now."""
+    if alerts_open:
+        yield (
+            f"{alerts_open} {'alert waits' if alerts_open == 1 else 'alerts wait'} for someone to "
+            "look: openpriors alerts, or the page of the node's status."
+        )
     if halted:
         yield (
             "A partner holds a later part of our own journal than this node: it was restored from "

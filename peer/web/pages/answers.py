@@ -18,12 +18,13 @@ from peer.search import Answer, Question
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer, who had asked what, for which purpose, and when."""
+    """An answer, who had asked what, for which purpose, and when; the reason in an emergency."""
 
     answer: Answer
     question: Question
     actor: Actor
     at: int
+    reason: str = ""
 
 
 class Answers:

@@ -12,6 +12,7 @@ from peer.web.api.bodies import path
 from peer.web.api.consents import (
     ConsentBody,
     ConsentPath,
+    acknowledgements_json,
     consent_json,
     record_consent,
 )
@@ -27,7 +28,14 @@ async def list_consents(request: web.Request) -> web.StreamResponse:
     """Show every directive, the newest first."""
     rooms = services(request)
     found = [await consent_json(rooms, each) for each in await rooms.consents.list()]
-    return await render(request, "consents.html", consents=found)
+    made = await acknowledgements_json(rooms)
+    return await render(
+        request,
+        "consents.html",
+        consents=found,
+        withdrawals=made["withdrawals"],
+        oldest=made["oldest_outstanding_at"],
+    )
 
 
 async def show(request: web.Request) -> web.StreamResponse:

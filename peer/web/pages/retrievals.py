@@ -18,11 +18,12 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     """Start to fetch a study; for browsers without script."""
     form = await read_form(request)
     names = ("peer_id", "study_instance_uid", "purpose")
-    asked, wrong = checked(RetrievalBody, {name: form.text(name) or None for name in names})
+    values = {name: form.text(name) or None for name in names}
+    asked, wrong = checked(RetrievalBody, {**values, "reason": form.text("reason")})
     if asked is None:
         raise RequestError(Problem(422, "invalid-request", " ".join(wrong.values())))
     started = await services(request).retrieve.retrieve(
-        asked.peer_id, asked.study_instance_uid, actor(request, asked.purpose)
+        asked.peer_id, asked.study_instance_uid, actor(request, asked.purpose), asked.reason
     )
     return see_other(f"/retrievals/{started.retrieval_id.hex()}")
 

@@ -16,6 +16,7 @@ from peer.web.identity import actor
 from peer.web.pages.answers import ANSWERS, Kept
 from peer.web.pages.page import Form, checked, read_form, render, see_other
 from peer.web.routes import ANYONE, CLINICIAN, Route, services
+from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
 from protocol.identifiers import PatientIdentifier
 
@@ -44,21 +45,23 @@ async def search(request: web.Request) -> web.StreamResponse:
     )
     who = actor(request, asked.purpose)
     try:
-        answer = await rooms.search.search(question, who)
+        answer = await rooms.search.search(question, who, asked.reason)
     except Refusal as refusal:
         return await _form(request, form, {"form": f"{refusal.reason} {refusal.remedy}"})
-    name = request.app[ANSWERS].keep(Kept(answer, question, who, rooms.clock.now()))
+    kept = Kept(answer, question, who, rooms.clock.now(), asked.reason)
+    name = request.app[ANSWERS].keep(kept)
     return see_other(f"/search/{name}")
 
 
 def _values(form: Form) -> dict[str, object]:
-    identifier = form.text("identifier")
+    identifier, reason = form.text("identifier"), form.text("reason")
     return {
         "name": _as_dicom(form.text("name")),
         "birth_date": form.text("birth_date"),
         "sex": form.text("sex"),
         "identifiers": [{"issuer": form.text("issuer"), "value": identifier}] if identifier else [],
-        "purpose": form.text("purpose") or None,
+        "purpose": PurposeOfUse.BTG if reason else form.text("purpose") or None,
+        "reason": reason,
     }
 
 

@@ -22,6 +22,8 @@ PURPOSES: Final = {
 }
 """Purposes of use to choose from; breaking the glass is no choice in a list."""
 
+_EMERGENCY: Final = {PurposeOfUse.BTG: "Emergency access"}
+
 SEXES: Final = {"F": "female", "M": "male", "O": "other"}
 
 ROLES: Final = {
@@ -30,6 +32,30 @@ ROLES: Final = {
     "privacy-officer": "privacy officer",
     "auditor": "auditor",
 }
+
+REFUSALS: Final = {
+    "agreement": "outside the agreement",
+    "busy": "overloaded",
+    "exchange-incomplete": "journal not sent in full",
+    "exchange-stale": "no exchange of journals lately",
+    "expired": "consent has ended",
+    "failed": "failure there",
+    "held-back": "held back",
+    "journal-forked": "two histories of one journal",
+    "lease-over": "journal out of date",
+    "no-directive": "no consent",
+    "not-a-partner": "no agreement",
+    "not-answered": "does not answer us",
+    "not-published": "not published",
+    "not-ready": "not prepared yet",
+    "not-settled": "still being received",
+    "purpose": "other purpose",
+    "recipient": "consent names others",
+    "revoked": "consent revoked",
+    "role": "other role",
+    "scope": "outside the consent",
+}
+"""What a refusal's code means, in few words; a code of a later version stands as it is."""
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 _STEP: Final = 1000
@@ -110,7 +136,8 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "several": several,
     "initial": initial,
     "reasons": reasons,
-    "purpose": lambda code: PURPOSES.get(code, code),
+    "purpose": lambda code: (PURPOSES | _EMERGENCY).get(code, code),
     "sex": lambda code: SEXES.get(code, ""),
+    "refusal": lambda code: REFUSALS.get(code, code),
     "role": lambda name: ROLES.get(name, name),
 }

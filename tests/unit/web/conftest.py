@@ -30,6 +30,8 @@ STAND_INS = (
     "gossip",
     "links",
     "access",
+    "alerts",
+    "reciprocity",
 )
 NOON = 1_790_000_000
 PEER_ID = bytes(range(32))

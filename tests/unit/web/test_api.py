@@ -68,6 +68,7 @@ def city_clinic(rooms):
     head = types.SimpleNamespace(live_count=30)
     fresh = types.SimpleNamespace(head=head, last_confirmed_at=77, forked=False)
     rooms.gossip.coverage = lambda: {PARTNER: fresh}
+    rooms.gossip.answers = {"withdrawals": []}
 
 
 # -- status, partners -----------------------------------------------------------------------
@@ -142,7 +143,8 @@ async def test_search_reaches_the_room_with_person_and_purpose(anonymous, bearer
         200,
         {"results": [], "coverage": {}},
     )
-    ((_, (question, actor), _),) = rooms.search.asked
+    ((_, (question, actor, reason), _),) = rooms.search.asked
+    assert reason == ""
     assert (question.name, question.birth_date) == ("Müller^Änne", "19700131")
     assert question.identifiers[0].value == "1"
     assert (actor.name, actor.purpose) == ("program clinician", "TREAT")
@@ -293,7 +295,7 @@ async def test_retrievals(unix, rooms):
     assert await post(unix, "/retrievals", body) == (202, one.content)
     assert await get(unix, f"/retrievals/{'ab' * 16}") == (200, one.content)
     assert await get(unix, "/retrievals") == (200, {"retrievals": [one.content]})
-    name, (peer_id, uid, actor), _ = rooms.retrieve.asked[0]
+    name, (peer_id, uid, actor, _), _ = rooms.retrieve.asked[0]
     assert (name, peer_id, uid, actor.purpose) == ("retrieve", PARTNER, "1.2.3", "ETREAT")
     assert rooms.retrieve.asked[1][1] == (bytes.fromhex("ab" * 16),)
 

@@ -149,6 +149,50 @@ async def test_from_consent_to_receipt(nodes, anna, berg):
     assert all(each["facility"]["name"] != "Berg" or each["held_here"] for each in remaining)
 
 
+async def test_emergency_access_by_the_api_is_alerted_and_acknowledged(nodes, berg):
+    async with nodes[0].program(*ROLES, purpose="BTG") as session:
+        anna = Api(session)
+        status, said = await anna.ask("POST", "/search", QUESTION)
+        assert (status, said["error"]["code"]) == (422, "reason-needed")
+        found = await anna.post("/search", QUESTION | {"reason": "unconscious"})
+        assert found["coverage"]["not_searched"] == []
+        assert (await anna.ask("POST", "/search", QUESTION | {"reason": "x"}))[0] == 200
+        here = (await anna.get("/alerts"))["alerts"]
+        assert {(each["reason"], each["times"]) for each in here} == {("unconscious", 1), ("x", 1)}
+    (there,) = (await berg.get("/alerts"))["alerts"]
+    assert (there["name"], there["times"]) == ("Anna", 2)
+    done = await berg.post(f"/alerts/{there['alert']}/acknowledge", {})
+    assert done["acknowledged_by"]
+    assert (await berg.get("/alerts"))["alerts"] == []
+    assert (await berg.get("/alerts", state="all"))["alerts"] == [done]
+    assert (await berg.ask("POST", "/alerts/99/acknowledge", {}))[0] == 404
+    asked = QUESTION | {"purpose": "TREAT", "reason": "unconscious"}
+    status, said = await berg.ask("POST", "/search", asked)
+    assert (status, said["error"]["code"]) == (422, "not-an-emergency")
+
+
+async def test_every_withdrawal_is_listed_whatever_its_cause(nodes, berg):
+    data = make_instance(STUDY, 1, size=2_000)
+    assert (await berg.store(data))[0] == 200
+    await berg.post("/studies/settle", {"study_instance_uids": None})
+    await berg.post("/consents", CONSENT, 201)
+    await base.everyone_shares(*(node.hospital for node in nodes))
+    assert (await berg.get("/consents/acknowledgements"))["withdrawals"] == []
+    await berg.post(f"/studies/{STUDY}/hold", {"held_back": True})
+    found = await berg.get("/consents/acknowledgements", state="outstanding")
+    (held_back,) = found["withdrawals"]
+    assert held_back["directive_ids"] == []
+    assert [each["name"] for each in held_back["outstanding"]] == ["Anna"]
+    assert found["oldest_outstanding_at"] == held_back["at"]
+    await base.everyone_shares(*(node.hospital for node in nodes))
+    assert (await berg.get("/consents/acknowledgements", state="outstanding")) == {
+        "oldest_outstanding_at": None,
+        "withdrawals": [],
+    }
+    (done,) = (await berg.get("/consents/acknowledgements"))["withdrawals"]
+    assert [each["name"] for each in done["applied"]] == ["Anna"]
+
+
 async def test_a_study_that_is_held_back_is_withdrawn(nodes, anna, berg):
     await imported(berg)
     await berg.post("/consents", CONSENT, 201)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 
 import aiohttp
 import pytest
 
+from peer.index.frontiers import Frontier
 from peer.web.pages import ROUTES
 from peer.web.routes import PUBLIC
 from protocol.consent import Recipients
-from tests.facilities import ISSUER, JANE, everyone_shares
+from tests.facilities import ISSUER, JANE, OFFICER, everyone_shares
 from tests.transfers import STUDY
 from tests.web_node import web_nodes
 
@@ -153,6 +155,68 @@ async def test_a_search_lists_every_facility_and_what_was_covered(here, ada):
     assert page.count(">Retrieve</button>") == 1
     records = await here.hospital.actions("search")
     assert records[-1]["actor"]["purpose"] == "ETREAT"
+
+
+async def test_breaking_the_glass_is_alerted_on_both_sides_until_someone_has_looked(nodes, ada):
+    here, there = nodes
+    why = "unconscious, <nobody> with her"
+    place, _ = await send(
+        ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17", reason=why
+    )
+    page = await text_of(ada, place)
+    assert "emergency access" in page
+    assert f'name="reason" value="{html.escape(why)}"' in page
+    status = await text_of(ada, "/status")
+    assert html.escape(why) in status
+    assert "1 alert waits" in status
+    async with there.browser("Bea", "operator") as bea:
+        theirs = await text_of(bea, "/status")
+        assert "Someone at St. Anna used emergency access here" in theirs
+        assert "unconscious" not in theirs
+        await send(bea, "/status", "/alerts/1/acknowledge")
+        assert "emergency access" not in await text_of(bea, "/status")
+    async with here.browser("Cy", "clinician") as cy:
+        assert "unconscious" not in await text_of(cy, "/status")
+
+
+async def test_given_and_received_stand_side_by_side(nodes, ada):
+    here, there = nodes
+    await send(ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17")
+    await here.hospital.fetch(there.hospital, f"{STUDY}.7")
+    assert 'href="/partners/reciprocity"' in await text_of(ada, "/partners")
+    ours = re.sub(r"\s+", " ", await text_of(ada, "/partners/reciprocity"))
+    assert "Bergblick" in ours
+    assert '<td data-label="Received">1<div class="soft small">' in ours
+    async with there.browser("Bea", "auditor") as bea:
+        theirs = re.sub(r"\s+", " ", await text_of(bea, "/partners/reciprocity?days=7"))
+        assert '<td data-label="Given">1<div class="soft small">' in theirs
+        assert "<strong>7 days</strong>" in theirs
+
+
+async def test_whoever_is_not_answered_is_shown_with_what_it_is_told(nodes, ada):
+    here, there = nodes
+    here.hospital.frontiers[there.hospital.peer_id] = Frontier()
+    page = await text_of(ada, "/partners/reciprocity")
+    assert "not answered now" in page
+    assert "No exchange with your facility was completed" in page
+
+
+async def test_a_withdrawal_shows_who_has_applied_it_and_who_has_not(nodes, ada):
+    here, there = nodes
+    (recorded,) = await here.hospital.consents.list()
+    await here.hospital.consents.revoke(recorded.directive.directive_id, "", OFFICER)
+    page = await text_of(ada, "/consents")
+    assert '<span class="dot off">Bergblick</span>' in page
+    assert f'href="/consents/{recorded.directive.directive_id}">revoked consent' in page
+    assert "longer than the lease" not in await text_of(ada, "/status")
+    here.hospital.clock.advance(73 * 3600)
+    async with here.browser("Ada") as later:
+        assert "longer than the lease" in await text_of(later, "/status")
+        await everyone_shares(here.hospital, there.hospital)
+        page = await text_of(later, "/consents")
+        assert '<span class="dot on">Bergblick</span>' in page
+        assert "Every partner has confirmed all of them." in page
+        assert "longer than the lease" not in await text_of(later, "/status")
 
 
 async def test_a_partial_search_says_what_is_missing_and_never_that_there_is_nothing(nodes, ada):

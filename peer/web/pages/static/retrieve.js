@@ -16,6 +16,7 @@ function start(form) {
     peer_id: form.elements.peer_id.value,
     study_instance_uid: form.elements.study_instance_uid.value,
     purpose: form.elements.purpose.value || null,
+    reason: form.elements.reason.value,
   });
   return fetch("/api/v1/retrievals", {
     method: "POST",
