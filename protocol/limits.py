@@ -9,7 +9,11 @@ from typing import Final
 
 # -- the wire -------------------------------------------------------------------------------
 PROTOCOL_VERSION: Final = 1
-"""Version of all that is in this package; the hello of a link carries it."""
+"""Version of all that is in this package: the newest that a link may speak."""
+
+OLDEST_VERSION: Final = 1
+"""The oldest version that a link may speak.  Raised only when no partner can be expected to speak
+it any more: until then a facility need not update on the day on which another one does."""
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Largest message of a link.  A full catch-up answer (BATCH_ANSWER_BYTES) with head room, and small

@@ -33,6 +33,7 @@ from protocol.records import (
     Sentence,
     Size,
     from_bytes,
+    from_prefix,
     to_bytes,
 )
 from protocol.statements import Statement
@@ -135,7 +136,9 @@ def read_message(frame: Frame) -> object:
     if frame.kind == Kind.REFUSAL and kind is not Refused:
         msg = f"{frame.name} does not travel in a frame of this kind"
         raise Malformed(msg)
-    return from_bytes(kind, frame.body, limit)
+    # Two sides that have yet to find a common version read these two of each other.
+    read = from_prefix if kind in {Hello, Refused} else from_bytes
+    return read(kind, frame.body, limit)
 
 
 def decode(data: bytes) -> tuple[Frame, object]:
@@ -150,9 +153,13 @@ def decode(data: bytes) -> tuple[Frame, object]:
 @message("hello")
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of each side.  `now`: its clock; `key_record_version`: its newest record."""
+    """First message of each side, and what it speaks (`protocol.versions`).
 
-    version: Natural
+    `now`: its clock; `key_record_version`: its newest record.
+    """
+
+    oldest_version: Natural
+    newest_version: Natural
     peer_id: Key
     addressee: Key
     key_record_version: Natural

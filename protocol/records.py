@@ -73,6 +73,16 @@ def from_bytes(kind: type[Record], data: bytes, limit: int) -> Record:
     return from_value(kind, unpack(data, limit))
 
 
+def from_prefix(kind: type[Record], data: bytes, limit: int) -> Record:
+    """Return the record of class `kind` with which `data` begins; raise Oversized or Malformed.
+
+    For the few records that two versions must read of each other: what a later one has added behind
+    the known fields is passed over.
+    """
+    value = unpack(data, limit)
+    return from_value(kind, value[: len(fields(kind))] if isinstance(value, list) else value)  # type: ignore[arg-type]
+
+
 def to_value(record: object) -> Value:
     """Return a record as the nested lists in which it travels."""
     if type(record) in _LEAF_KINDS:

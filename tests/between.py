@@ -9,7 +9,8 @@ import asyncio
 import base64
 import datetime as dt
 import ssl
-from contextlib import asynccontextmanager, suppress
+import threading
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -27,14 +28,6 @@ async def _copy(reader, writer):
             await writer.drain()
     with suppress(ConnectionError, ssl.SSLError, RuntimeError):
         writer.close()
-
-
-async def _join(one, other):
-    """Copy between two connections, both ways, until both have ended."""
-    try:
-        await asyncio.gather(_copy(one[0], other[1]), _copy(other[0], one[1]))
-    finally:
-        other[1].transport.abort()
 
 
 class _Server:
@@ -72,13 +65,15 @@ class ConnectProxy(_Server):
     """An HTTP CONNECT proxy (RFC 9110 section 9.3.6).
 
     `user`: "name:password" that it asks for, if any.  `refused`: targets that it does not allow.
-    `targets`: what it has connected to, in order.
+    `targets`: what it has connected to, in order.  `outwards`: bytes that callers have sent through
+    it; once they are more than `cut_after`, every connection is cut, once.
     """
 
     def __init__(self, user="", refused=()):
         super().__init__()
         self.user, self.refused = user, set(refused)
         self.targets = []
+        self.outwards, self.cut_after, self.cuts = 0, None, 0
 
     @property
     def url(self):
@@ -100,7 +95,21 @@ class ConnectProxy(_Server):
         await writer.drain()
         if there is not None:
             self.targets.append(target)
-            await _join((reader, writer), there)
+            try:
+                await asyncio.gather(self._outwards(reader, there[1]), _copy(there[0], writer))
+            finally:
+                there[1].transport.abort()
+
+    async def _outwards(self, reader, writer):
+        while data := await reader.read(PIECE):
+            self.outwards += len(data)
+            if self.cut_after is not None and self.outwards > self.cut_after:
+                self.cut_after, self.cuts = None, self.cuts + 1
+                for task in self.tasks - {asyncio.current_task()}:
+                    task.cancel()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
 
     def _judge(self, method, target, shown):
         wanted = "Basic " + base64.b64encode(self.user.encode()).decode()
@@ -195,3 +204,19 @@ async def running(server, port=0, **more):
         yield server
     finally:
         await server.stop()
+
+
+@contextmanager
+def running_apart(server):
+    """Have `server` answer on a loop and in a thread of its own while the context lasts."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

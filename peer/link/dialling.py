@@ -19,6 +19,7 @@ from peer.outbound import INSPECTED, NO_ANSWER, Proxy, explain
 from peer.partners import Partner
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.messages import Hello
+from protocol.versions import OURS, Versions
 
 LINK_PATH: Final = "/v1/link"
 _ACCEPT: Final = (
@@ -53,6 +54,7 @@ async def dial(
     now: int,
     settings: Link,
     proxy: Proxy,
+    speaks: Versions = OURS,
 ) -> tuple[Connection, Hello]:
     """Return a link to `partner` and its hello; raise DialFailed."""
     url = partner.record.federation_url
@@ -63,7 +65,8 @@ async def dial(
         )
     socket = await _connect(session, url, settings, proxy)
     try:
-        theirs = await say_hello(socket, our_hello(keys, partner, now), settings.hello_s)
+        ours = our_hello(keys, partner, now, speaks)
+        theirs = await say_hello(socket, ours, settings.hello_s)
     except (Closed, aiohttp.ClientError, ConnectionError) as error:
         await socket.close()
         raise DialFailed(state.NOT_ACCEPTED, _ACCEPT) from error
@@ -72,7 +75,10 @@ async def dial(
         raise DialFailed(
             NO_ANSWER, f"{url} took the connection and says nothing. Try again later."
         ) from error
-    except (Refusal, RemoteProtocolError) as error:
+    except Refusal as refusal:
+        await socket.close()
+        raise DialFailed(refusal.code, f"{refusal.reason} {refusal.remedy}".rstrip()) from refusal
+    except RemoteProtocolError as error:
         await socket.close()
         sentence = f"The first words did not fit: {error}."
         raise DialFailed(error.code, sentence) from error

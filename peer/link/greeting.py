@@ -13,9 +13,9 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, web
 
 from peer.keys import NodeKeys
 from peer.partners import Partner
-from protocol.errors import Malformed, Refusal, RemoteProtocolError, UnknownMessage, WrongAddressee
-from protocol.limits import PROTOCOL_VERSION
+from protocol.errors import Malformed, Refusal, RemoteProtocolError, WrongAddressee
 from protocol.messages import Hello, Kind, Refused, decode, encode
+from protocol.versions import OURS, Versions, common_version
 
 HELLO_ID: Final = 0
 
@@ -26,15 +26,23 @@ class Closed(Exception):
     """The other side closed the connection in place of an answer."""
 
 
-def our_hello(keys: NodeKeys, partner: Partner, now: int) -> Hello:
+def our_hello(keys: NodeKeys, partner: Partner, now: int, speaks: Versions = OURS) -> Hello:
     """Return the hello that this node says to `partner`."""
-    return Hello(PROTOCOL_VERSION, keys.peer_id, partner.peer_id, keys.key_record.revision, now)
+    return Hello(
+        oldest_version=speaks.oldest,
+        newest_version=speaks.newest,
+        peer_id=keys.peer_id,
+        addressee=partner.peer_id,
+        key_record_version=keys.key_record.revision,
+        now=now,
+    )
 
 
 async def say_hello(socket: Socket, ours: Hello, within_s: float) -> Hello:
     """Say hello as the side that dialled; return the other's, which takes a round trip.
 
-    Raise Closed, TimeoutError, Refusal for a "no", RemoteProtocolError for a wrong answer.
+    Raise Closed, TimeoutError, Refusal for a "no" of either side, RemoteProtocolError for a wrong
+    answer.
     """
     await socket.send_bytes(encode(ours, Kind.REQUEST, HELLO_ID))
     kind, theirs = await _receive(socket, within_s)
@@ -54,10 +62,12 @@ async def answer_hello(socket: Socket, ours: Hello, within_s: float) -> Hello:
         msg = "a link does not begin with a hello"
         raise Malformed(msg)
     try:
+        # Told first, in their terms: whoever dialled may be the older side, and must learn of it.
+        common_version(versions_of(theirs), versions_of(ours))
         _check(theirs, ours)
-    except RemoteProtocolError as error:
-        refused = Refused(error.code, str(error), "Update the older node, or correct its address.")
-        await socket.send_bytes(encode(refused, Kind.REFUSAL, HELLO_ID))
+    except (Refusal, RemoteProtocolError) as error:
+        await socket.send_bytes(encode(_refused(error), Kind.REFUSAL, HELLO_ID))
+        common_version(versions_of(ours), versions_of(theirs))
         raise
     await socket.send_bytes(encode(ours, Kind.ANSWER, HELLO_ID))
     return theirs
@@ -75,10 +85,19 @@ async def _receive(socket: Socket, within_s: float) -> tuple[int, object]:
     return frame.kind, message
 
 
+def versions_of(hello: Hello) -> Versions:
+    """Return the versions that whoever says this hello speaks."""
+    return Versions(hello.oldest_version, hello.newest_version)
+
+
+def _refused(error: Refusal | RemoteProtocolError) -> Refused:
+    if isinstance(error, Refusal):
+        return Refused(error.code, error.reason, error.remedy)
+    return Refused(error.code, str(error), "Correct the address in the key record.")
+
+
 def _check(theirs: Hello, ours: Hello) -> None:
-    if theirs.version != PROTOCOL_VERSION:
-        msg = f"they speak version {theirs.version} of the protocol, this side {PROTOCOL_VERSION}"
-        raise UnknownMessage(msg)
+    common_version(versions_of(ours), versions_of(theirs))
     if theirs.peer_id != ours.addressee:
         msg = "a hello names another facility than the certificate it comes with"
         raise WrongAddressee(msg)

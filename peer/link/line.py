@@ -15,6 +15,7 @@ from peer.link.dialling import DialFailed, new_session
 from peer.link.metering import Meter
 from peer.link.state import LinkState
 from peer.partners import Partner
+from protocol.errors import Refusal
 
 _CLOSED_IN_SILENCE = "They closed the connection without a word; it is dialled again."
 
@@ -37,10 +38,10 @@ class Line:
     detour_until: float = 0.0
     task: asyncio.Task[None] | None = None
 
-    def note_up(self, connection: Connection, clock_offset_s: int, now: int) -> None:
-        """Note that `connection` is the link from now on."""
+    def note_up(self, connection: Connection, version: int, clock_offset_s: int, now: int) -> None:
+        """Note that `connection` is the link from now on, and speaks `version`."""
         self.connection = connection
-        self.state = LinkState(True, now, "", "", clock_offset_s)
+        self.state = LinkState(True, now, "", "", clock_offset_s, version=version)
         self.changed.set()
 
     def note_down(self, reason: str, now: int) -> None:
@@ -65,6 +66,11 @@ class Line:
             self.note(state.CLOSED, _CLOSED_IN_SILENCE, now)
         else:
             self.note(failure.code, failure.sentence, now)
+
+    def note_refusal(self, refusal: Refusal, now: int) -> None:
+        """Note why the partner, which has dialled, was not let in."""
+        if self.connection is None:
+            self.note(refusal.code, f"{refusal.reason} {refusal.remedy}", now)
 
     async def wait_for_change(self, pause_s: float) -> bool:
         """Wait until `changed` is set, at most `pause_s`; return whether it is."""

@@ -20,7 +20,7 @@ from peer.index.partners import REMOVED
 from peer.keys import NodeKeys
 from peer.link.connection import CLOSE_S, Connection
 from peer.link.farewell import farewell, sign_for_removal
-from peer.link.greeting import Closed, answer_hello, our_hello
+from peer.link.greeting import Closed, answer_hello, our_hello, versions_of
 from peer.link.line import Line, wait
 from peer.link.metering import Meter
 from peer.link.ranges import PackReader, answer_over_link, read_over_link, stream_range
@@ -34,6 +34,7 @@ from protocol.errors import Refusal, RemoteProtocolError, UnknownMessage
 from protocol.identifiers import PeerId
 from protocol.limits import CLOCK_WARNING_S
 from protocol.messages import Hello, ReadRange, Removal, name_of
+from protocol.versions import OURS, Versions, common_version
 
 THEY_ENDED_IT: Final = "They have ended the partnership."
 
@@ -47,7 +48,8 @@ _log = structlog.get_logger()
 class Links:
     """One connection to each partner.
 
-    `proxy` is the way out for everything that is dialled, if it is one.
+    `proxy` is the way out for everything that is dialled, if it is one; `speaks` are the versions
+    of the protocol that a link may have.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Links:
         settings: Link,
         fault_s: float,
         proxy: Proxy = Proxy(),  # noqa: B008 - Proxy is frozen
+        speaks: Versions = OURS,
     ) -> None:
         self._keys = keys
         self._partners = partners
@@ -65,7 +68,8 @@ class Links:
         self._settings = settings
         self._failures = Seldom(fault_s)
         self._proxy = proxy
-        self._redial = Redialler(keys, partners, clock, settings, proxy, self._serve)
+        self._speaks = speaks
+        self._redial = Redialler(keys, partners, clock, settings, proxy, speaks, self._serve)
         self._handlers: dict[type, Handler] = {}
         self._lines: dict[PeerId, Line] = {}
         self._up: list[Callback] = []
@@ -187,8 +191,12 @@ class Links:
         """Serve a link that `partner` has dialled, until it ends."""
         await self.spend(partner.peer_id, Load.LINKS, 0)
         try:
-            ours = our_hello(self._keys, partner, self._clock.now())
+            ours = our_hello(self._keys, partner, self._clock.now(), self._speaks)
             hello = await answer_hello(socket, ours, self._settings.hello_s)
+        except Refusal as refusal:
+            self._line(partner.peer_id).note_refusal(refusal, self._clock.now())
+            await socket.close()
+            return
         except (Closed, TimeoutError, RemoteProtocolError, ConnectionError) as error:
             reason = type(error).__name__
             if self._failures.is_due((partner.peer_id, reason), self._clock.now()):
@@ -264,7 +272,8 @@ class Links:
         offset = hello.now - self._clock.now()
         if abs(offset) > CLOCK_WARNING_S:
             _log.warning("partner-clock-differs", partner=connection.partner.hex(), seconds=offset)
-        line.note_up(connection, offset, self._clock.now())
+        version = common_version(self._speaks, versions_of(hello))
+        line.note_up(connection, version, offset, self._clock.now())
         for callback in self._up:
             callback(connection.partner)
         return True

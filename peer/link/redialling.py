@@ -21,6 +21,7 @@ from peer.partners import Partner, Partners
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.messages import Hello
+from protocol.versions import Versions
 
 FIRST_PAUSE_S: Final = 1.0
 """The pause after a first failure; it doubles up to `link.redial_most_s`."""
@@ -43,6 +44,7 @@ class Redialler:
         clock: Clock,
         settings: Link,
         proxy: Proxy,
+        speaks: Versions,
         serve: Serve,
     ) -> None:
         self._keys = keys
@@ -50,6 +52,7 @@ class Redialler:
         self._clock = clock
         self._settings = settings
         self._proxy = proxy
+        self._speaks = speaks
         self._serve = serve
 
     async def keep(self, peer_id: PeerId, line: Line) -> None:
@@ -75,7 +78,7 @@ class Redialler:
         try:
             now, session = self._clock.now(), line.open_session(self._keys, partner, self._settings)
             connection, hello = await dial(
-                session, self._keys, partner, now, self._settings, self._proxy
+                session, self._keys, partner, now, self._settings, self._proxy, self._speaks
             )
         except DialFailed as failure:
             line.note_failure(failure, self._clock.now())

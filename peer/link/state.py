@@ -28,6 +28,7 @@ class LinkState:
     `last_error` and `last_error_code` are '' while connected.  `clock_offset_s`: by how much the
     partner's clock was ahead of ours when the link came up.  `slowed_at`: when it was last read
     slowly for sending more than its budget, None if not lately.
+    `version`: of the protocol that the link speaks, None while there is none.
     """
 
     connected: bool = False
@@ -36,3 +37,4 @@ class LinkState:
     last_error_code: str = ""
     clock_offset_s: int = 0
     slowed_at: int | None = None
+    version: int | None = None

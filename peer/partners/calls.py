@@ -14,12 +14,13 @@ import aiohttp
 
 from peer.keys.tls import pinned_context, unpinned_context
 from peer.outbound import NOT_REACHED, Proxy, explain
-from protocol.errors import Refusal, RemoteProtocolError
+from protocol.errors import Refusal, RemoteProtocolError, UnknownMessage
 from protocol.identifiers import PeerId
 from protocol.keyrecord import KeyRecord, SignedKeyRecord, verify_record
 from protocol.limits import PAIRING_BYTES
 from protocol.messages import Refused
 from protocol.records import from_bytes, to_bytes
+from protocol.versions import NO_COMMON_VERSION
 
 Answer = TypeVar("Answer")
 
@@ -54,6 +55,13 @@ class PairingCalls:
         try:
             signed = from_bytes(SignedKeyRecord, data, PAIRING_BYTES)
             return signed, verify_record(signed, peer_id)
+        except UnknownMessage as error:
+            raise Refusal(
+                NO_COMMON_VERSION,
+                f"The node at {url} is newer than this one, which cannot read its key record "
+                f"({error}).",
+                "Update this node.",
+            ) from error
         except RemoteProtocolError as error:
             raise Refusal(
                 "wrong-facility",

@@ -20,6 +20,7 @@ from protocol.errors import Refusal, RemoteProtocolError
 from protocol.evaluation import Question
 from protocol.identifiers import PeerId
 from protocol.messages import Evaluate, Evaluated
+from protocol.versions import NO_COMMON_VERSION
 
 NOT_ACCEPTED: Final = "not-accepted"
 FAULTY: Final = "faulty"
@@ -121,6 +122,9 @@ class Asking:
         state = self._links.state(partner.peer_id)
         if state.last_error_code == NOT_ACCEPTED:
             return _not(partner, NOT_ACCEPTED, "does not accept this facility", state.since)
+        if state.last_error_code == NO_COMMON_VERSION:
+            reason = "speaks another version of the protocol"
+            return _not(partner, NO_COMMON_VERSION, reason, state.since)
         return _not(partner, "offline", "offline", state.since)
 
 

@@ -100,6 +100,7 @@ _REFUSALS: Final = {
     },
     HTTPStatus.BAD_GATEWAY: {
         "inspected",
+        "no-common-version",
         "proxy-credentials",
         "proxy-refused",
         "unexpected-answer",

@@ -258,9 +258,9 @@ async def test_a_text_message_ends_the_link(alice, bob):
 async def test_a_wrongly_addressed_hello_is_refused(alice, bob, fault):
     await pair(alice, bob)
     await bob.stop()
-    hello = Hello(PROTOCOL_VERSION, bob.peer_id, alice.peer_id, 1, bob.clock.now())
+    hello = Hello(1, PROTOCOL_VERSION, bob.peer_id, alice.peer_id, 1, bob.clock.now())
     hello = {
-        "version": replace(hello, version=2),
+        "version": replace(hello, oldest_version=2, newest_version=2),
         "author": replace(hello, peer_id=bytes(32)),
         "addressee": replace(hello, addressee=bytes(32)),
     }[fault]
@@ -273,7 +273,7 @@ async def test_a_wrongly_addressed_hello_is_refused(alice, bob, fault):
         await link.send_bytes(encode(hello, Kind.REQUEST, 0))
         _, refused = decode((await link.receive()).data)
         assert isinstance(refused, Refused)
-        assert refused.code == ("unknown-message" if fault == "version" else "wrong-addressee")
+        assert refused.code == ("no-common-version" if fault == "version" else "wrong-addressee")
         assert (await link.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
     assert not alice.links.state(bob.peer_id).connected
     await bob.start()

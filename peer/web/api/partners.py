@@ -161,6 +161,7 @@ def partner_json(rooms: Services, partner: Partner) -> dict[str, object]:
         "connected": link.connected,
         "last_error": link.last_error,
         "last_error_code": link.last_error_code,
+        "protocol_version": link.version,
         "clock_offset_s": link.clock_offset_s,
         "slowed_at": link.slowed_at,
         "last_confirmed_at": None if fresh is None else fresh.last_confirmed_at,

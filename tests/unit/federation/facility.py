@@ -19,6 +19,7 @@ from peer.outbound import Proxy
 from peer.partners import Partners
 from protocol.errors import Refusal
 from protocol.limits import PIECE_BYTES
+from protocol.versions import OURS
 
 NOW = 1_800_000_000
 OPERATOR = Actor("op", "person", frozenset({Role.OPERATOR}))
@@ -37,7 +38,7 @@ class Facility:
     def __init__(self, name, folder, clock):
         self.name, self.folder, self.clock = name, folder, clock
         self.refuse_packs = False
-        self.proxy = Proxy()
+        self.proxy, self.speaks = Proxy(), OURS
         self.pieces = []
 
     @classmethod
@@ -88,6 +89,7 @@ class Facility:
             self.settings.link,
             self.settings.audit.fault_s,
             self.proxy,
+            self.speaks,
         )
         self.links.serve_packs(self.read_pack)
         self.federation = FederationListener(

@@ -18,6 +18,7 @@ from peer.link.ranges import pack_path
 from protocol.errors import Refusal
 from protocol.limits import IN_FLIGHT
 from protocol.messages import Done, Gone, Refused, Want
+from protocol.versions import Versions
 from tests.unit.federation.facility import OPERATOR, PACK, Facility, linked, pair, until
 
 GRANT, PACK_ID = b"g" * 16, b"p" * 16
@@ -390,3 +391,43 @@ async def test_a_partner_that_never_says_hello_fills_no_log(alice, bob):
         await session.close()
     failed = [line for line in lines if line["event"] == "link-hello-failed"]
     assert len(failed) == 1
+
+
+# -- versions -------------------------------------------------------------------------------------
+
+
+async def test_a_link_speaks_the_highest_common_version(alice, bob):
+    alice.speaks, bob.speaks = Versions(1, 2), Versions(2, 5)
+    for facility in (alice, bob):
+        await facility.stop()
+        await facility.start()
+    await pair(alice, bob)
+    await linked(alice, bob)
+    for here, there in ((alice, bob), (bob, alice)):
+        assert here.links.state(there.peer_id).version == 2
+
+
+@pytest.mark.parametrize("dialled_by_the_older", [True, False])
+async def test_without_a_common_version_the_older_side_is_told_to_update(
+    alice, carol, dialled_by_the_older
+):
+    """Carol dials, as she can be reached by nobody; either of the two may be the older one."""
+    older, newer = (carol, alice) if dialled_by_the_older else (alice, carol)
+    await pair(alice, carol)
+    await linked(alice, carol)
+    newer.speaks = Versions(2, 3)
+    await newer.stop()
+    await newer.start()
+    states = (older.links.state, newer.links.state)
+    ids = (newer.peer_id, older.peer_id)
+    for state, peer_id in zip(states, ids, strict=True):
+        await until(lambda s=state, p=peer_id: s(p).last_error_code == "no-common-version", 15)
+    told_older, told_newer = (s(p).last_error for s, p in zip(states, ids, strict=True))
+    assert told_older.startswith("This node is too old")
+    assert told_older.endswith("Update this node.")
+    assert told_newer.startswith("The partner's node is too old")
+    older.speaks = Versions(1, 2)
+    await older.stop()
+    await older.start()
+    await linked(alice, carol)
+    assert older.links.state(newer.peer_id).version == 2

@@ -63,7 +63,12 @@ def city_clinic(rooms):
     rooms.partners.all = lambda: (a_partner(),)
     rooms.partners.active = lambda: (a_partner(),)
     rooms.links.state = lambda _: types.SimpleNamespace(
-        connected=True, last_error="", last_error_code="", clock_offset_s=-300, slowed_at=5
+        connected=True,
+        last_error="",
+        last_error_code="",
+        clock_offset_s=-300,
+        slowed_at=5,
+        version=1,
     )
     head = types.SimpleNamespace(live_count=30)
     fresh = types.SimpleNamespace(head=head, last_confirmed_at=77, forked=False)
