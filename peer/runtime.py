@@ -7,16 +7,13 @@ here, as a function.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import structlog
 
@@ -28,7 +25,8 @@ from peer.clock import Clock, SystemClock
 from peer.config import Settings, load
 from peer.consents import Consents
 from peer.dimse import DicomListener
-from peer.errors import AlreadyRunning, Damaged, NodeError, NotFound
+from peer.directory import RUN, SOCKET, must_hold, only_one, recorded
+from peer.errors import NodeError
 from peer.federation import FederationListener, PairingListener
 from peer.gossip import Gossip
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
@@ -37,6 +35,7 @@ from peer.ingest import Ingest
 from peer.keys import NodeKeys, find_root_key
 from peer.keys import load as load_keys
 from peer.link import Links
+from peer.logs import Seldom
 from peer.notify import Notify
 from peer.outbound import Proxy
 from peer.partners import RECORD, Partners
@@ -56,11 +55,6 @@ from protocol.digest import labels
 from protocol.errors import RemoteProtocolError
 from protocol.identifiers import PeerId
 
-RUN: Final = "run"
-"""Folder below the data directory for what exists only while the node runs."""
-ADDRESSES: Final = "addresses.json"
-LOCK: Final = "node.lock"
-SOCKET: Final = "node.sock"
 INDEX: Final = "index.db"
 
 _log = structlog.get_logger()
@@ -79,7 +73,7 @@ async def run(data: Path) -> None:
 async def first_link(data: Path) -> Link:
     """Return the one-time link that signs in whoever has made the node of `data`."""
     settings, clock = load(data), SystemClock()
-    with _only_one(data):
+    with only_one(data):
         keys = load_keys(data, settings)
         async with AsyncExitStack() as stack:
             db = await _open(stack, data / INDEX, keys, settings)
@@ -95,9 +89,9 @@ async def start(data: Path, clock: Clock | None = None) -> AsyncIterator[Service
     """Run the node of `data` for as long as the context lasts."""
     settings = load(data)
     clock = clock or SystemClock()
-    with _only_one(data):
+    with only_one(data):
         keys = load_keys(data, settings)
-        _must_hold(data / INDEX)
+        must_hold(data / INDEX)
         async with AsyncExitStack() as stack:
             db = await _open(stack, data / INDEX, keys, settings)
             partners_db = await _open(stack, data / "partners.db", None, settings)
@@ -250,13 +244,11 @@ def _tie_together(rooms: Services) -> None:
             AuditEvent("partner-fault", "failed", NODE, partner=peer_id, detail=detail)
         )
 
-    slowed_at: dict[tuple[PeerId, Load], int] = {}
+    slowed = Seldom(rooms.settings.audit.fault_s)
 
     async def partner_slowed(peer_id: PeerId, load: Load) -> None:
-        now, last = rooms.clock.now(), slowed_at.get((peer_id, load))
-        if last is not None and now - last < rooms.settings.audit.fault_s:
+        if not slowed.is_due((peer_id, load), rooms.clock.now()):
             return
-        slowed_at[peer_id, load] = now
         detail = {"load": str(load)}
         await rooms.audit.record(
             AuditEvent("partner-slowed", "success", NODE, partner=peer_id, detail=detail)
@@ -324,7 +316,7 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(federation.stop)
         host = settings.federation.host
         addresses.federation_url = settings.federation.public_url or f"https://{host}:{port}"
-        pairing = PairingListener(services.keys, services.partners, settings.pairing)
+        pairing = PairingListener(services.keys, services.partners, settings)
         port = await pairing.start()
         stack.push_async_callback(pairing.stop)
         host = settings.pairing.host
@@ -341,69 +333,8 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(stop)
         addresses.socket = str(socket)
         addresses.pid = os.getpid()
-        stack.enter_context(_recorded(data, services))
+        stack.enter_context(recorded(data, asdict(services.addresses)))
         yield
-
-
-@contextlib.contextmanager
-def _recorded(data: Path, services: Services) -> Iterator[None]:
-    path = data / RUN / ADDRESSES
-    draft = path.with_suffix(".new")
-    try:
-        draft.write_text(json.dumps(asdict(services.addresses), indent=2) + "\n")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise _cannot_write(path.parent, error) from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _only_one(data: Path) -> Iterator[None]:
-    """Hold the lock of the data directory; raise AlreadyRunning if another process holds it."""
-    if not data.is_dir():
-        raise NotFound(
-            f"There is no node in {data}. Name its data directory with --data DIR or "
-            "OPENPRIORS_DATA, or make a node with: openpriors init"
-        )
-    folder = data / RUN
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    with lock:
-        _take(lock, data)
-        yield
-
-
-def _must_hold(index: Path) -> None:
-    """Refuse to go on without the index: beside a new one every pack would count as a leftover."""
-    if not index.is_file() or index.stat().st_size == 0:
-        raise Damaged(
-            f"{index.name} is missing or empty, and it says what everything else here is. Nothing "
-            "was touched. Restore it from a backup; if `openpriors init` was interrupted, remove "
-            "this data directory and the root key it wrote, and run it again."
-        )
-
-
-def _cannot_write(path: Path, error: OSError) -> NodeError:
-    return NodeError(
-        f"{path} cannot be written: {os.strerror(error.errno or 0)}. Check that the disk has room "
-        "and is not mounted read-only, and that the node's user owns the data directory."
-    )
-
-
-def _take(lock: IO[str], data: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise AlreadyRunning(
-            f"A node is running on {data} already. Stop it first, or choose another directory."
-        ) from error
 
 
 def _warnings(data: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any, Final, Self, TypeVar
 import aiohttp
 
 from peer.cli.output import CommandError, print_json
+from peer.directory import ADDRESSES, RUN
 
 Answer = TypeVar("Answer")
 
@@ -22,7 +23,7 @@ ANSWER_TIMEOUT_S: Final = 120
 _STREAM: Final = aiohttp.ClientTimeout(total=None, sock_read=ANSWER_TIMEOUT_S)
 """A long answer may take its time as long as it goes on arriving."""
 
-_ADDRESSES: Final = Path("run", "addresses.json")
+_ADDRESSES: Final = Path(RUN, ADDRESSES)
 
 
 class Client:
