@@ -200,7 +200,7 @@ class DicomListener:
     def _is_allowed(self, event: evt.Event, service: str) -> bool:
         address = str(event.assoc.requestor.address)
         allowed = self._callers.allows(_calling(event), address, service)
-        if not allowed:
+        if not allowed and self._faults.is_due((address, service), time.monotonic()):
             _log.warning("ae-refused", ae_title=_calling(event), service=service)
         return allowed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,6 +21,7 @@ from peer.keys import NodeKeys
 from peer.keys.tls import federation_context
 from peer.link import Links, PackReader
 from peer.link.connection import new_socket
+from peer.logs import Seldom
 from peer.partners import Partner, Partners
 from protocol.budget import Load
 from protocol.errors import Malformed, Refusal, RemoteProtocolError
@@ -55,6 +57,7 @@ class FederationListener:
         self._links = links
         self._packs = packs
         self._heartbeat_s = settings.link.heartbeat_s
+        self._faults = Seldom(settings.audit.fault_s)
         self._requests: set[asyncio.Transport] = set()
         self._stopping = False
         self._downloads: defaultdict[PeerId, set[asyncio.Transport]] = defaultdict(set)
@@ -113,7 +116,8 @@ class FederationListener:
         transport = request.transport
         partner = self._partners.by_certificate(_certificate(transport))
         if partner is None or transport is None:
-            _log.warning("stranger-refused", remote=request.remote)
+            if self._faults.is_due(request.remote, time.monotonic()):
+                _log.warning("stranger-refused", remote=request.remote)
             response = refuse(_stranger())
             response.force_close()
             return response

@@ -6,17 +6,19 @@ by a root key's signature, or by a pinned node key; requests are few and small.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
 from aiohttp import web
 
-from peer.config import Pairing
+from peer.config import Settings
 from peer.errors import NodeError
 from peer.federation.serving import Room, Server, answer, refuse
 from peer.keys import NodeKeys
 from peer.keys.tls import pairing_context
+from peer.logs import Seldom
 from peer.partners import Partners
 from peer.partners.calls import AGREED_PATH, JOIN_PATH, RECORD_PATH, REVEAL_PATH
 from protocol.errors import Oversized, Refusal, RemoteProtocolError
@@ -33,11 +35,13 @@ _log = structlog.get_logger()
 class PairingListener:
     """Serves pairing and key records to anybody."""
 
-    def __init__(self, keys: NodeKeys, partners: Partners, settings: Pairing) -> None:
+    def __init__(self, keys: NodeKeys, partners: Partners, settings: Settings) -> None:
         self._keys = keys
         self._partners = partners
         self._busy = 0
-        self._most_busy = settings.max_requests
+        self._faults = Seldom(settings.audit.fault_s)
+        own = settings.pairing
+        self._most_busy = own.max_requests
         app = web.Application(client_max_size=PAIRING_BYTES, middlewares=[self._guard])
         app.router.add_get(RECORD_PATH, self._record)
         app.router.add_post(RECORD_PATH, self._newer_record)
@@ -46,13 +50,13 @@ class PairingListener:
         app.router.add_post(AGREED_PATH, self._post(Agreed, partners.pairings.receive_agreed))
         # A pairing takes four requests of some kilobytes each: nobody needs to stay.
         room = Room(
-            settings.max_connections,
-            settings.max_connections_each,
-            settings.full_s,
-            settings.handshake_s,
-            settings.idle_s,
+            own.max_connections,
+            own.max_connections_each,
+            own.full_s,
+            own.handshake_s,
+            own.idle_s,
         )
-        self._server = Server(app, settings.host, settings.port, pairing_context(keys), room)
+        self._server = Server(app, own.host, own.port, pairing_context(keys), room)
 
     async def start(self) -> int:
         """Listen; return the port."""
@@ -73,7 +77,8 @@ class PairingListener:
         try:
             return await handler(request)
         except (Refusal, RemoteProtocolError) as error:
-            _log.warning("pairing-refused", remote=request.remote, code=error.code)
+            if self._faults.is_due((request.remote, error.code), time.monotonic()):
+                _log.warning("pairing-refused", remote=request.remote, code=error.code)
             return refuse(error)
         except NodeError:
             _log.exception("pairing-failed")

@@ -95,7 +95,7 @@ class Facility:
         self.federation = FederationListener(
             self.keys, self.partners, self.links, self.read_pack, self.settings
         )
-        self.pairing = PairingListener(self.keys, self.partners, self.settings.pairing)
+        self.pairing = PairingListener(self.keys, self.partners, self.settings)
         await self.federation.start()
         await self.pairing.start()
         self.tasks = [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from peer.errors import Conflict, NotFound
 from peer.index import partners as rows
+from peer.partners.calls import JOIN_PATH
 from protocol.errors import Expired, Malformed, Refusal
 from tests.unit.federation.facility import OPERATOR, Facility, linked, pair, until
 
@@ -173,3 +176,13 @@ async def test_every_step_is_audited(alice, bob):
     )
     for action in ("invite", "pair", "partner-confirm", "partner-remove"):
         assert any(f'"{action}"' in record for record in records), f"{action} is not on record"
+
+
+async def test_a_stranger_who_errs_again_and_again_fills_no_log(alice):
+    url = f"https://127.0.0.1:{alice.pairing_port}{JOIN_PATH}"
+    async with aiohttp.ClientSession() as stranger:
+        with capture_logs() as lines:
+            for _ in range(5):
+                async with stranger.post(url, data=b"no message", ssl=False) as answer:
+                    assert answer.status == 400
+    assert [line["event"] for line in lines] == ["pairing-refused"]
