@@ -62,12 +62,6 @@ class Frame:
     media_type: str
 
 
-def frame_count(data: bytes) -> int:
-    """Return the number of frames of an instance, 0 if it has no pixel data."""
-    data_set = _open(data)
-    return _count(data_set) if _pixel_keyword(data_set) else 0
-
-
 def encoded_frame(data: bytes, number: int) -> Frame:
     """Return frame `number` (from 1) of an instance, not decoded.
 
@@ -141,12 +135,6 @@ def render(
     else:
         picture.save(stream, "JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()
-
-
-def thumbnail(data: bytes, decoders: Decoders) -> bytes:
-    """Return a small JPEG of the frame in the middle; raise as `render` does."""
-    middle = max(1, frame_count(data) // 2)
-    return render(data, middle, decoders=decoders, longer_side=THUMBNAIL_PIXELS)
 
 
 def _open(data: bytes) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from peer.config import DicomWeb
 from peer.dicom import read_header
 from peer.dicom.decoders import Decoders
 from peer.dicom.display import Window
-from peer.dicom.frames import encoded_frame, frame_count, render, thumbnail
+from peer.dicom.frames import encoded_frame, render
 from peer.errors import NotFound
 from protocol.errors import Refusal
 from tests.dicom_samples import SAMPLES, data_set, encoded, sample
@@ -77,8 +78,8 @@ def png(data, **options) -> np.ndarray:
 @pytest.mark.parametrize("path", PICTURED, ids=[path.name for path in PICTURED])
 def test_every_sample_is_shown_or_refused(path):
     data = path.read_bytes()
-    count = frame_count(data)
-    assert count >= 1
+    said = re.match(r"[1-9]\d*", str(pydicom.dcmread(path).get("NumberOfFrames", "")))
+    count = int(said[0]) if said else 1
     if path.name in UNDECODABLE:
         with pytest.raises(Refusal) as caught:
             render(data, decoders=DECODERS)
@@ -87,7 +88,7 @@ def test_every_sample_is_shown_or_refused(path):
     read = pydicom.dcmread(path)
     picture = png(data, number=count)
     assert picture.shape[:2] == (read.Rows, read.Columns)
-    small = opened(thumbnail(data, DECODERS))
+    small = opened(render(data, count, decoders=DECODERS, longer_side=160))
     assert max(small.shape[:2]) <= 160
     frame = encoded_frame(data, count)
     assert frame.data
@@ -105,7 +106,6 @@ def test_there_is_no_frame_zero_and_none_behind_the_last():
 
 def test_an_instance_without_images_says_so():
     data = sample("reportsi.dcm")
-    assert frame_count(data) == 0
     for read in (partial(render, decoders=DECODERS), lambda data: encoded_frame(data, 1)):
         with pytest.raises(Refusal) as caught:
             read(data)
