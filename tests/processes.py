@@ -6,6 +6,7 @@ import http.client
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
+from tests.dicom_samples import instance
 
 Found = TypeVar("Found")
 
@@ -277,6 +280,29 @@ def pair(one: Node, other: Node) -> None:
             f"{here.name} is not connected to {there.name}",
             more=here.log_lines,
         )
+
+
+def publish(node: Node, patient: str, study: str, count: int, pixels: int) -> str:
+    """Let a node have a study that every partner may find; return the directive's identifier.
+
+    `count` instances of `pixels` bytes each.
+    """
+    filling = random.Random(study).randbytes(pixels)
+    for number in range(count):
+        node.store(
+            instance(
+                number,
+                study=study,
+                pixels=filling,
+                PatientID=patient,
+                PatientName=f"{patient}^ANNA",
+                PatientBirthDate="19600203",
+                StudyDate="20200901",
+            )
+        )
+    node.post("/studies/settle")
+    granted = node.run_json("consent", "grant", f"{node.issuer}/{patient}")
+    return str(granted["directive_id"])
 
 
 def wait_until(

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from tests.dicom_samples import instance
-from tests.processes import CommandFailed, Nodes, pair, wait_until
+from tests.processes import CommandFailed, Nodes, pair, publish, wait_until
 
 INSTANCES = 6
 
@@ -21,26 +20,6 @@ def couple(tmp_path_factory):
     pair(alice, bob)
     yield alice, bob
     made.stop()
-
-
-def publish(alice, patient: str, study: str, pixels: int) -> str:
-    """Let alice have a study that everybody may find; return the directive's identifier."""
-    filling = random.Random(study).randbytes(pixels)
-    for number in range(INSTANCES):
-        alice.store(
-            instance(
-                number,
-                study=study,
-                pixels=filling,
-                PatientID=patient,
-                PatientName=f"{patient}^ANNA",
-                PatientBirthDate="19600203",
-                StudyDate="20200901",
-            )
-        )
-    alice.post("/studies/settle")
-    granted = alice.run_json("consent", "grant", f"{alice.issuer}/{patient}")
-    return granted["directive_id"]
 
 
 def found(bob, patient: str) -> set[str]:
@@ -58,7 +37,7 @@ def restart(node) -> None:
 def test_a_notice_reaches_a_node_that_was_killed_once(couple):
     alice, bob = couple
     bob_id = bob.peer_id
-    publish(alice, "NOTICE", "1.2.3.90", 100)
+    publish(alice, "NOTICE", "1.2.3.90", INSTANCES, 100)
     bob.kill()
     notice = {"peer_id": bob_id, "study_instance_uids": ["1.2.3.90"], "message": ""}
     sent = alice.post("/notices", notice)["notice_id"]
@@ -80,7 +59,7 @@ def test_a_notice_reaches_a_node_that_was_killed_once(couple):
 
 def test_a_revocation_is_carried_out_though_its_node_was_killed(couple):
     alice, bob = couple
-    directive = publish(alice, "REVOKED", "1.2.3.91", 100)
+    directive = publish(alice, "REVOKED", "1.2.3.91", INSTANCES, 100)
     wait_until(lambda: "1.2.3.91" in found(bob, "REVOKED"), "the study is not found")
     alice.post(f"/consents/{directive}/revoke", {"reason": "the patient's wish"})
     restart(alice)
@@ -105,7 +84,7 @@ def test_killed_at_any_instant_the_partners_converge(couple, seed):
 
         def act(patient: str = patient, study: str = study, stopped: list = stopped) -> None:
             try:
-                publish(alice, patient, study, 100_000)
+                publish(alice, patient, study, INSTANCES, 100_000)
             except (OSError, AssertionError, CommandFailed) as error:
                 stopped.append(error)
 
@@ -116,6 +95,6 @@ def test_killed_at_any_instant_the_partners_converge(couple, seed):
         acting.join()
         victim.start()
         if stopped:
-            publish(alice, patient, study, 100_000)
+            publish(alice, patient, study, INSTANCES, 100_000)
         wait_until(lambda p=patient, s=study: s in found(bob, p), "lost", more=bob.log_lines)
         restart(victim)

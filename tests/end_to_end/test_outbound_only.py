@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from tests.between import ConnectProxy, running_apart
-from tests.dicom_samples import instance
-from tests.processes import CommandFailed, Node, Nodes, pair, wait_until
+from tests.processes import CommandFailed, Node, Nodes, pair, publish, wait_until
 
 MIB = 1 << 20
 INSTANCES, PIXELS = 6, 4 * MIB
@@ -28,24 +25,6 @@ def couple(tmp_path_factory):
         pair(alice, carol)
         yield alice, carol, proxy
         made.stop()
-
-
-def publish(node: Node, patient: str, study: str) -> None:
-    filling = random.Random(study).randbytes(PIXELS)
-    for number in range(INSTANCES):
-        node.store(
-            instance(
-                number,
-                study=study,
-                pixels=filling,
-                PatientID=patient,
-                PatientName=f"{patient}^ANNA",
-                PatientBirthDate="19600203",
-                StudyDate="20200901",
-            )
-        )
-    node.post("/studies/settle")
-    node.run("consent", "grant", f"{node.issuer}/{patient}")
 
 
 def found(node: Node, patient: str) -> set[str]:
@@ -75,7 +54,7 @@ def notify(sender: Node, receiver: Node, study: str) -> None:
 
 def test_it_finds_fetches_and_notifies_as_any_other(couple):
     alice, carol, _ = couple
-    publish(alice, "REACHABLE", "1.2.3.70")
+    publish(alice, "REACHABLE", "1.2.3.70", INSTANCES, PIXELS)
     wait_until(lambda: "1.2.3.70" in found(carol, "REACHABLE"), "not found")
     retrieve(carol, alice, "1.2.3.70")
     notify(alice, carol, "1.2.3.70")
@@ -83,7 +62,7 @@ def test_it_finds_fetches_and_notifies_as_any_other(couple):
 
 def test_its_own_studies_come_over_its_link_and_go_on_after_a_cut(couple):
     alice, carol, proxy = couple
-    publish(carol, "OUTBOUND", "1.2.3.71")
+    publish(carol, "OUTBOUND", "1.2.3.71", INSTANCES, PIXELS)
     wait_until(lambda: "1.2.3.71" in found(alice, "OUTBOUND"), "not found")
     before = proxy.outwards
     proxy.cut_after = before + CUT_AFTER
