@@ -93,7 +93,9 @@ class Effects:
         """Erase a journal whose newest batch none of the keys that were to sign it has signed."""
         if await self._partners_db.write(lambda tx: frontiers.drop_void(tx, peer_id, keys)):
             _log.warning("journal-void", partner=peer_id.hex())
-            self.frontiers.pop(peer_id, None)
+            # A fork that was proved stays proved.
+            forked = self.frontiers.get(peer_id, Frontier()).forked
+            self.frontiers[peer_id] = Frontier(forked=forked)
             await self._empty_log()
 
     async def turn(self, exchange: Exchange, event: Event) -> None:

@@ -250,9 +250,8 @@ class Connection:
         load, number = load_of(frame.kind, frame.name), frame.id
         async with self._pieces if load is Load.RANGES else contextlib.nullcontext():
             answer = await self._outcome(frame, dispatch)
-            del (
-                frame
-            )  # It may have four mebibytes, and the partner may take long to read the answer.
+            # It may have four mebibytes, and the partner may take long to read the answer.
+            del frame
             await self._reply(answer, number, load)
 
     async def _outcome(self, frame: Frame, dispatch: Dispatch) -> object:
