@@ -1,4 +1,7 @@
-"""Attack: a validly signed batch of the past is sent again, to bring back what was withdrawn."""
+"""Attack: a validly signed batch of the past is sent again, to bring back what was withdrawn.
+
+Against a node over mutual TLS, and then rule by rule in memory.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,28 @@ from protocol.journal import follow
 from protocol.messages import Batches
 from protocol.records import from_bytes
 from tests.simulation.memory import LEASE_S, Facility, publish, withdraw
+from tests.whole_nodes import until
 
 NOW = 1_800_000_000
+
+
+async def test_a_node_answers_a_replay_with_a_refusal_and_changes_nothing(scene):
+    recorded = list(scene.history.batches)
+    async with scene.link() as mallory:
+        await mallory.send(*recorded)
+        assert await mallory.refusal() == "replayed"
+        assert await scene.bob.finds() == scene.all_found, "a replay alone takes nothing away"
+
+        await mallory.send(scene.withdraw_all())
+        await until(lambda: scene.held.live_count == 0)
+        held = scene.held
+        for number, batch in enumerate(recorded, start=1):
+            await mallory.send(batch)
+            assert await mallory.refusal(number) == "replayed"
+        assert scene.held == held
+        assert await scene.bodies() == []
+        assert await scene.bob.finds() == scene.alices
+    assert await scene.bob.faults(scene.mallory) == ["replayed"], "once an hour is enough to see it"
 
 
 @pytest.fixture
