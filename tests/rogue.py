@@ -18,7 +18,7 @@ from peer.index.database import INDEX_MIGRATIONS, Database
 from peer.keys.tls import partner_context
 from protocol import journal
 from protocol.entries import HEADER_DOMAIN, Header, SignedBatch, leaf
-from protocol.hashing import merkle_root
+from protocol.hashing import merkle_root, plain_hash
 from protocol.limits import HEADER_BYTES, LEASE_S, PROTOCOL_VERSION
 from protocol.messages import (
     HAVE_DOMAIN,
@@ -80,10 +80,19 @@ class History:
         return advance.batch
 
     def forged(self, batch, *entries):
-        """Return a batch with other entries, its header signed to match them and nothing else."""
+        """Return a batch with other publications, its header signed to match them in all it says.
+
+        Only what no header says can be wrong with it then: an id that was used before, an order.
+        """
         header = from_bytes(Header, batch.header, HEADER_BYTES)
-        root = merkle_root([leaf(entry) for entry in entries])
-        signed = to_bytes(replace(header, entries_root=root))
+        digest = int.from_bytes(header.state_digest, "big")
+        digest += sum(map(weight, entries)) - sum(map(weight, batch.entries))
+        changed = replace(
+            header,
+            entries_root=merkle_root([leaf(entry) for entry in entries]),
+            state_digest=(digest % (1 << 256)).to_bytes(32, "big"),
+        )
+        signed = to_bytes(changed)
         return SignedBatch(signed, self.sign(signed), entries)
 
     def sign(self, header):
@@ -94,6 +103,11 @@ class History:
         run = batch_rows.store(self._tx, origin, key, [batch], memory.labels_of)
         assert run.error is None, run.error
         self.batches.append(batch)
+
+
+def weight(entry):
+    """Return what a live entry adds to the state digest."""
+    return int.from_bytes(plain_hash(leaf(entry) + entry.seq.to_bytes(8, "big")), "big")
 
 
 class Rogue:

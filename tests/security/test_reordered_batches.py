@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from protocol.messages import Batches, Want
+from dataclasses import replace
+
+from protocol.messages import Want
 from tests.simulation.memory import publish, withdraw
 from tests.whole_nodes import until
 
@@ -41,13 +43,15 @@ async def test_a_withdrawal_before_its_publication_does_not_let_it_stay(scene):
 
 
 async def test_entries_in_another_order_are_refused(scene):
-    """Within a batch the order is signed too: a publication and the withdrawal that ends it."""
+    """Within a batch the order is signed too; an origin that signs a wrong one is not followed."""
     before = scene.held
-    batch = scene.history.append(publish(1), withdraw(1), now=scene.clock.now())
-    turned = type(batch)(batch.header, batch.signature, batch.entries[::-1])
+    batch = scene.history.append(publish(1), publish(2), now=scene.clock.now())
+    turned = batch.entries[::-1]
     async with scene.link() as mallory:
-        await mallory.tell(Batches(scene.keys.peer_id, (turned,), more=False))
+        await mallory.send(replace(batch, entries=turned))
         assert await mallory.refusal() == "wrong-content"
+        await mallory.send(scene.history.forged(batch, *turned))
+        assert await mallory.refusal(1) == "wrong-content"
     assert scene.held == before
     assert await scene.bob.faults(scene.mallory) == ["wrong-content"]
     assert await scene.bob.finds() == scene.all_found
