@@ -187,6 +187,18 @@ class Node:
         finally:
             connection.close()
 
+    def content(self, path: str, accept: str) -> bytes:
+        """Return what a GET of an address of the node, DICOMweb's or a page's, brings."""
+        connection = _UnixConnection(str(self.addresses["socket"]))
+        try:
+            connection.request("GET", path, headers={"Accept": accept})
+            answer = connection.getresponse()
+            content = answer.read()
+            assert answer.status == http.HTTPStatus.OK, f"GET {path}: {answer.status} {content!r}"
+            return content
+        finally:
+            connection.close()
+
     def get(self, path: str) -> Any:
         """Return the answer to a GET that must succeed."""
         return self._must("GET", path, None)
