@@ -99,8 +99,8 @@ class History:
         return sign(self._keys.node_seed, HEADER_DOMAIN, header)
 
     def _follow(self, batch):
-        origin, key = self._keys.peer_id, self._keys.node_public
-        run = batch_rows.store(self._tx, origin, key, [batch], memory.labels_of)
+        origin, keys = self._keys.peer_id, self._keys.node_keys
+        run = batch_rows.store(self._tx, origin, keys, [batch], memory.labels_of)
         assert run.error is None, run.error
         self.batches.append(batch)
 

@@ -37,7 +37,7 @@ async def test_two_batches_for_one_position_freeze_the_journal_and_are_kept_as_p
 
     proof = await proof_of(scene)
     assert {proof.first.header, proof.second.header} == {mine.header, yours.header}
-    verify_fork(proof, scene.keys.peer_id, scene.keys.node_public)
+    verify_fork(proof, scene.keys.peer_id, scene.keys.node_keys)
 
 
 async def test_a_frozen_journal_stays_so_across_a_restart(scene):
@@ -84,5 +84,5 @@ async def test_a_batch_that_names_another_past_is_a_fork_too(scene):
         assert await mallory.refusal() == "forked"
     assert scene.held == told
     proof = await proof_of(scene)
-    verify_fork(proof, scene.keys.peer_id, scene.keys.node_public)
+    verify_fork(proof, scene.keys.peer_id, scene.keys.node_keys)
     assert await scene.bob.finds() == scene.all_found
