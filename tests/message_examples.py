@@ -68,6 +68,7 @@ def examples():
         Example(m.Done(), answer, 7),
         Example(m.Gone("The node stops."), tell),
         signed(tell, m.Have, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,)), 0),
+        signed(ask, m.ExchangeNow, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,))),
         Example(m.Want(ALICE_ID, 0, 5), tell),
         Example(batches, tell),
         Example(

@@ -31,8 +31,9 @@ async def test_a_gap_that_is_never_filled_ends_with_the_lease(scene):
     scene.withdraw_all()
     scene.clock.advance(LEASE_S)
     beyond = scene.history.append(now=scene.clock.now())
-    await scene.alice.rooms.publish.renew()
-    await until(lambda: not scene.bob.freshness(scene.alice).lease_over)
+    for node, other in ((scene.alice, scene.bob), (scene.bob, scene.alice)):
+        await node.rooms.publish.renew()
+        await until(lambda here=other, there=node: not here.freshness(there).lease_over)
     async with scene.link() as mallory:
         await mallory.claim(scene.history.head)
         await mallory.send(beyond)
