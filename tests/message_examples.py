@@ -63,7 +63,7 @@ def examples():
     _, batches = m.decode(bytes.fromhex(frames["batches"]))
     head = m.OriginHead(ALICE_ID, 0, 4, bytes([8]) * 32, 11)
     made = [
-        Example(m.Hello(1, ALICE_ID, BOB_ID, 3, NOW), ask),
+        Example(m.Hello(1, 1, ALICE_ID, BOB_ID, 3, NOW), ask),
         Example(m.Refused("busy", "They have too much to do.", "Wait."), m.Kind.REFUSAL, 7),
         Example(m.Done(), answer, 7),
         Example(m.Gone("The node stops."), tell),

@@ -178,7 +178,9 @@ async def dialled(keys, victim):
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
         session.ws_connect(f"{record.federation_url}/v1/link", max_msg_size=0) as socket,
     ):
-        hello = Hello(PROTOCOL_VERSION, keys.peer_id, record.peer_id, 1, victim.clock.now())
+        hello = Hello(
+            PROTOCOL_VERSION, PROTOCOL_VERSION, keys.peer_id, record.peer_id, 1, victim.clock.now()
+        )
         await socket.send_bytes(encode(hello, Kind.REQUEST, 0))
         frame, answer = decode((await socket.receive()).data)
         assert isinstance(answer, Hello), answer
