@@ -83,9 +83,10 @@ FAULTS: list[tuple[Callable[[Place, random.Random], str], int]] = [
 
 
 def befall(world: World, rng: random.Random, count: int) -> Iterator[str]:
-    """Let `count` things happen, one after the other; yield what each was."""
-    for _ in range(count):
+    """Let `count` things happen, one after the other, each kind at least once; yield each."""
+    kinds, weights = [each for each, _ in FAULTS], [weight for _, weight in FAULTS]
+    first = rng.sample(kinds, len(kinds))
+    for fault in (*first, *rng.choices(kinds, weights, k=count - len(first))):
         time.sleep(rng.uniform(0, 0.8))
-        (fault,) = rng.choices([each for each, _ in FAULTS], [weight for _, weight in FAULTS])
         number = SMALL if fault is fill_disk else rng.randrange(len(world.places))
         yield f"{number + 1}: {fault(world.places[number], rng)}"

@@ -42,6 +42,7 @@ class Staff(threading.Thread):
         self.place = world.places[home]
         self.ended = threading.Event()
         self.failure: BaseException | None = None
+        self.done = 0
         self._studies = 0
 
     @property
@@ -57,6 +58,7 @@ class Staff(threading.Thread):
                 try:
                     getattr(self, action)()
                     self.world.ledger.count(action)
+                    self.done += 1
                 except NotDone:
                     self.world.ledger.count(f"{action}: no answer, or a no")
         except BaseException as error:  # noqa: BLE001 - told by the test's own thread
@@ -77,7 +79,7 @@ class Staff(threading.Thread):
         if known:
             patient = self.rng.choice(known)
             self._acquire(patient)
-            if not patient.directives:
+            if all(patient.directives.values()):
                 self._consent(patient)
 
     def revoke(self) -> None:

@@ -15,10 +15,25 @@ from tests.chaos.faults import befall
 from tests.chaos.staff import Staff
 from tests.chaos.truth import check
 from tests.chaos.world import World
+from tests.processes import wait_until
 
 FEW, MANY = 8, 40
 """Faults of one run: half a minute, or two and a half."""
 SEEDS = 12
+ACTIONS_AFTER = 12
+"""Of each hospital after the last fault: a revocation is among them."""
+
+
+def work_on(staff):
+    """Let each of them do a little more, so that no restart makes good what is done now."""
+    enough = [each.done + ACTIONS_AFTER for each in staff]
+    wait_until(
+        lambda: all(
+            each.done >= wanted or each.failure for each, wanted in zip(staff, enough, strict=True)
+        ),
+        "the staff cannot work any more",
+        120,
+    )
 
 
 def survive(folder, seed, faults):
@@ -32,6 +47,7 @@ def survive(folder, seed, faults):
             each.start()
         try:
             told.extend(befall(world, random.Random(seed), faults))
+            work_on(staff)
         finally:
             for each in staff:
                 each.ended.set()
