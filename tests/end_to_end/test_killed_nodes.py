@@ -5,12 +5,9 @@ At moments chosen here; `test_chaos.py` lets a seed choose.
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from tests.dicom_samples import instance
-from tests.processes import Nodes, pair, wait_until
+from tests.processes import Nodes, pair, publish, wait_until
 
 INSTANCES = 6
 
