@@ -56,6 +56,7 @@ ACTIONS: Final = frozenset(
         "pair",
         "partner-confirm",
         "partner-remove",
+        "partner-keys",  # a partner's newer key record was followed
         "partner-fault",  # a partner broke the rules of the exchange
         "partner-slowed",  # a partner sent more than its budget, and was made to wait
         "notify",

@@ -27,6 +27,7 @@ from peer.consents import Consents
 from peer.dimse import DicomListener
 from peer.directory import RUN, SOCKET, must_hold, only_one, recorded
 from peer.errors import NodeError
+from peer.expiry import Expiry
 from peer.federation import FederationListener, PairingListener
 from peer.gossip import Gossip
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
@@ -45,6 +46,7 @@ from peer.reciprocity import Reciprocity
 from peer.report import Report
 from peer.retention import Retention
 from peer.retrieve import Retrieve
+from peer.rotation import Rotation
 from peer.search import Search
 from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
@@ -224,6 +226,8 @@ async def _build(
         pictures=Pictures(settings.dicomweb),
         reciprocity=reciprocity,
         alerts=Alerts(db, clock, partners.name, settings.lists.alerts),
+        expiry=Expiry(db=db, keys=keys, partners=partners, clock=clock, settings=settings),
+        rotation=Rotation(data, settings, db=db, keys=keys, clock=clock, links=links),
     )
 
 
@@ -275,6 +279,7 @@ async def _recover(services: Services) -> None:
         )
     await services.partners.load()
     await services.gossip.load()
+    await services.rotation.put_on_record()
 
 
 @asynccontextmanager
@@ -288,6 +293,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
         services.gossip,
         services.retrieve,
         services.notify,
+        services.expiry,
     )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(room.run()) for room in rooms]
@@ -314,11 +320,13 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
         )
         port = await federation.start()
         stack.push_async_callback(federation.stop)
+        services.rotation.on_changed(federation.keys_changed)
         host = settings.federation.host
         addresses.federation_url = settings.federation.public_url or f"https://{host}:{port}"
         pairing = PairingListener(services.keys, services.partners, settings)
         port = await pairing.start()
         stack.push_async_callback(pairing.stop)
+        services.rotation.on_changed(pairing.keys_changed)
         host = settings.pairing.host
         addresses.pairing_url = settings.pairing.public_url or f"https://{host}:{port}"
         stack.push_async_callback(services.ingest.close)

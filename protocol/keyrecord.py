@@ -48,7 +48,8 @@ class KeyRecord:
     """What a root key says about its facility.
 
     `revision` counts the records of this root from 1.  An empty URL: that listener cannot be
-    reached from outside; with both empty the facility is outbound-only.
+    reached from outside; with both empty the facility is outbound-only.  `renew_by`: when its
+    operator means to have new keys.  Past it both sides are warned, and nothing ends.
     """
 
     version: Natural
@@ -61,6 +62,7 @@ class KeyRecord:
     federation_url: Annotated[str, Size(0, URL_CHARACTERS)]
     pairing_url: Annotated[str, Size(0, URL_CHARACTERS)]
     issued_at: Instant
+    renew_by: Instant
 
     @property
     def node_public(self) -> bytes:

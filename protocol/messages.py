@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from protocol.entries import SignedBatch
 from protocol.errors import LocalProtocolError, Malformed, Oversized, UnknownMessage
+from protocol.keyrecord import SignedKeyRecord
 from protocol.limits import (
     ANSWER_BATCHES,
     EVALUATION_BYTES,
     GRANT_ANSWER_BYTES,
     HAVE_BYTES,
     HAVE_ORIGINS,
+    KEY_RECORD_BYTES,
     MESSAGE_BYTES,
     PIECE_BYTES,
     STATEMENT_BYTES,
@@ -155,14 +157,15 @@ def decode(data: bytes) -> tuple[Frame, object]:
 class Hello:
     """First message of each side, and what it speaks (`protocol.versions`).
 
-    `now`: its clock; `key_record_version`: its newest record.
+    `record_held`: the revision of the addressee's key record that the sender holds, so that the
+    addressee knows whether to tell it a newer one.  `now`: the sender's clock.
     """
 
     oldest_version: Natural
     newest_version: Natural
     peer_id: Key
     addressee: Key
-    key_record_version: Natural
+    record_held: Natural
     now: Instant
 
 
@@ -188,6 +191,14 @@ class Gone:
     """The sender closes the link on purpose."""
 
     reason: Sentence
+
+
+@message("key-record", limit=KEY_RECORD_BYTES + 128)
+@dataclass(frozen=True, slots=True)
+class NewKeyRecord:
+    """The sender's key record, newer than the one that the addressee holds."""
+
+    record: SignedKeyRecord
 
 
 # -- exchange -----------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ class Hospital(base.Facility):
             **vars(self.keys),
             node_public=public_key(self.node_seed),
             seal_secret=secret("seal"),
+            unsealed=lambda unseal: unseal(secret("seal")),
             seal_public=exchange_public_key(secret("seal")),
             store_key=secret("store"),
         )

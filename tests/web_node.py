@@ -195,6 +195,8 @@ async def served(hospital):
         pictures=Pictures(hospital.settings.dicomweb),
         reciprocity=hospital.reciprocity,
         alerts=hospital.alerts,
+        expiry=SimpleNamespace(warnings=lambda: iter(())),
+        rotation=SimpleNamespace(),
         health=Health(started_at=START, ready=True),
     )
     url, stop = await start_tcp(services)

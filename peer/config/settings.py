@@ -302,7 +302,7 @@ class Lists(Section):
 
 
 class Keys(Section):
-    """Where the keys are."""
+    """Where the keys are, and how long they last."""
 
     master_key_file: str = Field(
         "",
@@ -313,6 +313,12 @@ class Keys(Section):
         "",
         max_length=200,
         description="Reminder of where the root key is kept, for whoever reads this file",
+    )
+    renew_after_days: int = Field(
+        730,
+        ge=30,
+        le=3650,
+        description="How long new keys are meant to last; warned of before, and nothing ends then",
     )
 
 

@@ -87,6 +87,10 @@ class FederationListener:
         """Stop listening and end every connection; downloads are resumed by those who want them."""
         await self._server.stop()
 
+    def keys_changed(self) -> None:
+        """Show this node's new certificate from now on."""
+        self._trusted = self._rebuild()
+
     async def _abort(self, _app: web.Application) -> None:
         # A server of aiohttp's that stops takes in no more data, not even a goodbye: whatever waits
         # for some would wait in vain.

@@ -17,7 +17,7 @@ from peer.config import Settings
 from peer.errors import NodeError
 from peer.federation.serving import Room, Server, answer, refuse
 from peer.keys import NodeKeys
-from peer.keys.tls import pairing_context
+from peer.keys.tls import pairing_context, show_own
 from peer.logs import Seldom
 from peer.partners import Partners
 from peer.partners.calls import AGREED_PATH, JOIN_PATH, RECORD_PATH, REVEAL_PATH
@@ -48,6 +48,7 @@ class PairingListener:
         app.router.add_post(JOIN_PATH, self._post(Join, partners.pairings.receive_join))
         app.router.add_post(REVEAL_PATH, self._post(Reveal, partners.pairings.receive_reveal))
         app.router.add_post(AGREED_PATH, self._post(Agreed, partners.pairings.receive_agreed))
+        self._context = pairing_context(keys)
         # A pairing takes four requests of some kilobytes each: nobody needs to stay.
         room = Room(
             own.max_connections,
@@ -56,7 +57,7 @@ class PairingListener:
             own.handshake_s,
             own.idle_s,
         )
-        self._server = Server(app, own.host, own.port, pairing_context(keys), room)
+        self._server = Server(app, own.host, own.port, self._context, room)
 
     async def start(self) -> int:
         """Listen; return the port."""
@@ -65,6 +66,10 @@ class PairingListener:
     async def stop(self) -> None:
         """Stop listening and end every connection."""
         await self._server.stop()
+
+    def keys_changed(self) -> None:
+        """Show this node's new certificate from now on."""
+        show_own(self._context, self._keys)
 
     @web.middleware
     async def _guard(

@@ -23,7 +23,11 @@ _STATE_BYTES: Final = 8 * PAIRING_BYTES
 
 @dataclass(frozen=True, slots=True)
 class PartnerRow:
-    """A facility with which a pairing was begun.  `reveal`: not answered by the inviter yet."""
+    """A facility with which a pairing was begun.
+
+    `reveal`: not answered by the inviter yet.  `record_held`: the revision of our own key record
+    that it is known to hold.
+    """
 
     peer_id: PeerId
     state: str
@@ -34,6 +38,7 @@ class PartnerRow:
     pairing_url: str
     since: int
     reason: str = ""
+    record_held: int = 0
 
 
 def put_offer(tx: Tx, offer: Offer) -> None:
@@ -61,7 +66,7 @@ def forget_offers(tx: Tx, expired_before: int) -> None:
 def put(tx: Tx, row: PartnerRow) -> None:
     """Store a partner in its present state, in place of what was known of it."""
     tx.execute(
-        "INSERT OR REPLACE INTO partners VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO partners VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.peer_id,
             row.state,
@@ -73,6 +78,7 @@ def put(tx: Tx, row: PartnerRow) -> None:
             row.pairing_url,
             row.since,
             row.reason,
+            row.record_held,
         ),
     )
 
@@ -120,4 +126,5 @@ def _row(row: sqlite3.Row) -> PartnerRow:
         pairing_url=row["pairing_url"],
         since=row["since"],
         reason=row["reason"],
+        record_held=row["record_held"],
     )

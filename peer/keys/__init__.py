@@ -10,18 +10,34 @@ master key
     Opens node.sealed.  A file of 32 random bytes, or a credential of the service manager.
 """
 
-from peer.keys.certificate import SUBJECT_PREFIX, check_certificate, make_certificate
-from peer.keys.files import find_root_key, read_root_key
-from peer.keys.node import NodeKeys, create, load, renew
+from peer.keys.certificate import (
+    SUBJECT_PREFIX,
+    check_certificate,
+    ends_at,
+    fingerprint,
+    make_certificate,
+)
+from peer.keys.files import find_root_key, read_root_key, write_root_key
+from peer.keys.node import NodeKeys, create, load
+from peer.keys.paper import from_paper, to_paper
+from peer.keys.renewal import Draft, draft, install, renew
 
 __all__ = [
     "SUBJECT_PREFIX",
+    "Draft",
     "NodeKeys",
     "check_certificate",
     "create",
+    "draft",
+    "ends_at",
     "find_root_key",
+    "fingerprint",
+    "from_paper",
+    "install",
     "load",
     "make_certificate",
     "read_root_key",
     "renew",
+    "to_paper",
+    "write_root_key",
 ]

@@ -64,6 +64,17 @@ def make_certificate(key: Ed25519PrivateKey) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
+def ends_at(der: bytes) -> int | None:
+    """Return the instant at which a certificate ends, None if it has no end."""
+    end = x509.load_der_x509_certificate(der).not_valid_after_utc
+    return None if end >= NO_END else int(end.timestamp())
+
+
+def fingerprint(der: bytes) -> str:
+    """Return the SHA-256 of a certificate in hexadecimal digits, as OpenSSL shows it."""
+    return hashlib.sha256(der).hexdigest()
+
+
 def check_certificate(der: bytes) -> None:
     """Return if a partner's certificate is one that `make_certificate` could have made.
 

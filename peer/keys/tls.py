@@ -16,7 +16,7 @@ from peer.keys.node import NodeKeys
 def partner_context(keys: NodeKeys, certificate: bytes) -> ssl.SSLContext:
     """Return the client context for one partner: trusts its certificate (DER) and no other."""
     context = pinned_context(certificate)
-    _load_own(context, keys)
+    show_own(context, keys)
     return context
 
 
@@ -67,11 +67,12 @@ def _server_context(keys: NodeKeys) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
-    _load_own(context, keys)
+    show_own(context, keys)
     return context
 
 
-def _load_own(context: ssl.SSLContext, keys: NodeKeys) -> None:
+def show_own(context: ssl.SSLContext, keys: NodeKeys) -> None:
+    """Have `context` show this node's certificate of today, from the next handshake on."""
     handle = os.memfd_create("key", os.MFD_CLOEXEC)
     try:
         certificate = ssl.DER_cert_to_PEM_cert(keys.tls_certificate_der)

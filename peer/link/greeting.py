@@ -33,7 +33,7 @@ def our_hello(keys: NodeKeys, partner: Partner, now: int, speaks: Versions = OUR
         newest_version=speaks.newest,
         peer_id=keys.peer_id,
         addressee=partner.peer_id,
-        key_record_version=keys.key_record.revision,
+        record_held=partner.record.revision,
         now=now,
     )
 

@@ -18,6 +18,7 @@ from peer.config import Link
 from peer.errors import Conflict
 from peer.index.partners import REMOVED
 from peer.keys import NodeKeys
+from peer.link.acquaintance import Acquaintance
 from peer.link.connection import CLOSE_S, Connection
 from peer.link.farewell import farewell, sign_for_removal
 from peer.link.greeting import Closed, answer_hello, our_hello, versions_of
@@ -33,7 +34,7 @@ from protocol.budget import Load
 from protocol.errors import Refusal, RemoteProtocolError, UnknownMessage
 from protocol.identifiers import PeerId
 from protocol.limits import CLOCK_WARNING_S
-from protocol.messages import Hello, ReadRange, Removal, name_of
+from protocol.messages import Hello, NewKeyRecord, ReadRange, Removal, name_of
 from protocol.versions import OURS, Versions, common_version
 
 THEY_ENDED_IT: Final = "They have ended the partnership."
@@ -69,7 +70,10 @@ class Links:
         self._failures = Seldom(fault_s)
         self._proxy = proxy
         self._speaks = speaks
-        self._redial = Redialler(keys, partners, clock, settings, proxy, speaks, self._serve)
+        self._acquaintance = Acquaintance(keys, partners)
+        self._redial = Redialler(
+            keys, partners, clock, settings, proxy, speaks, self._acquaintance, self._serve
+        )
         self._handlers: dict[type, Handler] = {}
         self._lines: dict[PeerId, Line] = {}
         self._up: list[Callback] = []
@@ -78,6 +82,7 @@ class Links:
         self._group: asyncio.TaskGroup | None = None
         partners.on_change(self._partner_changed)
         self.handle(Removal, self._removed_by_them)
+        self.handle(NewKeyRecord, self._acquaintance.receive)
 
     # -- for others -------------------------------------------------------------------------------
 
@@ -187,6 +192,23 @@ class Links:
             self._unregister(line.connection)
         await line.close_session()
 
+    async def keys_changed(self) -> None:
+        """Tell every connected partner of our new key record, and dial anew under the new keys."""
+        held = [line.connection for line in self._lines.values() if line.connection is not None]
+        await asyncio.gather(*(self._acquaintance.tell(connection) for connection in held))
+        for peer_id in list(self._lines):
+            await self._begin_anew(peer_id, "This node has new keys.")
+
+    async def _begin_anew(self, peer_id: PeerId, reason: str) -> None:
+        """Give up a link whose keys are old, once what is under way on it is done."""
+        line = self._line(peer_id)
+        held = line.connection
+        if held is not None and self._group is not None:
+            self._unregister(held)
+            self._group.create_task(held.retire(reason))
+        await line.close_session()
+        line.changed.set()
+
     async def accept(self, socket: web.WebSocketResponse, partner: Partner) -> None:
         """Serve a link that `partner` has dialled, until it ends."""
         await self.spend(partner.peer_id, Load.LINKS, 0)
@@ -274,6 +296,7 @@ class Links:
             _log.warning("partner-clock-differs", partner=connection.partner.hex(), seconds=offset)
         version = common_version(self._speaks, versions_of(hello))
         line.note_up(connection, version, offset, self._clock.now())
+        self._group.create_task(self._acquaintance.learn(connection, hello))
         for callback in self._up:
             callback(connection.partner)
         return True
@@ -296,7 +319,7 @@ class Links:
                 await farewell(line.connection, self._keys, partner, self._clock)
             await self.cut(peer_id, "The partner was removed.")
         elif what == RECORD:
-            await self.cut(peer_id, "The partner has new keys.")
+            await self._begin_anew(peer_id, "The partner has new keys.")
         if self._active(peer_id) is not None:
             self._keep(peer_id)
         elif line is not None:

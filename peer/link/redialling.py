@@ -7,18 +7,16 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-import structlog
-
 from peer.clock import Clock
 from peer.config import Link
-from peer.errors import NodeError
 from peer.keys import NodeKeys
+from peer.link.acquaintance import Acquaintance
 from peer.link.connection import Connection
 from peer.link.dialling import DialFailed, dial
 from peer.link.line import Line
+from peer.link.state import NOT_ACCEPTED
 from peer.outbound import WRONG_CERTIFICATE, Proxy
 from peer.partners import Partner, Partners
-from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.messages import Hello
 from protocol.versions import Versions
@@ -30,8 +28,6 @@ STEADY_S: Final = 30
 """A link that lasted so long was a good one: the next attempt is made without a pause."""
 
 Serve: TypeAlias = Callable[[Connection, Hello], Awaitable[None]]
-
-_log = structlog.get_logger()
 
 
 class Redialler:
@@ -45,6 +41,7 @@ class Redialler:
         settings: Link,
         proxy: Proxy,
         speaks: Versions,
+        acquaintance: Acquaintance,
         serve: Serve,
     ) -> None:
         self._keys = keys
@@ -53,6 +50,7 @@ class Redialler:
         self._settings = settings
         self._proxy = proxy
         self._speaks = speaks
+        self._acquaintance = acquaintance
         self._serve = serve
 
     async def keep(self, peer_id: PeerId, line: Line) -> None:
@@ -82,20 +80,13 @@ class Redialler:
             )
         except DialFailed as failure:
             line.note_failure(failure, self._clock.now())
-            if failure.code == WRONG_CERTIFICATE:
-                await self._catch_up(partner.peer_id)
+            if failure.code in {WRONG_CERTIFICATE, NOT_ACCEPTED}:
+                await self._acquaintance.seek(partner, failure.code)
             return 0
         time = asyncio.get_running_loop().time
         started = time()
         await self._serve(connection, hello)
         return int(time() - started)
-
-    async def _catch_up(self, peer_id: PeerId) -> None:
-        """Ask once whether the partner has a newer key record."""
-        try:
-            await self._partners.catch_up(peer_id)
-        except (Refusal, RemoteProtocolError, NodeError) as error:
-            _log.info("key-record-not-found", partner=peer_id.hex(), reason=type(error).__name__)
 
     def _active(self, peer_id: PeerId) -> Partner | None:
         partner = self._partners.get(peer_id)

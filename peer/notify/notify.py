@@ -158,7 +158,7 @@ class Notify:
             me=self._keys.peer_id,
             now=now,
         )
-        content = open_content(self._keys.seal_secret, body)
+        content = self._keys.unsealed(partial(open_content, notice=body))
         row = Received(body.notice_id, partner.peer_id, content, body.issued_at, now)
 
         def work(tx: Tx) -> bool:

@@ -52,6 +52,21 @@ class PairingCalls:
         Raise Refusal if it cannot be reached, or if what answers is not that facility.
         """
         data = await self._call("GET", url + RECORD_PATH, b"", unpinned_context())
+        return self._record(url, peer_id, data)
+
+    async def swap_records(
+        self, url: str, peer_id: PeerId, ours: SignedKeyRecord
+    ) -> tuple[SignedKeyRecord, KeyRecord]:
+        """Give our key record to `peer_id`'s pairing listener and return the one it answers with.
+
+        Raise what `fetch_record` raises, and Refusal if ours is not taken.  Nothing is pinned: both
+        records are public, and each side judges the other's by its root.
+        """
+        data = await self._call("POST", url + RECORD_PATH, to_bytes(ours), unpinned_context())
+        return self._record(url, peer_id, data)
+
+    @staticmethod
+    def _record(url: str, peer_id: PeerId, data: bytes) -> tuple[SignedKeyRecord, KeyRecord]:
         try:
             signed = from_bytes(SignedKeyRecord, data, PAIRING_BYTES)
             return signed, verify_record(signed, peer_id)

@@ -25,7 +25,7 @@ from peer.partners.calls import AGREED_PATH, JOIN_PATH, NOT_HEARD, REVEAL_PATH, 
 from peer.partners.trust import Partner, TrustTable
 from protocol import pairing as rules
 from protocol.agreement import Terms
-from protocol.errors import Refusal, RemoteProtocolError
+from protocol.errors import BadSignature, Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.invitation import SECRET_BYTES, Invitation, read_invitation, write_invitation
 from protocol.keyrecord import KeyRecord, verify_record
@@ -66,11 +66,15 @@ class Pairings:
         self._clock = clock
         self._settings = settings
         self._calls = calls
-        self._side = Side(keys.record, to_bytes(terms))
+        self._terms = to_bytes(terms)
         self._trust = trust
         self._adopt = adopt
         self._kick = asyncio.Event()
         self._troubles: dict[PeerId, Refusal] = {}
+
+    @property
+    def _side(self) -> Side:
+        return Side(self._keys.record, self._terms)
 
     def trouble(self, peer_id: PeerId) -> Refusal | None:
         """Return why the last message of a pairing did not get through, or None."""
@@ -165,7 +169,7 @@ class Pairings:
                 raise Conflict("This pairing was ended. Exchange a new invitation.")
             if row.pairing.my_signature:
                 return row
-            signed = rules.confirm(row.pairing, self._keys.node_seed)
+            signed = _signed(row.pairing, self._keys.node_seed)
             append(tx, AuditEvent("partner-confirm", "success", actor, partner=peer_id), now)
             return self._store(tx, row, signed, now)
 
@@ -335,6 +339,7 @@ class Pairings:
             delivered=False,
             pairing_url=url,
             since=now,
+            record_held=self._keys.key_record.revision,
         )
 
     def _begin(self, tx: Tx, row: PartnerRow, actor: Actor, now: int) -> None:
@@ -356,6 +361,16 @@ class Pairings:
         if after != row:
             rows.put(tx, after)
         return after
+
+
+def _signed(pairing: rules.Pairing, node_seed: bytes) -> rules.Pairing:
+    try:
+        return rules.confirm(pairing, node_seed)
+    except BadSignature as error:
+        raise Conflict(
+            "This node was given new keys since this pairing began. Remove the partner, and "
+            "exchange a new invitation."
+        ) from error
 
 
 def _already_partners() -> Refusal:

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from peer.actors import Actor
+from peer.actors import NODE, Actor
 from peer.audit import AuditEvent, append
 from peer.clock import Clock
 from peer.config import Pairing
 from peer.errors import Conflict, NotFound
 from peer.index import partners as rows
 from peer.index.database import Database, Tx
-from peer.index.partners import ACTIVE, REMOVED, PartnerRow
+from peer.index.partners import REMOVED, PartnerRow
 from peer.keys import NodeKeys
 from peer.outbound import Proxy
 from peer.partners.calls import PairingCalls
@@ -51,6 +51,7 @@ class Partners:
         proxy: Proxy = Proxy(),  # noqa: B008 - Proxy is frozen
     ) -> None:
         self._db = db
+        self._keys = keys
         self._clock = clock
         self._calls = PairingCalls(settings.call_s, proxy)
         self._trust = TrustTable()
@@ -156,27 +157,36 @@ class Partners:
             await self._announce(peer_id, REMOVED)
         return removed
 
-    async def accept_record(self, signed: SignedKeyRecord) -> Partner:
-        """Take in a newer key record of an active partner and trust its keys from now on.
+    async def accept_record(self, signed: SignedKeyRecord) -> None:
+        """Trust the keys in a partner's newer key record from now on.
 
         Raise Refusal for a facility that is no partner, and what `follow_record` raises.
         """
-        record = verify_record(signed)
+        record, now = verify_record(signed), self._clock.now()
         peer_id = PeerId(record.peer_id)
-        self._trust.check(record)
         stranger = Refusal("not-a-partner", "This facility is no partner.", "Pair with it first.")
+
+        held = self._trust.get(peer_id)
+        if held is None or held.state == REMOVED:
+            raise stranger  # Whoever knows a key can send its record; it costs no transaction.
+        self._trust.check(record)
 
         def work(tx: Tx) -> tuple[PartnerRow, bool]:
             row = rows.get(tx, peer_id)
-            if row is None or row.state != ACTIVE:
+            if row is None or row.state == REMOVED:
                 raise stranger
             follow_record(row.record, signed)
             after = replace(row, record=signed)
-            rows.put(tx, after)
-            return after, signed != row.record
+            is_new = signed != row.record
+            if is_new:
+                rows.put(tx, after)
+                detail: dict[str, str | int] = {"key record": record.revision}
+                event = AuditEvent("partner-keys", "success", NODE, partner=peer_id, detail=detail)
+                append(tx, event, now)
+            return after, is_new
 
         row, is_new = await self._db.write(work)
-        return await self._adopt(row, RECORD if is_new else "")
+        await self._adopt(row, RECORD if is_new else "")
 
     async def catch_up(self, peer_id: PeerId) -> bool:
         """Ask a partner's pairing listener for its newest key record; return whether it is newer.
@@ -184,13 +194,45 @@ class Partners:
         Raise Refusal if the listener cannot be reached or answers for another facility.
         """
         partner = self._trust.get(peer_id)
-        if partner is None or not partner.active or not partner.record.pairing_url:
+        if partner is None or partner.state == REMOVED or not partner.record.pairing_url:
             return False
         signed, record = await self._calls.fetch_record(partner.record.pairing_url, peer_id)
         if record.revision <= partner.record.revision:
             return False
         await self.accept_record(signed)
         return True
+
+    async def introduce(self, peer_id: PeerId) -> None:
+        """Bring our key record to a partner's pairing listener, and follow the one it answers with.
+
+        Raise Refusal for its "no", or if it cannot be reached or another facility answers there.
+        """
+        partner = self._trust.get(peer_id)
+        if partner is None or not partner.record.pairing_url:
+            return
+        ours = self._keys.record
+        signed, record = await self._calls.swap_records(partner.record.pairing_url, peer_id, ours)
+        await self.note_held(peer_id, verify_record(ours).revision)
+        if record.revision > partner.record.revision:
+            await self.accept_record(signed)
+
+    async def note_held(self, peer_id: PeerId, revision: int) -> None:
+        """Note which revision of our own key record a partner holds."""
+        partner = self._trust.get(peer_id)
+        if partner is None or partner.holds == revision:
+            return
+
+        def work(tx: Tx) -> PartnerRow | None:
+            row = rows.get(tx, peer_id)
+            if row is None:
+                return None
+            after = replace(row, record_held=revision)
+            rows.put(tx, after)
+            return after
+
+        row = await self._db.write(work)
+        if row is not None:
+            await self._adopt(row, "")
 
     # -- changes ----------------------------------------------------------------------------------
 

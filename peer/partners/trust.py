@@ -18,7 +18,8 @@ class Partner:
     """A facility as this one knows it.
 
     `words`: the six words of its pairing, separated by blanks.  Only in the state 'active' it is
-    told anything; 'pending' waits for confirmations and 'removed' for a new pairing.
+    told anything; 'pending' waits for confirmations and 'removed' for a new pairing.  `holds`: the
+    revision of our own key record that it is known to hold.
     """
 
     peer_id: PeerId
@@ -31,6 +32,7 @@ class Partner:
     agreement: PeeringAgreement
     since: int
     reason: str = ""
+    holds: int = 0
 
     @property
     def active(self) -> bool:
@@ -73,6 +75,7 @@ def partner_of(row: PartnerRow, words: str) -> Partner:
         agreement=agreement_of(row.pairing),
         since=row.since,
         reason=row.reason,
+        holds=row.record_held,
     )
 
 

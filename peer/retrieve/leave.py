@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from peer.actors import Actor, Role, known_as
@@ -99,7 +100,12 @@ async def ask_leave(
     # Hashing and checking a long manifest takes a while; other links must not wait for it.
     opened = await asyncio.to_thread(open_manifest, manifest, node_key, grant.manifest_root)
     _check_promise(opened, grant, promise)
-    return Leave(grant, opened, manifest, open_keys(keys.seal_secret, signed, grant, opened.packs))
+    return Leave(
+        grant,
+        opened,
+        manifest,
+        keys.unsealed(partial(open_keys, signed=signed, grant=grant, packs=opened.packs)),
+    )
 
 
 async def asked(

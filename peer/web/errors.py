@@ -82,6 +82,7 @@ _REFUSALS: Final = {
         "invitation-expired",
         "invitation-used",
         "journal-halted",
+        "journal-moved",
         "outbound-only",
         "own-invitation",
         "retention-lock",

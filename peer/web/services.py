@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from peer.clock import Clock
     from peer.config import Settings
     from peer.consents import Consents
+    from peer.expiry import Expiry
     from peer.gossip import Gossip
     from peer.index import Database
     from peer.ingest import Ingest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from peer.report import Report
     from peer.retention import Retention
     from peer.retrieve import Retrieve
+    from peer.rotation import Rotation
     from peer.search import Search
     from peer.web.pictures import Pictures
 
@@ -76,5 +78,7 @@ class Services:
     pictures: Pictures
     reciprocity: Reciprocity
     alerts: Alerts
+    expiry: Expiry
+    rotation: Rotation
     health: Health = field(default_factory=Health)
     addresses: Addresses = field(default_factory=Addresses)

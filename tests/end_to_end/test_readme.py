@@ -3,7 +3,8 @@
 A block that is to be run says so behind its language: ```sh at=northgate.  `at` names the node
 whose operator types it; `run` starts the node and leaves it running.  Nothing in a block is
 replaced: its working directory holds `studies/`, its home is a folder of the test's, and what a
-person would copy from the screen stands in the environment ($INVITATION, $DIRECTIVE, $STUDY).
+person would copy from the screen stands in the environment ($INVITATION, $DIRECTIVE, $STUDY), and
+where the root key is ($ROOT_KEY).
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Reader:
                 **self.copied,
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 "HOME": str(self.folder),
+                "ROOT_KEY": str(node.root_key),
                 "OPENPRIORS_DATA": str(node.data),
                 "COLUMNS": "250",
             },
@@ -168,6 +170,7 @@ def test_add_a_partner(partners):
         ("import-studies", "2 accepted"),
         ("record-a-consent", "Status: revoked."),
         ("answer-who-saw-my-patient", "audit records are whole and in order."),
+        ("rotate-keys", "The node has new keys, and uses them from now on."),
     ],
 )
 def test_how_to(page, expected, tmp_path, partners):

@@ -41,6 +41,7 @@ def test_nobody_seals_to_a_point_of_small_order(u):
         federation_url="",
         pairing_url="",
         issued_at=0,
+        renew_by=0,
     )
     with pytest.raises(Malformed):
         verify_record(sign_record(ROOT, record))

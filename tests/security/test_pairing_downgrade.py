@@ -33,6 +33,7 @@ def side(number):
         federation_url=URL,
         pairing_url=URL,
         issued_at=NOW,
+        renew_by=NOW,
     )
     return Side(sign_record(root, record), to_bytes(Terms()))
 

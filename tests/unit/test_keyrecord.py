@@ -33,6 +33,7 @@ def record(**changes):
         "federation_url": "https://a.example:8441",
         "pairing_url": "",
         "issued_at": 1_700_000_000,
+        "renew_by": 1_800_000_000,
     }
     return KeyRecord(**fields | changes)
 

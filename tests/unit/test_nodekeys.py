@@ -16,6 +16,7 @@ from protocol.identifiers import PeerId
 from protocol.journal import Publish, append, follow
 from protocol.keyrecord import KeyRecord, SignedKeyRecord, follow_record, sign_record, verify_record
 from protocol.limits import BATCH_BYTES, NODE_KEYS
+from protocol.messages import Kind, NewKeyRecord, encode
 from protocol.nodekeys import NodeKey, check_keys, check_succession, key_at, only_key, succeed
 from protocol.records import from_bytes, to_bytes
 from protocol.signing import public_key, sign
@@ -174,6 +175,7 @@ def records():
             federation_url="https://a.example:8441",
             pairing_url="https://a.example:8442",
             issued_at=1_800_000_000 + revision,
+            renew_by=1_900_000_000 + revision,
         )
         yield sign_record(ROOT, record)
 
@@ -196,10 +198,17 @@ def batches():
     return made
 
 
+def frames():
+    """The second record as it is told over a link."""
+    _, newer = records()
+    return {"key_record": encode(NewKeyRecord(newer), Kind.REQUEST, 7).hex()}
+
+
 def test_the_golden_vectors_are_what_this_side_signs():
     made = [{"record": r.record.hex(), "signature": r.signature.hex()} for r in records()]
     assert made == VECTORS["records"]
     assert [to_bytes(batch).hex() for batch in batches()] == VECTORS["batches"]
+    assert frames() == VECTORS["frames"]
     assert VECTORS["root_seed"] == ROOT.hex()
     assert VECTORS["node_seeds"] == [FIRST.hex(), SECOND.hex()]
 

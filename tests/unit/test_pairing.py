@@ -66,6 +66,7 @@ class Facility:
             url,
             url,
             NOW,
+            NOW + 730 * 86_400,
         )
         self.side = Side(sign_record(self.root, record), to_bytes(terms or Terms()))
 

@@ -62,7 +62,7 @@ def test_the_golden_frames_are_read_and_written(case):
             shown["newest_version"],
             bytes.fromhex(shown["peer_id"]),
             bytes.fromhex(shown["addressee"]),
-            shown["key_record_version"],
+            shown["record_held"],
             shown["now"],
         )
     else:

@@ -10,6 +10,7 @@ from peer.web.api import (
     audit,
     consents,
     instances,
+    keys,
     notices,
     partners,
     receipts,
@@ -36,4 +37,5 @@ ROUTES: Final = (
     *audit.ROUTES,
     *retention.ROUTES,
     *accounts.ROUTES,
+    *keys.ROUTES,
 )

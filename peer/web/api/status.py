@@ -83,6 +83,7 @@ def _warnings(rooms: Services, alerts_open: int, *, halted: bool) -> Iterator[st
             "A partner holds a later part of our own journal than this node: it was restored from "
             "an old copy. Nothing is published until that part is recovered; searching goes on."
         )
+    yield from rooms.expiry.warnings()
     known = rooms.gossip.coverage()
     for partner in rooms.partners.active():
         link = rooms.links.state(partner.peer_id)

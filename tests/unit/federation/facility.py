@@ -17,12 +17,15 @@ from peer.index.database import INDEX_MIGRATIONS, Database
 from peer.link import Links
 from peer.outbound import Proxy
 from peer.partners import Partners
+from peer.rotation import Rotation
 from protocol.errors import Refusal
+from protocol.keyrecord import sign_record
 from protocol.limits import PIECE_BYTES
 from protocol.versions import OURS
 
 NOW = 1_800_000_000
 OPERATOR = Actor("op", "person", frozenset({Role.OPERATOR}))
+SETTINGS = Settings()
 PACK = bytes(range(256)) * 4096 * 32
 
 
@@ -98,10 +101,40 @@ class Facility:
         self.pairing = PairingListener(self.keys, self.partners, self.settings)
         await self.federation.start()
         await self.pairing.start()
+        self.rotation = Rotation(
+            self.folder / "data",
+            self.settings,
+            db=self.db,
+            keys=self.keys,
+            clock=self.clock,
+            links=self.links,
+        )
+        self.rotation.on_changed(self.federation.keys_changed)
+        self.rotation.on_changed(self.pairing.keys_changed)
         self.tasks = [
             asyncio.create_task(self.partners.run()),
             asyncio.create_task(self.links.run()),
         ]
+
+    def root_seed(self):
+        return node_keys.read_root_key(self.folder / "root.key")
+
+    async def rotate(self, *, new_keys=True):
+        """Do what `openpriors keys rotate` does, or `keys renew`."""
+        record = await self.rotation.begin(new_keys=new_keys)
+        await self.rotation.finish(sign_record(self.root_seed(), record), OPERATOR)
+
+    async def rotate_while_stopped(self):
+        """Rotate with every listener closed, as if nobody could be told."""
+        await self.stop()
+        position = await self.db.read(self.rotation._next_position)
+        self.keys = node_keys.renew(
+            self.folder / "data",
+            SETTINGS,
+            self.folder / "root.key",
+            now=self.clock.now(),
+            new_keys_from=position,
+        )
 
     async def stop(self):
         for task in self.tasks:

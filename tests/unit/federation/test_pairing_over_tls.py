@@ -153,14 +153,12 @@ async def test_a_certificate_belongs_to_one_partner(alice, bob, tmp_path):
 
     from peer.keys import read_root_key
     from protocol.keyrecord import sign_record
-    from protocol.pairing import Side
 
     await pair(alice, bob)
     async with Facility.open("eve", tmp_path) as eve:
         stolen = replace(eve.keys.key_record, tls_certificate=bob.keys.tls_certificate_der)
         signed = sign_record(read_root_key(eve.folder / "root.key"), stolen)
-        own = eve.partners.pairings._side
-        eve.partners.pairings._side = Side(signed, own.terms)
+        eve.keys.record = signed
         invitation, _ = await alice.partners.invite(OPERATOR)
         with pytest.raises(Refusal) as refused:
             await eve.partners.join(invitation, OPERATOR)

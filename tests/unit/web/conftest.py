@@ -109,6 +109,8 @@ def rooms(db, clock, settings, people):
         health=Health(started_at=NOON),
         addresses=Addresses(),
         pictures=Pictures(settings.dicomweb),
+        expiry=types.SimpleNamespace(warnings=lambda: iter(())),
+        rotation=Room(),
         **stand_ins,
     )
 
