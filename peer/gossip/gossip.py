@@ -330,6 +330,8 @@ class Gossip:
             # A full disk ends no exchange; the next batch that can be kept drops it too.
             _log.warning("void-journal-not-dropped", partner=peer_id.hex(), error=error)
         frontier = (await self._partners_db.read(frontiers.read)).get(peer_id, Frontier())
+        # What was stored as the last link broke may be known to the database alone.
+        self._effects.frontiers[peer_id] = frontier
         own = await self._db.read(lambda tx: journal.head(tx, me))
         exchange = Exchange(
             me,

@@ -256,7 +256,7 @@ class Links:
 
     async def _serve(self, connection: Connection, hello: Hello) -> None:
         if not self._register(connection, hello):
-            await connection.close("There is a link already.")
+            await connection.close("There is a link already, or one of you has new keys.")
             return
         meter = self._line(connection.partner).meter
         try:
@@ -283,6 +283,8 @@ class Links:
         partner = self._active(connection.partner)
         if partner is None or self._group is None or connection.closed.is_set():
             return False
+        if partner.record.tls_certificate != connection.certificate:
+            return False  # It was dialled before the partner's new keys were followed.
         line = self._line(connection.partner)
         held = line.connection
         if held is not None:

@@ -325,6 +325,24 @@ async def test_a_partner_that_was_away_catches_up(pair):
     assert await bob.bodies(alice) == [publish(2).body]
 
 
+async def test_what_was_stored_as_a_link_broke_is_known_at_the_next(pair):
+    """The exchange was ended between its commit and the note of it in memory."""
+    alice, bob = pair
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await alice.publish(publish(1))
+        head = await alice.db.read(lambda tx: journal.head(tx, alice.peer_id))
+        await until(lambda: holds(bob, alice, head))
+        alice.links.cut(bob)
+        bob.gossip._effects.frontiers.clear()
+        alice.links.connect(bob)
+
+        async def known():
+            return bob.gossip.coverage()[alice.peer_id].head == head
+
+        await until(known)
+
+
 async def test_coverage_says_when_a_lease_is_over(pair):
     alice, bob = pair
     await alice.publish(publish(1))
