@@ -186,6 +186,10 @@ class Partners:
             return after, is_new
 
         row, is_new = await self._db.write(work)
+        shown = self._trust.get(peer_id)
+        if shown is not None and shown.record.revision > record.revision:
+            return  # A newer one was followed while this one was being written.
+        is_new = is_new or shown is None or shown.record != record
         await self._adopt(row, RECORD if is_new else "")
 
     async def catch_up(self, peer_id: PeerId) -> bool:
@@ -222,17 +226,16 @@ class Partners:
         if partner is None or partner.holds == revision:
             return
 
-        def work(tx: Tx) -> PartnerRow | None:
+        def work(tx: Tx) -> None:
             row = rows.get(tx, peer_id)
-            if row is None:
-                return None
-            after = replace(row, record_held=revision)
-            rows.put(tx, after)
-            return after
+            if row is not None:
+                rows.put(tx, replace(row, record_held=revision))
 
-        row = await self._db.write(work)
-        if row is not None:
-            await self._adopt(row, "")
+        await self._db.write(work)
+        # Not the row that was written: what else it says may have changed while it was.
+        partner = self._trust.get(peer_id)
+        if partner is not None:
+            self._trust.put(replace(partner, holds=revision))
 
     # -- changes ----------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from peer import keys as node_keys
@@ -224,3 +226,26 @@ async def test_what_a_thief_of_the_old_key_had_signed_is_forgotten(alice, bob):
 
     found = await bob.partners_db.read(bodies)
     assert found == [publish(1).body, publish(5).body], "what the thief withdrew is back"
+
+
+async def test_noting_what_a_partner_holds_brings_no_older_record_back(alice, bob, monkeypatch):
+    """Bob's newer record is followed while Alice is writing down what Bob holds."""
+    await pair(alice, bob)
+    await linked(alice, bob)
+    await bob.stop()
+    record = sign_record(
+        bob.root_seed(), replace(bob.keys.key_record, revision=2, facility_name="Bob's new name")
+    )
+    write = alice.db.write
+
+    async def slow(work):
+        monkeypatch.setattr(alice.db, "write", write)
+        result = await write(work)
+        await alice.partners.accept_record(record)
+        return result
+
+    monkeypatch.setattr(alice.db, "write", slow)
+    await alice.partners.note_held(bob.peer_id, 7)
+    assert alice.knows(bob).name == "Bob's new name"
+    assert alice.knows(bob).holds == 7
+    await bob.start()
