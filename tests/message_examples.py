@@ -43,6 +43,12 @@ def journal(name):
     return json.loads((VECTORS / f"journal-{name}.json").read_text(encoding="utf-8"))
 
 
+def told_record():
+    """Return a key record as a partner is told it."""
+    records = json.loads((VECTORS / "key-records.json").read_text(encoding="utf-8"))
+    return m.decode(bytes.fromhex(records["frames"]["key_record"]))[1].record
+
+
 def signed(kind, message, domain, body, number=7):
     """Return a message that carries a statement of alice's for bob."""
     return Example(message(sign_statement(ALICE, domain, body)), kind, number, body)
@@ -67,6 +73,7 @@ def examples():
         Example(m.Refused("busy", "They have too much to do.", "Wait."), m.Kind.REFUSAL, 7),
         Example(m.Done(), answer, 7),
         Example(m.Gone("The node stops."), tell),
+        Example(m.NewKeyRecord(told_record()), ask, 7),
         signed(tell, m.Have, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,)), 0),
         signed(ask, m.ExchangeNow, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,))),
         Example(m.Want(ALICE_ID, 0, 5), tell),
