@@ -3,6 +3,9 @@
 break-glass
     Someone searched or fetched in an emergency, with a reason, past what would have stood against
     it.  Both facilities are alerted; the reason stays at the one where it was given.
+quota
+    A partner asked for more in a day than its agreement allows.  An honest node stops by itself, so
+    its record is wrong, or it is up to something.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from protocol.identifiers import PeerId
 from protocol.reciprocity import breaks_glass
 
 BREAK_GLASS: Final = "break-glass"
+QUOTA: Final = "quota"
 
 
 class Alerts:
@@ -104,8 +108,15 @@ def glass_broken_by(tx: Tx, actor: Actor, partner: PeerId, what: str, now: int) 
         audit.append(tx, event, now)
 
 
+def over_quota(tx: Tx, partner: PeerId, now: int) -> None:
+    """Alert to a partner that asks for more in a day than the agreement allows."""
+    alerts.put(tx, QUOTA, partner, "", "", now)
+
+
 def _sentence(row: AlertRow, name: str | None) -> str:
     times = "" if row.times == 1 else f" {row.times} times"
+    if row.kind == QUOTA:
+        return f"{name} asked for more in a day than the peering agreement allows, and was refused."
     if name is None:
         return f"{row.person} used emergency access{times}."
     return f"Someone at {name} used emergency access here{times}; that facility has the reason."

@@ -143,7 +143,8 @@ async def _build(
     audit = await Audit.open(db, clock, keys.audit_key)
     people = People(db, clock, settings.people, keys.pseudonym_key)
     proxy = Proxy.configured(settings.federation)
-    partners = Partners(db, keys, clock, settings.pairing, proxy=proxy)
+    terms = settings.agreement.terms
+    partners = Partners(db, keys, clock, settings.pairing, terms=terms, proxy=proxy)
     consents = Consents(db, clock)
     access = Access(db, clock, settings.audit)
     ingest = Ingest(db, store, keys.store_key, clock, settings)

@@ -68,6 +68,7 @@ class Partner:
     peer_id: bytes
     name: str
     our_terms: Terms = field(default_factory=Terms)
+    their_terms: Terms = field(default_factory=Terms)
     active: bool = True
 
 
@@ -204,7 +205,7 @@ class Facility:
         """Become partners with `other`; `terms`: what this side offers."""
         self.partners.append(Partner(other.peer_id, other.name, terms))
         self.knows[other.peer_id] = other
-        other.partners.append(Partner(self.peer_id, self.name))
+        other.partners.append(Partner(self.peer_id, self.name, their_terms=terms))
         other.knows[self.peer_id] = self
 
     def remove(self, other):

@@ -48,6 +48,7 @@ class Partner:
     name: str
     record: SimpleNamespace
     our_terms: Terms = field(default_factory=Terms)
+    their_terms: Terms = field(default_factory=Terms)
     active: bool = True
 
 
@@ -191,11 +192,14 @@ class Hospital(base.Facility):
                         await task
 
     def meet(self, other, terms=Terms()):  # noqa: B008 - Terms is frozen
-        for one, two, offered in ((self, other, terms), (other, self, Terms())):
+        for one, two, ours, theirs in (
+            (self, other, terms, Terms()),
+            (other, self, Terms(), terms),
+        ):
             record = SimpleNamespace(
                 node_public=two.keys.node_public, seal_public=two.keys.seal_public
             )
-            one.partners.append(Partner(two.peer_id, two.name, record, offered))
+            one.partners.append(Partner(two.peer_id, two.name, record, ours, theirs))
             one.knows[two.peer_id] = two
 
     # -- images

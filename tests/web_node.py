@@ -40,6 +40,8 @@ class Table(Trust):
                 confirmed_here=True,
                 confirmed_there=True,
                 since=START,
+                our_terms=each.our_terms,
+                their_terms=each.their_terms,
                 sentence="Partners: both sides have confirmed.",
             )
             for each in self.me.partners

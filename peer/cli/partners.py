@@ -108,6 +108,16 @@ def reciprocity(
             for way in ("given", "received")
         ),
     )
+    until = answer["partners"][0]["today"]["opens_at"]
+    say(f"Used of what is agreed for a day, until {instant(until)}", style="bold")
+    print_table(
+        ("Facility", "", "Searches", "Studies", "Size"),
+        (
+            (each["name"] if way == "given" else None, way, *_used(each["today"][way]))
+            for each in answer["partners"]
+            for way in ("given", "received")
+        ),
+    )
     for each in answer["partners"]:
         if each["state"] == "active" and not each["exchange"]["answered"]:
             exchange = each["exchange"]
@@ -118,6 +128,16 @@ def _side(side: dict[str, Any]) -> tuple[object, ...]:
     refused = ", ".join(f"{each['times']} {each['code']}" for each in side["refused"])
     entries = "unknown" if side["entries"] is None else side["entries"]
     return (entries, side["searches"], side["studies"], size(side["bytes"]), refused)
+
+
+def _used(figures: dict[str, Any]) -> tuple[str, ...]:
+    """Return how much of each figure is used, "12 of 1000"; without a figure what is used."""
+    said = []
+    for what in ("searches", "studies", "bytes"):
+        used, agreed = figures[what]["used"], figures[what]["agreed"]
+        shown = size if what == "bytes" else str
+        said.append(shown(used) if agreed is None else f"{shown(used)} of {shown(agreed)}")
+    return tuple(said)
 
 
 @app.command("confirm")

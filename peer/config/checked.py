@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import UTC, datetime
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -50,6 +51,21 @@ def _ae_title(text: str) -> str:
     return text.strip()
 
 
+def _day(text: str) -> str:
+    """Return `text` if it is empty or a date as DICOM writes it."""
+    if text and not (len(text) == len("YYYYMMDD") and _is_date(text)):
+        raise ValueError("must be a date, YYYYMMDD")
+    return text
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Return whether a listener on `host` can be reached from this machine alone."""
     try:
@@ -65,6 +81,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 ProxyAddress = Annotated[str, AfterValidator(_proxy)]
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Host = Annotated[str, Field(min_length=1)]
+Day = Annotated[str, AfterValidator(_day)]
 
 
 class Section(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from peer.config.checked import (
     GIB,
     MIB,
     AeTitle,
+    Day,
     Host,
     Origin,
     Port,
@@ -20,7 +21,9 @@ from peer.config.checked import (
     WebAddress,
     is_loopback,
 )
-from protocol.limits import INVITATION_MOST_S
+from protocol.agreement import Terms
+from protocol.consent import PurposeOfUse
+from protocol.limits import INVITATION_MOST_S, TERMS_ITEMS
 
 
 class Local(Section):
@@ -138,6 +141,51 @@ class Pairing(Section):
         le=INVITATION_MOST_S,
         description="How long an invitation is valid, unless it is made for another time",
     )
+
+
+class Agreement(Section):
+    """What this facility offers whoever becomes its partner from now on; both sides sign it.
+
+    An agreement that was made stays as it is: other terms need a new pairing.
+    """
+
+    modalities: tuple[Annotated[str, Field(min_length=1, max_length=32)], ...] = Field(
+        (), max_length=TERMS_ITEMS, description="Modalities of the studies offered; empty for all"
+    )
+    studies_from: Day = Field(
+        "", description="Offered are studies made from this date on, YYYYMMDD; empty for all"
+    )
+    studies_until: Day = Field(
+        "", description="Offered are studies made up to this date, YYYYMMDD; empty for all"
+    )
+    purposes: tuple[PurposeOfUse, ...] = Field(
+        (), max_length=TERMS_ITEMS, description="Purposes of use that are served; empty for all"
+    )
+    daily_searches: int = Field(
+        1000,
+        ge=0,
+        description="Searches of the partner answered in a day (UTC); 0 for no bound. Twice the "
+        "patients that it registers in a day do",
+    )
+    daily_studies: int = Field(
+        0, ge=0, description="Studies that the partner may fetch in a day (UTC); 0 for no bound"
+    )
+    daily_bytes: int = Field(
+        0, ge=0, description="Bytes of these studies; 0 for no bound. The last one is given whole"
+    )
+
+    @property
+    def terms(self) -> Terms:
+        """The same as it is signed."""
+        return Terms(
+            modalities=self.modalities,
+            studies_from=self.studies_from,
+            studies_until=self.studies_until,
+            purposes=tuple(each.value for each in self.purposes),
+            daily_searches=self.daily_searches or None,
+            daily_studies=self.daily_studies or None,
+            daily_bytes=self.daily_bytes or None,
+        )
 
 
 class Link(Section):

@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from peer.config.checked import DAY_S, GIB, MIB, Seconds, Section, WebAddress
-from peer.config.doors import DicomSettings, DicomWeb, Federation, Link, Local, Pairing
+from peer.config.doors import (
+    Agreement,
+    DicomSettings,
+    DicomWeb,
+    Federation,
+    Link,
+    Local,
+    Pairing,
+)
 from protocol.limits import EXCHANGE_S, GRANT_MOST_S, GRANT_S, LEASE_MOST_S, LEASE_S, RENEW_S
 
 ENV_PREFIX: Final = "OPENPRIORS_"
@@ -337,6 +345,7 @@ class Settings(BaseSettings):
     local: Local = Local()
     federation: Federation = Federation()
     pairing: Pairing = Pairing()
+    agreement: Agreement = Agreement()
     link: Link = Link()
     dicom: DicomSettings = DicomSettings()
     dicomweb: DicomWeb = DicomWeb()

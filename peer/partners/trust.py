@@ -47,6 +47,13 @@ class Partner:
         return read_terms(agreement.inviter_terms if joined else agreement.joiner_terms)
 
     @property
+    def their_terms(self) -> Terms:
+        """What the partner offers this facility."""
+        agreement = self.agreement
+        joined = self.peer_id == agreement.joiner
+        return read_terms(agreement.joiner_terms if joined else agreement.inviter_terms)
+
+    @property
     def sentence(self) -> str:
         """What the state waits for, for a person."""
         if self.state == PENDING:

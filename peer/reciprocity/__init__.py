@@ -2,6 +2,8 @@
 
 gate
     What stands before evaluations and grants: the partner's own journal must be here.
+quotas
+    What an agreement allows in a day, on both of its sides.
 balance
     What was given to one partner and received from it in a period.
 """

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from peer.index import Tx, journal
+from peer.index import Tx, journal, quotas
 from peer.index import reciprocity as records
 from peer.index.reciprocity import ANSWERED, Period
 from protocol.grant import VERIFIED, ReceiptBody
 from protocol.identifiers import PeerId
 from protocol.limits import STATEMENT_BYTES
 from protocol.messages import OriginHead
+from protocol.quota import QUOTA
 from protocol.records import from_bytes
 
 UNANSWERED: Final = frozenset({"timed-out", "faulty"})
@@ -86,8 +87,11 @@ def balance(
     refused: Counter[str] = Counter()
     for each in records.recorded(tx, partner, period):
         done[each.action, each.outcome] += each.times
-        if each.action in _REFUSABLE and each.outcome == "refused":
+        # A quota's refusals are on record once a day, and counted.
+        if each.action in _REFUSABLE and each.outcome == "refused" and each.code != QUOTA:
             refused[each.code] += each.times
+    if over := quotas.refused(tx, partner, period):
+        refused[QUOTA] = over
     sent = _sent(tx, partner, period)
     asked = records.asked(tx, partner, period)
     studies, size = records.fetched(tx, partner, period)

@@ -20,6 +20,7 @@ from peer.index.frontiers import Frontier
 from peer.index.reciprocity import Period
 from peer.link import Links
 from peer.reciprocity.balance import Balance, balance
+from peer.reciprocity.quotas import Quotas
 from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
@@ -66,6 +67,7 @@ class Reciprocity:
         self._clock = clock
         self._exchanges = exchanges
         self._refused: dict[PeerId, HeardRefusal] = {}
+        self.quotas = Quotas(db, clock)
 
     def objection(self, peer_id: PeerId, purpose: str) -> Refusal | None:
         """Return why a partner's question is not answered now, None if it is.
@@ -119,6 +121,7 @@ class Reciprocity:
                 answer = await self._links.request(peer_id, message, timeout_s)
             except Refusal as refusal:
                 if not is_mended_by_exchange(refusal.code):
+                    self.quotas.heard(peer_id, type(message), refusal.code)
                     self._refused[peer_id] = HeardRefusal(refusal.code, self._clock.now())
                     raise
                 _log.info("exchange-wanted-first", partner=peer_id.hex(), code=refusal.code)

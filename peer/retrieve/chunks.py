@@ -69,6 +69,11 @@ def end_of(chunks: tuple[Chunk, ...]) -> int:
     return chunks[-1].offset + chunks[-1].length if chunks else 0
 
 
+def ends_of(manifest: Manifest) -> dict[bytes, int]:
+    """Return how many bytes of each pack a manifest lets anyone read."""
+    return {pack_id: end_of(chunks) for pack_id, chunks in chunks_of(manifest).items()}
+
+
 def missing_pieces(
     chunks: Mapping[bytes, tuple[Chunk, ...]], here: Mapping[bytes, Bitmap]
 ) -> Iterator[Piece]:

@@ -23,7 +23,7 @@ from peer.index.transfers import GrantRow
 from peer.keys import NodeKeys
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
-from peer.retrieve.chunks import chunks_of, end_of
+from peer.retrieve.chunks import ends_of
 from peer.store import Store, unwrap_pack_key, unwrap_study_key
 from protocol.errors import Refusal, Replayed
 from protocol.grant import (
@@ -159,7 +159,7 @@ class Origin:
             manifest_bytes=len(row.signed.manifest),
             box_hash=plain_hash(box),
         )
-        size = await asyncio.to_thread(_size, manifest)
+        size = sum((await asyncio.to_thread(ends_of, manifest)).values())
         granted = replace(_row(permit, request, body, len(manifest.instances)), bytes=size)
         # Consent may have ended since the permit was made: what is granted is permitted when it is.
         objection = await self._db.write(lambda tx: self._add(tx, granted, permit, partner))
@@ -179,12 +179,14 @@ class Origin:
         refusal = self._access.objection(
             tx, granted.study_instance_uid, partner, purpose=granted.purpose, role=granted.role
         )
-        if refusal is None:
+        if refusal is not None:
+            _record_refusal(permit, refusal, self._clock.now(), tx)
+            return refusal
+        over = self._reciprocity.quotas.give_study(tx, partner, permit, granted.bytes)
+        if over is None:
             transfers.add_grant(tx, granted)
             self._access.record_grant(tx, permit)
-        else:
-            _record_refusal(permit, refusal, self._clock.now(), tx)
-        return refusal
+        return over
 
     def _pack_keys(self, tx: Tx, manifest: Manifest) -> dict[bytes, bytes]:
         uid = manifest.study_instance_uid
@@ -257,7 +259,7 @@ class Origin:
             return None
         row, manifest = found
         data = b"" if manifest is None else manifest.signed.manifest
-        granted = _Granted(row, data, await asyncio.to_thread(_ends, data) if data else {})
+        granted = _Granted(row, data, await asyncio.to_thread(_ends, data))
         self._granted[grant_id] = granted
         while len(self._granted) > self._kept_grants:
             self._granted.popitem(last=False)
@@ -372,15 +374,8 @@ def _row(permit: Permit, request: GrantRequestBody, body: GrantBody, instances: 
     )
 
 
-def _ends(manifest: bytes) -> dict[bytes, int]:
-    """Return how far each pack goes, as far as a manifest names it."""
-    chunks = chunks_of(read_manifest(manifest))
-    return {pack_id: end_of(those) for pack_id, those in chunks.items()}
-
-
-def _size(manifest: Manifest) -> int:
-    """Return how many bytes all packs of a manifest have."""
-    return sum(end_of(those) for those in chunks_of(manifest).values())
+def _ends(data: bytes) -> dict[bytes, int]:
+    return ends_of(read_manifest(data)) if data else {}
 
 
 def _inline(signed: SignedManifest) -> SignedManifest:

@@ -21,7 +21,7 @@ from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
-from peer.retrieve.chunks import end_of
+from peer.retrieve.chunks import end_of, ends_of
 from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, fetched
 from peer.retrieve.transfer import Note, Transfer
 from peer.store import Store
@@ -110,6 +110,11 @@ class Recipient:
         return False
 
     async def _ask(self, attempt: Attempt) -> Leave:
+        over = await self.reciprocity.quotas.study_objection(
+            attempt.partner, attempt.row.study_instance_uid, attempt.actor.purpose
+        )
+        if over is not None:
+            raise over
         return await ask_leave(
             self.links,
             self.reciprocity,
@@ -150,8 +155,16 @@ class Recipient:
             instances=len(leave.manifest.instances),
             bytes=size,
         )
-        now, retrieval_id = self.clock.now(), attempt.row.retrieval_id
-        await self.db.write(lambda tx: transfers.put_leave(tx, retrieval_id, row, now))
+        now, asked = self.clock.now(), attempt.row
+        granted = sum((await asyncio.to_thread(ends_of, leave.manifest)).values())
+
+        def work(tx: Tx) -> None:
+            transfers.put_leave(tx, asked.retrieval_id, row, now)
+            self.reciprocity.quotas.note_received(
+                tx, asked.origin, asked.study_instance_uid, granted
+            )
+
+        await self.db.write(work)
 
     def _noting(self, attempt: Attempt) -> Note:
         async def note(maps: Mapping[bytes, bytes], verified: int) -> None:

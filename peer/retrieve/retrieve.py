@@ -35,6 +35,7 @@ from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.manifest import chunk_count
 from protocol.messages import GrantRequest, ReceiptMessage
+from protocol.quota import QUOTA
 from protocol.reciprocity import breaks_glass, is_mended_by_exchange
 
 RETRIEVAL_ID_BYTES: Final = 16
@@ -247,7 +248,7 @@ class Retrieve:
             )
             return False
         except Refusal as refusal:
-            if is_mended_by_exchange(refusal.code):
+            if is_mended_by_exchange(refusal.code) or refusal.code == QUOTA:
                 await self._ledger.wait(row, refusal.code, refusal.reason, refusal.remedy)
                 return False
             await self._end_refused(row, attempt, refusal)

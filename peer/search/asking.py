@@ -20,6 +20,7 @@ from protocol.errors import Refusal, RemoteProtocolError
 from protocol.evaluation import Question
 from protocol.identifiers import PeerId
 from protocol.messages import Evaluate, Evaluated
+from protocol.quota import QUOTA
 from protocol.versions import NO_COMMON_VERSION
 
 NOT_ACCEPTED: Final = "not-accepted"
@@ -98,6 +99,9 @@ class Asking:
         if head.lease_over:
             since = head.last_confirmed_at
             return _not(partner, "lease-over", "not confirmed", since, listable=False)
+        over = await self._reciprocity.quotas.search_objection(partner, message.purpose)
+        if over is not None:
+            return _not(partner, over.code, over.reason.rstrip("."))
         try:
             answer = await self._reciprocity.ask(partner.peer_id, message, self._deadline_s)
             if not isinstance(answer, Evaluated):
@@ -110,7 +114,8 @@ class Asking:
             return replace(_not(partner, "timed-out", reason), code="timed-out")
         except Refusal as refusal:
             reason = f"refused: {refusal.reason.rstrip('.')}"
-            return replace(_not(partner, "refused", reason), code=refusal.code)
+            shown = QUOTA if refusal.code == QUOTA else "refused"
+            return replace(_not(partner, shown, reason), code=refusal.code)
         except RemoteProtocolError as error:
             reason = f"broke the protocol: {error.code}"
             return replace(_not(partner, FAULTY, reason), code=FAULTY)

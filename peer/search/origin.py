@@ -66,6 +66,12 @@ class Evaluator:
                 | ({"code": refusal.code} if refusal else {}),
             )
             now = self._clock.now()
+            if refusal is None:
+                detail = {"search_id": message.search_id.hex()}
+                # On record there, since not each time.
+                over = self._reciprocity.quotas.give_search(tx, partner, actor, detail)
+                if over is not None:
+                    return over
             audit.append(tx, event, now)
             if refusal is not None:
                 return refusal

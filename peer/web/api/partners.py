@@ -99,6 +99,7 @@ async def reciprocity_json(rooms: Services, asked: ReciprocityQuery) -> dict[str
     today = rooms.clock.now() // DAY_S
     period = Period((today - asked.days + 1) * DAY_S, (today + 1) * DAY_S)
     found = await rooms.reciprocity.balances([each.peer_id for each in partners], period)
+    today_of = rooms.reciprocity.quotas.today
     return {
         "since": period.since,
         "until": period.until,
@@ -108,6 +109,7 @@ async def reciprocity_json(rooms: Services, asked: ReciprocityQuery) -> dict[str
                 "name": each.name,
                 "state": each.state,
                 "exchange": _exchange_json(rooms, each.peer_id),
+                "today": await today_of(each),
             }
             | found[each.peer_id].to_json()
             for each in partners

@@ -50,6 +50,7 @@ REFUSALS: Final = {
     "not-ready": "not prepared yet",
     "not-settled": "still being received",
     "purpose": "other purpose",
+    "quota": "more than agreed in a day",
     "recipient": "consent names others",
     "revoked": "consent revoked",
     "role": "other role",

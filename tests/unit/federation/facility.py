@@ -18,6 +18,7 @@ from peer.link import Links
 from peer.outbound import Proxy
 from peer.partners import Partners
 from peer.rotation import Rotation
+from protocol.agreement import Terms
 from protocol.errors import Refusal
 from protocol.keyrecord import sign_record
 from protocol.limits import PIECE_BYTES
@@ -41,13 +42,24 @@ class Facility:
     def __init__(self, name, folder, clock):
         self.name, self.folder, self.clock = name, folder, clock
         self.refuse_packs = False
+        self.terms = Terms()
         self.proxy, self.speaks = Proxy(), OURS
         self.pieces = []
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, name, folder: Path, clock=None, *, reachable=True, **pairing):
+    async def open(
+        cls,
+        name,
+        folder: Path,
+        clock=None,
+        *,
+        reachable=True,
+        terms=None,
+        **pairing,
+    ):
         self = cls(name, folder / name, clock or ManualClock(NOW))
+        self.terms = terms or Terms()
         self.listen_on(free_port(), free_port(), **pairing)
         url = "https://127.0.0.1:{}" if reachable else ""
         self.keys = node_keys.create(
@@ -82,7 +94,12 @@ class Facility:
     async def start(self):
         """Start all that `runtime` would start; again after `stop` for a restart."""
         self.partners = Partners(
-            self.db, self.keys, self.clock, self.settings.pairing, proxy=self.proxy
+            self.db,
+            self.keys,
+            self.clock,
+            self.settings.pairing,
+            terms=self.terms,
+            proxy=self.proxy,
         )
         await self.partners.load()
         self.links = Links(

@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from peer.config.doors import Agreement
 from peer.errors import Conflict, NotFound
 from peer.index import partners as rows
 from peer.partners.calls import JOIN_PATH
@@ -17,6 +18,20 @@ async def test_two_facilities_become_partners(alice, bob):
     await pair(alice, bob)
     assert alice.knows(bob).agreement == bob.knows(alice).agreement
     assert alice.knows(bob).name == "bob"
+
+
+async def test_each_knows_what_it_offers_and_what_it_is_offered(tmp_path):
+    inviters = Agreement(daily_searches=70, modalities=("CT",)).terms
+    joiners = Agreement(daily_searches=0, daily_studies=5, purposes=("TREAT",)).terms
+    async with (
+        Facility.open("Dora", tmp_path, terms=inviters) as dora,
+        Facility.open("Emil", tmp_path, terms=joiners) as emil,
+    ):
+        await pair(dora, emil)
+        assert dora.knows(emil).our_terms == emil.knows(dora).their_terms == inviters
+        assert emil.knows(dora).our_terms == dora.knows(emil).their_terms == joiners
+    assert (inviters.daily_searches, joiners.daily_searches) == (70, None)
+    assert Agreement().terms.daily_searches == 1000
 
 
 async def test_the_states_tell_people_whom_to_wait_for(alice, bob):

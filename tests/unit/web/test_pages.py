@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import re
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from peer.index.frontiers import Frontier
 from peer.web.pages import ROUTES
 from peer.web.routes import PUBLIC
+from protocol.agreement import Terms
 from protocol.consent import Recipients
 from tests.facilities import ISSUER, JANE, OFFICER, everyone_shares
 from tests.transfers import STUDY
@@ -455,3 +457,18 @@ async def test_the_record_is_verified_on_the_page(here, ada):
     assert JANE.patient_id not in page
     _, page = await send(ada, "/status", "/status/verify", 200)
     assert "are as they were written" in page
+
+
+async def test_what_is_used_today_stands_beside_what_is_agreed(nodes, ada):
+    here, _ = nodes
+    (partner,) = here.hospital.partners
+    bounded = replace(partner, their_terms=Terms(daily_searches=1, daily_bytes=10**9))
+    here.hospital.partners[:] = [bounded]
+    for _ in range(2):
+        where, _ = await send(ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17")
+    page = await text_of(ada, where)
+    assert "1 search a day, used up until 2026-11-19 00:00 UTC" in page
+    shown = re.sub(r"\s+", " ", await text_of(ada, "/partners/reciprocity"))
+    assert '1 of 1 <span class="tag warn">used up</span>' in shown
+    assert '0 <span class="soft small">no bound agreed</span>' in shown
+    assert "0 bytes of 1 GB" in shown
