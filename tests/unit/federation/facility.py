@@ -81,7 +81,7 @@ class Facility:
             finally:
                 await self.stop()
         finally:
-            await self.db.close()
+            await self.close()
 
     def listen_on(self, port, pairing_port, **pairing):
         """Have the listeners take other ports at the next start; the addresses stay as they are."""
@@ -132,6 +132,10 @@ class Facility:
             asyncio.create_task(self.partners.run()),
             asyncio.create_task(self.links.run()),
         ]
+
+    async def close(self):
+        """Close what is left when everything has stopped."""
+        await self.db.close()
 
     def root_seed(self):
         return node_keys.read_root_key(self.folder / "root.key")

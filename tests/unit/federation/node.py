@@ -22,10 +22,12 @@ class Node(Facility):
     async def open(cls, name, folder, clock=None, *, reachable=True):
         async with super().open(name, folder, clock, reachable=reachable) as self:
             await self.publish(publish(1))
-            try:
-                yield self
-            finally:
-                await self.partners_db.close()
+            yield self
+
+    async def close(self):
+        await super().close()
+        if self.partners_db is not None:
+            await self.partners_db.close()
 
     async def start(self):
         if self.partners_db is None:
