@@ -41,6 +41,7 @@ ACTIONS: Final = frozenset(
         "purge-refused",
         # Search
         "search",
+        "check",  # a study that is known to be at a partner was looked for, or no longer counts
         "evaluate",  # a partner's blinded question was answered
         "publish",
         "withdraw",

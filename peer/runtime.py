@@ -265,6 +265,7 @@ def _tie_together(rooms: Services) -> None:
     rooms.consents.on_change(rooms.publish.written)
     rooms.partners.on_change(partner_changed)
     rooms.gossip.on_withdrawn(rooms.search.forget)
+    rooms.reciprocity.completeness.look_with(rooms.search.look)
     rooms.gossip.on_fault(partner_erred)
     rooms.links.on_slowed(partner_slowed)
     rooms.links.serve_packs(rooms.retrieve.origin.read_range)

@@ -9,6 +9,7 @@ import typer
 from peer.cli import (
     alerts,
     audit,
+    checks,
     consent,
     demo,
     import_,
@@ -41,7 +42,7 @@ for verb in (init, run, demo, import_, search, retrieve, invite, join, notify, i
 app.command(alerts.NAME, help=alerts.__doc__)(alerts.command)
 app.command(status.NAME, help=status.__doc__)(status.command)
 app.command(link.NAME, help=link.__doc__)(link.command)
-for group in (partners, consent, audit, retention, keys):
+for group in (partners, checks, consent, audit, retention, keys):
     app.add_typer(group.app, name=group.NAME, help=group.__doc__)
 
 

@@ -108,6 +108,8 @@ def reciprocity(
             for way in ("given", "received")
         ),
     )
+    for each in answer["partners"]:
+        say(f"{each['name']}: {each['completeness']['sentence']}")
     until = answer["partners"][0]["today"]["opens_at"]
     say(f"Used of what is agreed for a day, until {instant(until)}", style="bold")
     print_table(

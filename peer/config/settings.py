@@ -304,6 +304,9 @@ class Lists(Section):
         1000, ge=10, le=100_000, description="Most notices of one answer, each way"
     )
     alerts: int = Field(1000, ge=10, le=100_000, description="Most alerts of one answer")
+    checks: int = Field(
+        200, ge=10, le=10_000, description="Latest checks of a partner's completeness shown"
+    )
     withdrawals: int = Field(
         200, ge=10, le=10_000, description="Latest withdrawals whose acknowledgement is shown"
     )

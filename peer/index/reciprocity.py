@@ -95,11 +95,34 @@ def refused_retrievals(tx: Tx, origin: bytes, period: Period) -> dict[str, int]:
     return {str(row["code"]): int(row["times"]) for row in rows}
 
 
-def offered(tx: Tx, partner: bytes) -> int:
-    """Return how many studies of ours a partner may find now, if it can name their patients."""
-    row = tx.execute(
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """How many studies of ours a partner may find, if it can name their patients.
+
+    `everyone` may find those; `alone`: it and nobody else; `others`: other partners and not it.
+    """
+
+    everyone: int
+    alone: int
+    others: int
+
+
+def offered(tx: Tx, partner: bytes) -> Offered:
+    """Return how many studies are published, by who may find them."""
+    rows = tx.execute(
+        "SELECT CASE p.audience WHEN x'' THEN 'everyone' WHEN ? THEN 'alone' ELSE 'others' END"
+        " AS whom, count(DISTINCT s.study_instance_uid) AS studies FROM published_studies s"
+        " JOIN published_patients p USING (published)"
+        " WHERE s.study_instance_uid IS NOT NULL GROUP BY whom",
+        (partner,),
+    )
+    found = {str(row["whom"]): int(row["studies"]) for row in rows}
+    others = tx.execute(
         "SELECT count(DISTINCT s.study_instance_uid) FROM published_studies s"
-        " JOIN published_patients p USING (published) WHERE p.audience IN (x'', ?)",
+        " JOIN published_patients p USING (published)"
+        " WHERE p.audience NOT IN (x'', ?1) AND NOT EXISTS (SELECT 1 FROM published_studies t"
+        "  JOIN published_patients q USING (published)"
+        "  WHERE t.study_instance_uid = s.study_instance_uid AND q.audience IN (x'', ?1))",
         (partner,),
     ).fetchone()
-    return int(row[0])
+    return Offered(found.get("everyone", 0), found.get("alone", 0), int(others[0]))

@@ -4,6 +4,8 @@ gate
     What stands before evaluations and grants: the partner's own journal must be here.
 quotas
     What an agreement allows in a day, on both of its sides.
+completeness
+    Whether studies that are known to be at a partner are found there.
 balance
     What was given to one partner and received from it in a period.
 """

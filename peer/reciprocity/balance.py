@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from peer.index import Tx, journal, quotas
+from peer.index import Tx, journal, opened, quotas
 from peer.index import reciprocity as records
-from peer.index.reciprocity import ANSWERED, Period
+from peer.index.reciprocity import ANSWERED, Offered, Period
 from protocol.grant import VERIFIED, ReceiptBody
 from protocol.identifiers import PeerId
 from protocol.limits import STATEMENT_BYTES
@@ -50,13 +50,15 @@ class Side:
 class Balance:
     """Given to one partner and received from it.
 
-    `offered`: studies of ours that it may find now.  `emergencies`: how often it broke the glass
-    here.  `unanswered`: searches of ours that it neither answered nor refused.
+    `offered`: studies of ours by who may find them now.  `opened`: patients of its that were opened
+    here, which is all that can be told of whom its entries are for.  `emergencies`: how often it
+    broke the glass here.  `unanswered`: searches of ours that it neither answered nor refused.
     """
 
     given: Side
     received: Side
-    offered: int = 0
+    offered: Offered
+    opened: int = 0
     emergencies: int = 0
     unanswered: int = 0
 
@@ -64,8 +66,9 @@ class Balance:
         """Return it as the API shows it."""
         return {
             "given": self.given.to_json()
-            | {"offered": self.offered, "emergencies": self.emergencies},
-            "received": self.received.to_json() | {"unanswered": self.unanswered},
+            | {"offered": asdict(self.offered), "emergencies": self.emergencies},
+            "received": self.received.to_json()
+            | {"opened": self.opened, "unanswered": self.unanswered},
         }
 
 
@@ -115,6 +118,7 @@ def balance(
             refused=dict(refusals),
         ),
         offered=records.offered(tx, partner),
+        opened=opened.count(tx, partner),
         emergencies=done["break-glass", "success"],
         unanswered=sum(asked.get(code, 0) for code in UNANSWERED),
     )

@@ -20,6 +20,7 @@ from peer.index.frontiers import Frontier
 from peer.index.reciprocity import Period
 from peer.link import Links
 from peer.reciprocity.balance import Balance, balance
+from peer.reciprocity.completeness import Completeness
 from peer.reciprocity.quotas import Quotas
 from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
@@ -68,6 +69,7 @@ class Reciprocity:
         self._exchanges = exchanges
         self._refused: dict[PeerId, HeardRefusal] = {}
         self.quotas = Quotas(db, clock)
+        self.completeness = Completeness(db, clock)
 
     def objection(self, peer_id: PeerId, purpose: str) -> Refusal | None:
         """Return why a partner's question is not answered now, None if it is.

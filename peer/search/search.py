@@ -32,6 +32,7 @@ from peer.search.opening import FoundStudy
 from peer.search.origin import Evaluator
 from peer.search.persons import grouped
 from peer.search.shown import KnownPrior, Shown
+from protocol.completeness import Look, Study
 from protocol.digest import StudyDigest
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
@@ -42,6 +43,8 @@ from protocol.messages import Evaluate
 from protocol.reciprocity import breaks_glass
 
 SEARCH_ID_BYTES: Final = 16
+
+NO_PARTNER: Final = "not-a-partner"
 
 _LISTED: Final = frozenset({"match", "probable"})
 
@@ -99,10 +102,18 @@ class Search:
         self._shown = Shown(clock, settings.search)
         links.handle(Evaluate, Evaluator(db, keys, clock, reciprocity).evaluate)
 
-    async def search(self, question: Question, actor: Actor, emergency: str = "") -> Answer:
+    async def search(
+        self,
+        question: Question,
+        actor: Actor,
+        emergency: str = "",
+        *,
+        only: PeerId | None = None,
+    ) -> Answer:
         """Return every study of the person at every facility that could be searched.
 
-        `emergency`: why the glass is broken, for the purpose BTG and no other.  Raises Refusal
+        `emergency`: why the glass is broken, for the purpose BTG and no other.  `only`: the one
+        partner to be asked; to it the question looks like any other.  Raises Refusal
         "too-little" if neither birth date nor identifier narrows the question.
         """
         person = question.person
@@ -116,7 +127,7 @@ class Search:
         coverage = self._coverage()
         await self._forget_lapsed(coverage)
         asked = await self._asking.ask(
-            self._partners(),
+            [each for each in self._partners() if only in {None, each.peer_id}],
             coverage,
             tuple(key.text for key in query_keys(person, self._nicknames)),
             search_id=search_id,
@@ -152,6 +163,10 @@ class Search:
         One that was withdrawn since, but may stand on a screen still, is returned as it was: its
         origin decides anyway, and says why.
         """
+        published = await self._published(facility, study_instance_uid)
+        return published or self._shown.get(facility, study_instance_uid)
+
+    async def _published(self, facility: PeerId, study_instance_uid: str) -> KnownPrior | None:
         known = await self._db.read(lambda tx: opened.with_study(tx, facility, study_instance_uid))
         now = self._clock.now()
 
@@ -163,8 +178,30 @@ class Search:
                         return KnownPrior(facility, study, each.person)
             return None
 
-        published = await self._partners_db.read(work)
-        return published or self._shown.get(facility, study_instance_uid)
+        return await self._partners_db.read(work)
+
+    async def look(self, facility: PeerId, person: Demographics, actor: Actor) -> Look:
+        """Return what a search of one partner for a person shows of their studies there.
+
+        Copies that are held here show nothing.  Raises Refusal as `search` does.
+        """
+        name = person.names[0] if person.names else ""
+        question = Question(name, person.birth_date, person.sex, person.identifiers)
+        answer = await self.search(question, actor, only=facility)
+        published = [
+            Study(
+                each.study_instance_uid,
+                each.study_date,
+                each.accession_number,
+                frozenset(each.modalities),
+            )
+            for each in answer.results
+            if each.facility.peer_id == facility
+            and await self._published(facility, each.study_instance_uid)
+        ]
+        searched = {each.peer_id for each in answer.coverage.searched}
+        reasons = (each.code for each in answer.coverage.not_searched)
+        return Look(tuple(published), "" if facility in searched else next(reasons, NO_PARTNER))
 
     async def forget(self, facility: PeerId, entry_ids: Sequence[bytes]) -> None:
         """Forget the keys of patients whose entries were withdrawn."""

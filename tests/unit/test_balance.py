@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from peer.index.frontiers import Frontier
-from peer.index.reciprocity import DAY_S, Period
+from peer.index.reciprocity import DAY_S, Offered, Period
 from protocol.reciprocity import Progress
-from tests.facilities import ASK_JANE, CLINICIAN, OFFICER, START, everyone_shares
+from tests.facilities import ASK_JANE, CLINICIAN, OFFICER, START, everyone_shares, named
 from tests.transfers import hospitals, ready
 
 TODAY = START // DAY_S * DAY_S
@@ -31,7 +31,8 @@ async def test_nothing_yet(pair):
     found = await balance(alice, bob)
     assert found.given.entries == 0
     assert (found.given.searches, found.given.studies, found.given.bytes) == (0, 0, 0)
-    assert (found.received.searches, found.received.studies, found.offered) == (0, 0, 0)
+    assert (found.received.searches, found.received.studies, found.opened) == (0, 0, 0)
+    assert found.offered == Offered(0, 0, 0)
     assert found.given.refused == found.received.refused == {}
 
 
@@ -45,7 +46,8 @@ async def test_what_one_has_given_the_other_has_received(pair):
     assert ours.received.bytes == theirs.given.bytes
     assert theirs.given.bytes > sum(map(len, files.values()))
     assert ours.given.studies == theirs.received.studies == 0
-    assert theirs.offered == 1
+    assert theirs.offered == Offered(everyone=1, alone=0, others=0)
+    assert (ours.opened, theirs.opened) == (1, 0)
     assert theirs.given.entries >= 2, "a patient and a study"
 
 
@@ -115,3 +117,19 @@ async def test_what_a_partner_holds_is_taken_from_the_head_that_it_names(pair):
     assert before.given.entries == 0
     assert after.given.entries > 0
     assert (await balance(alice, bob)).given.entries == 0
+
+
+async def test_an_origin_that_shares_with_one_alone_looks_empty_to_the_others(tmp_path):
+    """It shows the same entries to both; who may open them is known to it alone."""
+    async with hospitals(tmp_path, "Alice", "Bob", "Carol") as (alice, bob, carol):
+        await bob.scan()
+        await bob.consent(recipients=named(alice))
+        await everyone_shares(alice, bob, carol)
+        assert await alice.finds()
+        assert not await carol.finds()
+        to_alice, to_carol = await balance(bob, alice), await balance(bob, carol)
+        assert to_alice.offered == Offered(0, 1, 0)
+        assert to_carol.offered == Offered(0, 0, 1)
+        assert to_alice.given.entries == to_carol.given.entries > 0
+        assert (await balance(alice, bob)).opened == 1
+        assert (await balance(carol, bob)).opened == 0

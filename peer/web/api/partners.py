@@ -14,6 +14,7 @@ from peer.web.api.bodies import Body, Label, PeerIdHex, Text, answer, body, path
 from peer.web.identity import actor
 from peer.web.routes import ANYONE, OPERATOR, Route, services
 from peer.web.services import Services
+from protocol.completeness import Tally
 from protocol.identifiers import PeerId
 from protocol.limits import INVITATION_MOST_S
 
@@ -100,6 +101,7 @@ async def reciprocity_json(rooms: Services, asked: ReciprocityQuery) -> dict[str
     period = Period((today - asked.days + 1) * DAY_S, (today + 1) * DAY_S)
     found = await rooms.reciprocity.balances([each.peer_id for each in partners], period)
     today_of = rooms.reciprocity.quotas.today
+    estimate_of = rooms.reciprocity.completeness.estimate
     return {
         "since": period.since,
         "until": period.until,
@@ -110,10 +112,23 @@ async def reciprocity_json(rooms: Services, asked: ReciprocityQuery) -> dict[str
                 "state": each.state,
                 "exchange": _exchange_json(rooms, each.peer_id),
                 "today": await today_of(each),
+                "completeness": tally_json(await estimate_of(each.peer_id)),
             }
             | found[each.peer_id].to_json()
             for each in partners
         ],
+    }
+
+
+def tally_json(found: Tally) -> dict[str, object]:
+    """Return an estimate of how complete a partner is."""
+    least = found.complete_at_least
+    return {
+        "found": found.found,
+        "missed": found.missed,
+        "unchecked": found.unchecked,
+        "complete_at_least": None if least is None else round(least, 4),
+        "sentence": found.sentence,
     }
 
 

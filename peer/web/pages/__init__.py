@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from peer.web.pages import (
+    checks,
     consents,
     notices,
     page,
@@ -32,6 +33,7 @@ ROUTES: Final = (
     *notices.ROUTES,
     *consents.ROUTES,
     *reciprocity.ROUTES,
+    *checks.ROUTES,
     *partners.ROUTES,
     *people.ROUTES,
     *status.ROUTES,

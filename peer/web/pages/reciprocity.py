@@ -7,7 +7,9 @@ from typing import Final
 from aiohttp import web
 
 from peer.web.api.bodies import query
+from peer.web.api.checks import READERS
 from peer.web.api.partners import ReciprocityQuery, reciprocity_json
+from peer.web.identity import actor
 from peer.web.pages.page import render
 from peer.web.routes import ANYONE, Route, services
 
@@ -20,7 +22,12 @@ async def show(request: web.Request) -> web.StreamResponse:
     asked = query(request, ReciprocityQuery)
     found = await reciprocity_json(services(request), asked)
     return await render(
-        request, "reciprocity.html", balances=found["partners"], days=asked.days, periods=PERIODS
+        request,
+        "reciprocity.html",
+        balances=found["partners"],
+        days=asked.days,
+        periods=PERIODS,
+        may_check=bool(READERS & actor(request).roles),
     )
 
 

@@ -56,7 +56,7 @@ async def search(request: web.Request) -> web.StreamResponse:
 def _values(form: Form) -> dict[str, object]:
     identifier, reason = form.text("identifier"), form.text("reason")
     return {
-        "name": _as_dicom(form.text("name")),
+        "name": as_dicom(form.text("name")),
         "birth_date": form.text("birth_date"),
         "sex": form.text("sex"),
         "identifiers": [{"issuer": form.text("issuer"), "value": identifier}] if identifier else [],
@@ -65,7 +65,7 @@ def _values(form: Form) -> dict[str, object]:
     }
 
 
-def _as_dicom(name: str) -> str:
+def as_dicom(name: str) -> str:
     """Return "Family, Given" as a DICOM person name; without a comma the name as it is."""
     family, comma, given = name.partition(",")
     return f"{family.strip()}^{given.strip()}" if comma and "^" not in name else name

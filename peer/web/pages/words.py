@@ -58,6 +58,19 @@ REFUSALS: Final = {
 }
 """What a refusal's code means, in few words; a code of a later version stands as it is."""
 
+UNCHECKED: Final = {
+    "faulty": "it answered wrongly",
+    "lease-over": "its journal is out of date",
+    "no-journal": "it has not sent its journal yet",
+    "not-accepted": "it does not accept this facility",
+    "offline": "it was offline",
+    "refused": "it refused the search",
+    "timed-out": "it did not answer in time",
+    "too-old": "older than 12 months; its consent may have ended",
+    "too-recent": "younger than a week; it may not be ready yet",
+}
+"""Why a check of a partner does not count."""
+
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 _STEP: Final = 1000
 
@@ -140,5 +153,6 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "purpose": lambda code: (PURPOSES | _EMERGENCY).get(code, code),
     "sex": lambda code: SEXES.get(code, ""),
     "refusal": lambda code: REFUSALS.get(code, code),
+    "unchecked": lambda code: UNCHECKED.get(code) or REFUSALS.get(code, code),
     "role": lambda name: ROLES.get(name, name),
 }

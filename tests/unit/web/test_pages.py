@@ -472,3 +472,25 @@ async def test_what_is_used_today_stands_beside_what_is_agreed(nodes, ada):
     assert '1 of 1 <span class="tag warn">used up</span>' in shown
     assert '0 <span class="soft small">no bound agreed</span>' in shown
     assert "0 bytes of 1 GB" in shown
+
+
+async def test_a_study_that_was_made_at_a_partner_is_named_looked_for_and_counted(nodes, ada):
+    here, there = nodes
+    here.hospital.reciprocity.completeness.look_with(here.hospital.search.look)
+    place = f"/partners/{there.hospital.peer_id.hex()}/checks"
+    named = {"name": "Mueller, Jane", "birth_date": "1980-05-17", "agreed": "yes"}
+    assert "Not checked yet" in await text_of(ada, "/partners/reciprocity")
+    _, text = await send(ada, place, place, 422, **{**named, "agreed": ""}, study_date="2026-07-01")
+    assert "only if the patient has agreed there" in text
+    for date in ("2026-11-02", "2026-07-01", "2020-01-01"):
+        assert (await send(ada, place, place, **named, study_date=date))[0] == place
+    page = re.sub(r"\s+", " ", await text_of(ada, place))
+    assert page.index("not found") < page.index("older than 12 months") < page.index(">found<")
+    assert "1 of 2 checks found nothing; at least 2% complete" in page
+    assert "1 of 2 checks found nothing" in await text_of(ada, "/partners/reciprocity")
+    number = re.search(rf"{place}/(\d+)/drop", page)[1]
+    await send(ada, place, f"{place}/{number}/again")
+    await send(ada, place, f"{place}/{number}/drop", reason="named by mistake")
+    assert "from 1 check without a miss" in await text_of(ada, place)
+    async with here.browser("Opal", "operator") as opal:
+        assert f'href="{place}"' not in await text_of(opal, "/partners/reciprocity")
