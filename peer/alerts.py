@@ -88,8 +88,8 @@ class Alerts:
 def glass_broken_here(tx: Tx, actor: Actor, reason: str, what: str, now: int) -> None:
     """Alert to an emergency access by someone here, before anybody is asked for anything.
 
-    `what`: "search" or "retrieve".  Nothing happens for other purposes.  Raises Refusal without a
-    reason, and for a reason that is given for another purpose.
+    `what`: "search", "identify" or "retrieve".  Nothing happens for other purposes.  Raises Refusal
+    without a reason, and for a reason that is given for another purpose.
     """
     if breaks_glass(actor.purpose) != bool(reason.strip()):
         raise _without_purpose() if reason.strip() else _without_reason()

@@ -47,7 +47,7 @@ from peer.report import Report
 from peer.retention import Retention
 from peer.retrieve import Retrieve
 from peer.rotation import Rotation
-from peer.search import Search
+from peer.search import Identifying, Identities, Search
 from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
@@ -172,6 +172,25 @@ async def _build(
         partners=partners.active,
         coverage=gossip.coverage,
     )
+    identifying = Identifying(
+        db,
+        partners_db,
+        keys,
+        clock,
+        reciprocity=reciprocity,
+        partners=partners.active,
+        deadline_s=settings.search.deadline_s,
+    )
+    identities = Identities(
+        db,
+        keys,
+        links,
+        clock,
+        access=access,
+        reciprocity=reciprocity,
+        name_of=partners.name,
+        per_hour=settings.search.identify_per_hour,
+    )
     retrieve = Retrieve(
         db=db,
         store=store,
@@ -217,6 +236,8 @@ async def _build(
         ingest=ingest,
         publish=publish,
         search=search,
+        identifying=identifying,
+        identities=identities,
         retrieve=retrieve,
         notify=notify,
         retention=retention,

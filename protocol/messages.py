@@ -22,6 +22,7 @@ from protocol.limits import (
     KEY_RECORD_BYTES,
     MESSAGE_BYTES,
     PIECE_BYTES,
+    SEAL_OVERHEAD,
     STATEMENT_BYTES,
 )
 from protocol.records import (
@@ -299,6 +300,22 @@ class Evaluated:
     """Always two answers: the audience of all partners, and the one of this partner alone."""
 
     answers: Annotated[tuple[AudienceAnswer, ...], Size(2, 2)]
+
+
+@message("identify", limit=STATEMENT_BYTES)
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Asks whether a record is of a person; the box is of `identify.seal_question`."""
+
+    box: Annotated[bytes, Size(SEAL_OVERHEAD, STATEMENT_BYTES - 64)]
+
+
+@message("identified")
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The answer to `Identify`; the box is of `identify.seal_answer`."""
+
+    box: Annotated[bytes, Size(SEAL_OVERHEAD, 128)]
 
 
 # -- retrieval ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
+from peer.access import Access
 from peer.actors import Actor
 from peer.alerts import Alerts
 from peer.audit import Audit
@@ -31,7 +32,7 @@ from peer.index.packs import PackRow
 from peer.link import LinkState, NotConnected
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
-from peer.search import Question, Search
+from peer.search import Identifying, Identities, Question, Search
 from protocol import digest
 from protocol.agreement import Terms
 from protocol.consent import ALL_PARTNERS, Recipients
@@ -42,6 +43,7 @@ from protocol.journal import Head
 from protocol.messages import Done, Kind, decode, encode
 from protocol.nodekeys import only_key
 from protocol.reciprocity import Progress
+from protocol.sealing import exchange_public_key
 from protocol.signing import public_key
 
 START = 1_795_000_000
@@ -70,6 +72,7 @@ class Partner:
     our_terms: Terms = field(default_factory=Terms)
     their_terms: Terms = field(default_factory=Terms)
     active: bool = True
+    record: object = None
 
 
 class Links:
@@ -125,12 +128,19 @@ class Facility:
             node_seed=self.node_seed,
             search_master=secret("search"),
             pseudonym_key=secret("pseudonym"),
+            seal_secret=secret("seal"),
+            unsealed=lambda unseal: unseal(secret("seal")),
+        )
+        self.record = SimpleNamespace(
+            node_public=public_key(self.node_seed),
+            seal_public=exchange_public_key(secret("seal")),
         )
         self.index_key = secret("index")
         self.audit_key = secret("audit")
         self.settings = Settings(facility={"name": name})
         self.partners = []
         self.frontiers = {}
+        self.per_hour = 60
         self.knows = {}
         self.links = Links(self)
         self.told = 0
@@ -160,6 +170,25 @@ class Facility:
             settings=self.settings,
             partners=lambda: self.active,
             coverage=lambda: self.freshness,
+        )
+        self.identifying = Identifying(
+            self.db,
+            self.partners_db,
+            self.keys,
+            self.clock,
+            reciprocity=self.reciprocity,
+            partners=lambda: self.active,
+            deadline_s=5,
+        )
+        self.identities = Identities(
+            self.db,
+            self.keys,
+            self.links,
+            self.clock,
+            access=Access(self.db, self.clock, self.settings.audit),
+            reciprocity=self.reciprocity,
+            name_of=lambda peer_id: self.knows[peer_id].name,
+            per_hour=self.per_hour,
         )
         await self.publish.renew()
         try:
@@ -203,9 +232,11 @@ class Facility:
 
     def meet(self, other, terms=Terms()):  # noqa: B008 - Terms is frozen
         """Become partners with `other`; `terms`: what this side offers."""
-        self.partners.append(Partner(other.peer_id, other.name, terms))
+        self.partners.append(Partner(other.peer_id, other.name, terms, record=other.record))
         self.knows[other.peer_id] = other
-        other.partners.append(Partner(self.peer_id, self.name, their_terms=terms))
+        other.partners.append(
+            Partner(self.peer_id, self.name, their_terms=terms, record=self.record)
+        )
         other.knows[self.peer_id] = self
 
     def remove(self, other):

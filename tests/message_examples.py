@@ -67,6 +67,7 @@ def examples():
     box = notice.seal_content(exchange_public_key(BOB_SEALS), EPHEMERAL, content, NOTE)
     frames = journal("exchange")["frames"]
     _, batches = m.decode(bytes.fromhex(frames["batches"]))
+    named = json.loads((VECTORS / "identify.json").read_text(encoding="utf-8"))
     head = m.OriginHead(ALICE_ID, 0, 4, bytes([8]) * 32, 11)
     made = [
         Example(m.Hello(1, 1, ALICE_ID, BOB_ID, 3, NOW), ask),
@@ -93,6 +94,8 @@ def examples():
             answer,
             7,
         ),
+        Example(m.Identify(bytes.fromhex(named["question_box"])), ask, 7),
+        Example(m.Identified(bytes.fromhex(named["same"])), answer, 7),
         signed(
             ask,
             m.GrantRequest,

@@ -136,8 +136,6 @@ class Hospital(base.Facility):
         self.keys = SimpleNamespace(
             **vars(self.keys),
             node_public=public_key(self.node_seed),
-            seal_secret=secret("seal"),
-            unsealed=lambda unseal: unseal(secret("seal")),
             seal_public=exchange_public_key(secret("seal")),
             store_key=secret("store"),
         )

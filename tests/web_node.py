@@ -179,6 +179,8 @@ async def served(hospital):
         ingest=hospital.ingest,
         publish=hospital.publish,
         search=hospital.search,
+        identifying=hospital.identifying,
+        identities=hospital.identities,
         retrieve=hospital.retrieve,
         notify=hospital.notify,
         retention=retention,

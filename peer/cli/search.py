@@ -58,7 +58,7 @@ def show(answer: dict[str, Any]) -> None:
             "/".join(result["modalities"]),
             result["description"],
             result["patient"]["name"],
-            f"{result['match']['tier']}: {'; '.join(result['match']['reasons'])}",
+            f"{_tier(result['match'])}: {'; '.join(result['match']['reasons'])}",
             result["study_instance_uid"],
         )
         for result in answer["results"]
@@ -69,4 +69,10 @@ def show(answer: dict[str, Any]) -> None:
         )
     else:
         say("None found at the searched facilities.")
+    for hint in answer["hints"]:
+        say(f"{hint['sentence']} To ask: openpriors identity ask {hint['record']}")
     say(answer["coverage"]["sentence"], style="bold")
+
+
+def _tier(match: dict[str, Any]) -> str:
+    return "confirmed" if match["confirmed"] else str(match["tier"])

@@ -173,6 +173,13 @@ class Search(Section):
     kept_answers: int = Field(
         64, ge=1, le=10_000, description="Answers kept for that; a clinician at work has a few"
     )
+    identify_per_hour: int = Field(
+        60,
+        ge=0,
+        le=10_000,
+        description="Most patients whom one partner may name in an hour to ask whether a record of "
+        "ours is theirs; a busy department has some dozens of doubtful records a day",
+    )
 
 
 class Transfer(Section):

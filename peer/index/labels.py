@@ -7,6 +7,7 @@ into the cache, until there are enough of them that one merge in their order wri
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,12 +50,20 @@ def find(tx: Tx, label: bytes, origin: PeerId | None = None) -> list[LabelledEnt
         " WHERE ? IS NULL OR j.origin = ?",
         (label, label, origin, origin),
     )
-    return [
-        LabelledEntry(
-            PeerId(row["origin"]), row["seq"], EntryId(row["entry_id"]), row["salt"], row["body"]
-        )
-        for row in rows
-    ]
+    return [_labelled(row) for row in rows]
+
+
+def record(tx: Tx, origin: PeerId, entry_id: EntryId) -> LabelledEntry | None:
+    """Return a live entry of a partner's journal by its id, or None."""
+    row = tx.execute(
+        "SELECT j.origin, e.seq, e.entry_id, b.salt, b.body FROM journals j"
+        " JOIN journal_standings s ON s.journal = j.journal AND s.entry_id = ?"
+        " JOIN journal_entries e ON e.journal = j.journal AND e.seq = s.seq"
+        " JOIN journal_bodies b ON b.id = e.body"
+        " WHERE j.origin = ? AND s.leaf IS NOT NULL",
+        (entry_id, origin),
+    ).fetchone()
+    return None if row is None else _labelled(row)
 
 
 def add(tx: Tx, rows: Sequence[Row]) -> None:
@@ -63,6 +72,12 @@ def add(tx: Tx, rows: Sequence[Row]) -> None:
     apart = tx.execute("SELECT count(*) FROM journal_new_labels").fetchone()[0]
     if apart >= LABELS_APART:
         _merge(tx)
+
+
+def _labelled(row: sqlite3.Row) -> LabelledEntry:
+    return LabelledEntry(
+        PeerId(row["origin"]), row["seq"], EntryId(row["entry_id"]), row["salt"], row["body"]
+    )
 
 
 def _merge(tx: Tx) -> None:

@@ -77,6 +77,25 @@ def like(tx: Tx, person: Demographics) -> list[Opened]:
     ]
 
 
+def confirm(tx: Tx, origin: PeerId, entry_id: EntryId, person: bytes) -> None:
+    """Note that a patient who is remembered is the person asked for; `person`: its hash (32 B)."""
+    tx.execute(
+        "INSERT OR IGNORE INTO opened_confirmed"
+        " SELECT opened, ? FROM opened_patients WHERE origin = ? AND entry_id = ?",
+        (person, origin, entry_id),
+    )
+
+
+def confirmed(tx: Tx, person: bytes) -> list[Opened]:
+    """Return the patients whom their origins have confirmed to be the person of that hash."""
+    rows = tx.execute(
+        "SELECT p.* FROM opened_confirmed c JOIN opened_patients p ON p.opened = c.opened"
+        " WHERE c.person = ? ORDER BY p.opened",
+        (person,),
+    ).fetchall()
+    return [_opened(row) for row in rows]
+
+
 def with_study(tx: Tx, origin: PeerId, study_instance_uid: str) -> list[Opened]:
     """Return the opened patients of a partner under whom a study was listed."""
     rows = tx.execute(

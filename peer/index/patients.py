@@ -74,6 +74,11 @@ def with_birth_date(tx: Tx, birth_date: str) -> list[PatientRow]:
     return [found for row in rows if (found := get(tx, row["patient"]))]
 
 
+def count(tx: Tx) -> int:
+    """Return how many patients there are."""
+    return int(tx.execute("SELECT count(*) AS number FROM patients").fetchone()["number"])
+
+
 def everyone(tx: Tx) -> list[PatientRow]:
     """Return all patients, in no particular order."""
     rows = tx.execute("SELECT patient FROM patients").fetchall()

@@ -109,6 +109,12 @@ def of_patient(tx: Tx, patient: int) -> dict[bytes, PublishedPatient]:
     return {each.audience: each for each in found}
 
 
+def with_entry(tx: Tx, entry_id: bytes) -> PublishedPatient | None:
+    """Return the patient who is published under an entry, or None."""
+    row = tx.execute("SELECT * FROM published_patients WHERE entry_id = ?", (entry_id,)).fetchone()
+    return None if row is None else PublishedPatient(**dict(row))
+
+
 def patients(tx: Tx) -> list[int]:
     """Return every patient of whom anything is published."""
     rows = tx.execute("SELECT DISTINCT patient FROM published_patients ORDER BY patient").fetchall()

@@ -21,31 +21,34 @@ from protocol.evaluation import Tier
 from protocol.hashing import plain_hash
 from protocol.identifiers import ENTRY_ID_BYTES, EntryId
 from protocol.journal import NewEntry, Publish, Withdraw
+from protocol.matching.keys import MatchKey
 from protocol.records import to_bytes
 
 HANDLE_BYTES = 16
 NO_HANDLE = bytes(HANDLE_BYTES)
 """Stands in a wanted digest; the handle is drawn when the study is published."""
 
+_TIERS = {"strong": (Tier.STRONG, SlotType.STRONG), "weak": (Tier.WEAK, SlotType.WEAK)}
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What one audience should find of a patient.
 
-    card: its `highest_position` is filled in here.  match_keys: strong texts to publish under.
+    card: its `highest_position` is filled in here.  match_keys: of both tiers, to publish under.
     grounds: references of the directives that permit it; other grounds need a new patient key.
     studies: by Study Instance UID, each with NO_HANDLE; None leaves the study as it is published,
     if it is: its instances are still coming.
     """
 
     card: PatientCard
-    match_keys: tuple[str, ...]
+    match_keys: tuple[MatchKey, ...]
     grounds: tuple[bytes, ...]
     studies: Mapping[str, StudyDigest | None]
 
     def content_hash(self) -> bytes:
         """Return the hash that changes whenever a new patient key is due."""
-        texts = "\n".join(self.match_keys).encode()
+        texts = "\n".join(key.text for key in self.match_keys).encode()
         return plain_hash(b"".join((to_bytes(self.card), *self.grounds, texts)))
 
 
@@ -135,7 +138,7 @@ class _Difference:
             next_position=0,
         )
         row = replace(row, published=publications.add_patient(self._tx, row))
-        slots = [self._take_slot(row, text) for text in wanted.match_keys]
+        slots = [self._take_slot(row, each) for each in wanted.match_keys]
         count = sum(study is not None for study in wanted.studies.values())
         highest = chains.change(Chain(), published=count).positions[-1]
         card = replace(wanted.card, highest_position=highest)
@@ -145,14 +148,15 @@ class _Difference:
         self._publications.append(Publish(EntryId(row.entry_id), salt, body))
         return row
 
-    def _take_slot(self, row: PublishedPatient, text: str) -> Slot:
-        key = evaluation.evaluation_key(self._master, Tier.STRONG, row.audience, row.key_epoch)
-        output = evaluation.output(key, text)
+    def _take_slot(self, row: PublishedPatient, match_key: MatchKey) -> Slot:
+        tier, slot_type = _TIERS[match_key.tier]
+        key = evaluation.evaluation_key(self._master, tier, row.audience, row.key_epoch)
+        output = evaluation.output(key, match_key.text)
         chain = publications.slot_chain(self._tx, output, row.audience, row.key_epoch)
         change = chains.change(chain.state, published=1)
         publications.change_chain(self._tx, chain.chain, change, published=row.published)
         self._note_fillers(chain, change.fillers)
-        return Slot(output, change.positions[0], SlotType.STRONG)
+        return Slot(output, change.positions[0], slot_type)
 
     def _note_fillers(self, chain: SlotChain, positions: Sequence[int]) -> None:
         slots = self._slot_fillers.setdefault((chain.audience, chain.key_epoch), [])

@@ -50,11 +50,10 @@ def wanted(
     keys = index_keys(_demographics(row), nicknames.load()) if row is not None else ()
     if row is None or not keys:
         return {}
-    texts = tuple(key.text for key in keys)
     return {
         audience: Wanted(
             card=_card(row, min(found.grounds)),
-            match_keys=texts,
+            match_keys=keys,
             grounds=tuple(bytes.fromhex(each) for each in sorted(found.grounds)),
             studies=found.studies,
         )

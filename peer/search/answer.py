@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from protocol.identifiers import PatientIdentifier, PeerId
+from protocol.identifiers import EntryId, PatientIdentifier, PeerId
 from protocol.matching.keys import Demographics
 from protocol.matching.score import Score
 
@@ -44,6 +44,7 @@ class Result:
     """One study.  `size`: bytes.  `person`: index into the answer's persons.
 
     `local`: it is this facility's own; `held_here`: its instances are here, whosever it is.
+    `confirmed`: its origin was asked, and said that this is the patient.
     """
 
     facility: Facility
@@ -62,6 +63,7 @@ class Result:
     patient: Demographics
     score: Score
     person: int = 0
+    confirmed: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
@@ -80,12 +82,33 @@ class Result:
             "instances": self.instances,
             "bytes": self.size,
             "person": self.person,
-            "patient": _person(self.patient),
+            "patient": person_json(self.patient),
             "match": {
                 "tier": self.score.tier,
                 "probability": round(self.score.probability, 4),
                 "reasons": list(self.score.reasons()),
+                "confirmed": self.confirmed,
             },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHint:
+    """A record at a partner that may belong to the patient; its details are hidden.
+
+    `record` (16 B) names it to the facility, which can be asked about it.
+    """
+
+    facility: Facility
+    record: EntryId
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return {
+            "facility": self.facility.to_json(),
+            "record": self.record.hex(),
+            "sentence": f"A record at {self.facility.name} may belong to this patient; its details "
+            "are hidden.",
         }
 
 
@@ -141,18 +164,21 @@ class Answer:
     persons: tuple[Demographics, ...]
     results: tuple[Result, ...]
     coverage: Coverage
+    hints: tuple[RecordHint, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
         return {
             "search_id": self.search_id.hex(),
-            "persons": [_person(each) for each in self.persons],
+            "persons": [person_json(each) for each in self.persons],
             "results": [each.to_json() for each in self.results],
+            "hints": [each.to_json() for each in self.hints],
             "coverage": self.coverage.to_json(),
         }
 
 
-def _person(person: Demographics) -> dict[str, object]:
+def person_json(person: Demographics) -> dict[str, object]:
+    """Return a description as the API shows it."""
     return {
         "name": person.names[0] if person.names else "",
         "names": list(person.names),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -19,6 +19,7 @@ from protocol import evaluation
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.evaluation import Question
 from protocol.identifiers import PeerId
+from protocol.matching.keys import MatchKey
 from protocol.messages import Evaluate, Evaluated
 from protocol.quota import QUOTA
 from protocol.versions import NO_COMMON_VERSION
@@ -47,12 +48,13 @@ class Head(Protocol):
 class Asked:
     """What one partner answered: the outputs of our keys in each audience, or why there are none.
 
-    `listable`: what is held of its journal may be shown.  `code`: how it answered, '' if it did,
-    None if it could not be asked.
+    `strong` open records, `weak` only hint at them.  `listable`: what is held of its journal may be
+    shown.  `code`: how it answered, '' if it did, None if it could not be asked.
     """
 
     partner: Partner
-    outputs: tuple[bytes, ...] = ()
+    strong: tuple[bytes, ...] = ()
+    weak: tuple[bytes, ...] = ()
     uncovered: Uncovered | None = None
     listable: bool = True
     code: str | None = None
@@ -70,28 +72,33 @@ class Asking:
         self,
         partners: Iterable[Partner],
         coverage: Mapping[PeerId, Head],
-        texts: tuple[str, ...],
+        keys: Sequence[MatchKey],
         *,
         search_id: bytes,
         clinician: str,
         purpose: str,
     ) -> list[Asked]:
-        """Return what each partner answered to the strong match keys `texts`."""
-        strong, weak = await asyncio.to_thread(_blind, texts)
+        """Return what each partner answered to our match keys."""
+        strong, weak = await asyncio.to_thread(_blind, keys)
         message = Evaluate(
             search_id, clinician, Role.CLINICIAN, purpose, strong.points, weak.points
         )
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
-                    self._ask(partner, coverage.get(partner.peer_id), message, strong)
+                    self._ask(partner, coverage.get(partner.peer_id), message, strong, weak)
                 )
                 for partner in partners
             ]
         return [task.result() for task in tasks]
 
     async def _ask(
-        self, partner: Partner, head: Head | None, message: Evaluate, strong: Question
+        self,
+        partner: Partner,
+        head: Head | None,
+        message: Evaluate,
+        strong: Question,
+        weak: Question,
     ) -> Asked:
         if head is None or head.head is None:
             reason = "has not sent its journal yet"
@@ -106,7 +113,7 @@ class Asking:
             answer = await self._reciprocity.ask(partner.peer_id, message, self._deadline_s)
             if not isinstance(answer, Evaluated):
                 return replace(_not(partner, FAULTY, "answered with something else"), code=FAULTY)
-            outputs = await asyncio.to_thread(_outputs, strong, answer)
+            opened, hinted = await asyncio.to_thread(_outputs, strong, weak, answer)
         except NotConnected:
             return self._offline(partner)
         except TimeoutError:
@@ -121,7 +128,7 @@ class Asking:
             return replace(_not(partner, FAULTY, reason), code=FAULTY)
         except NodeError as error:
             return replace(_not(partner, FAULTY, str(error).rstrip(".")), code=FAULTY)
-        return Asked(partner, outputs, code=ANSWERED)
+        return Asked(partner, opened, hinted, code=ANSWERED)
 
     def _offline(self, partner: Partner) -> Asked:
         state = self._links.state(partner.peer_id)
@@ -137,19 +144,28 @@ def _not(
     partner: Partner, code: str, reason: str, since: int | None = None, *, listable: bool = True
 ) -> Asked:
     facility = Facility(partner.peer_id, partner.name)
-    return Asked(partner, (), Uncovered(facility, code, reason, since), listable)
+    uncovered = Uncovered(facility, code, reason, since)
+    return Asked(partner, uncovered=uncovered, listable=listable)
 
 
-def _blind(texts: tuple[str, ...]) -> tuple[Question, Question]:
-    """Return the strong and the weak question; the weak one holds random points alone so far."""
+def _blind(keys: Sequence[MatchKey]) -> tuple[Question, Question]:
+    """Return the strong and the weak question, each of the same size whatever is asked."""
+    strong = tuple(key.text for key in keys if key.tier == "strong")
+    weak = tuple(key.text for key in keys if key.tier == "weak")
     draw = evaluation.QUESTION_RANDOM_BYTES
-    strong = evaluation.ask(texts, secrets.token_bytes(draw))
-    return strong, evaluation.ask((), secrets.token_bytes(draw))
-
-
-def _outputs(strong: Question, answer: Evaluated) -> tuple[bytes, ...]:
-    return tuple(
-        output
-        for audience in answer.answers
-        for output in evaluation.outputs(strong, audience.strong)
+    return (
+        evaluation.ask(strong, secrets.token_bytes(draw)),
+        evaluation.ask(weak, secrets.token_bytes(draw)),
     )
+
+
+def _outputs(
+    strong: Question, weak: Question, answer: Evaluated
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return the outputs of the strong and of the weak keys, of all audiences."""
+    opened: list[bytes] = []
+    hinted: list[bytes] = []
+    for audience in answer.answers:
+        opened += evaluation.outputs(strong, audience.strong)
+        hinted += evaluation.outputs(weak, audience.weak)
+    return tuple(opened), tuple(hinted)

@@ -13,13 +13,26 @@ from peer.index.database import Tx
 from peer.index.labels import LabelledEntry
 from peer.index.opened import Opened
 from protocol import chains, digest
-from protocol.digest import SlotType, StudyDigest
+from protocol.digest import OpenedSlot, SlotType, StudyDigest
 from protocol.errors import RemoteProtocolError
 from protocol.identifiers import EntryId, PeerId
 
 WALK_RECORDS: Final = 2048
 """Most records of one chain that are looked at: an origin that publishes an endless chain must not
 hold up a search.  A match key shared by that many patients tells nobody apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A partner's patient who may be the one asked for; nothing of them is open.
+
+    `entry_id` names the record to its origin.  `stub_key` (16 B) follows from the patient key, so
+    that a hint of someone who is open already can be told.
+    """
+
+    origin: PeerId
+    entry_id: EntryId
+    stub_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,17 @@ def open_patients(tx: Tx, origin: PeerId, outputs: Sequence[bytes]) -> list[Open
             opened = _open_patient(entry, output, position)
             if opened is not None:
                 found[opened.patient_key] = opened
+    return list(found.values())
+
+
+def find_hints(tx: Tx, origin: PeerId, outputs: Sequence[bytes]) -> list[Hint]:
+    """Return the patients of `origin` at whom the outputs (64 B each) of our weak keys hint."""
+    found: dict[bytes, Hint] = {}
+    for output in outputs:
+        for position, entry in _walk_slots(tx, origin, output):
+            slot = _open_slot(entry, output, position)
+            if slot is not None and slot.type is SlotType.WEAK:
+                found.setdefault(slot.key, Hint(entry.origin, entry.entry_id, slot.key))
     return list(found.values())
 
 
@@ -73,15 +97,27 @@ def _walk_slots(tx: Tx, origin: PeerId, output: bytes) -> Iterator[tuple[int, La
     return islice(chains.walk(look_up), WALK_RECORDS)
 
 
-def _open_patient(entry: LabelledEntry, output: bytes, position: int) -> Opened | None:
+def _open_slot(entry: LabelledEntry, output: bytes, position: int) -> OpenedSlot | None:
     try:
-        slot = digest.open_slot(entry.body, output, position, entry.salt)
-        if slot.type is not SlotType.STRONG:
-            return None
-        card = digest.open_card(entry.body, slot.key, entry.salt)
+        return digest.open_slot(entry.body, output, position, entry.salt)
+    except RemoteProtocolError:
+        return None  # What cannot be opened is not ours to read, whatever its label says.
+
+
+def _open_patient(entry: LabelledEntry, output: bytes, position: int) -> Opened | None:
+    slot = _open_slot(entry, output, position)
+    if slot is None or slot.type is not SlotType.STRONG:
+        return None
+    return open_record(entry, slot.key)
+
+
+def open_record(entry: LabelledEntry, patient_key: bytes) -> Opened | None:
+    """Return a patient whose key is known, or None if the key does not open the entry."""
+    try:
+        card = digest.open_card(entry.body, patient_key, entry.salt)
     except RemoteProtocolError:
         return None
-    return Opened(entry.origin, entry.entry_id, slot.key, card)
+    return Opened(entry.origin, entry.entry_id, patient_key, card)
 
 
 def _at(tx: Tx, origin: PeerId, label: bytes) -> LabelledEntry | None:

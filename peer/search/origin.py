@@ -52,7 +52,7 @@ class Evaluator:
 
         def work(tx: Tx) -> tuple[tuple[bytes, int], ...] | Refusal:
             refusal = (
-                _refusal(message, partner)
+                refusal_for(message.role, message.purpose, partner)
                 or self._reciprocity.objection(partner.peer_id, message.purpose)
                 or _not_yet(tx, partner)
             )
@@ -116,27 +116,28 @@ def _not_yet(tx: Tx, partner: Partner) -> Refusal | None:
     )
 
 
-def _refusal(message: Evaluate, partner: Partner) -> Refusal | None:
+def refusal_for(role: str, purpose: str, partner: Partner) -> Refusal | None:
+    """Return why someone at `partner` must not search at all, or None."""
     if not partner.active:
         return Refusal(
             "not-a-partner",
             "This facility has no active agreement with yours.",
             "Pair the two facilities; both sides must confirm.",
         )
-    if message.role != Role.CLINICIAN:
+    if role != Role.CLINICIAN:
         return Refusal(
             "role",
             "Only someone in the role of a clinician may search.",
             "Ask the operator for that role, or ask a clinician.",
         )
-    if message.purpose not in set(PurposeOfUse):
+    if purpose not in set(PurposeOfUse):
         return Refusal(
             "unknown-purpose",
             "The purpose of use is none of HL7 PurposeOfUse.",
             "Search with a purpose such as TREAT.",
         )
     allowed = frozenset(partner.our_terms.purposes)
-    if allowed and not serves(allowed, message.purpose):
+    if allowed and not serves(allowed, purpose):
         return Refusal(
             "purpose",
             "The peering agreement does not cover searches for this purpose.",

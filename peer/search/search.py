@@ -18,7 +18,6 @@ from peer.config import Settings
 from peer.errors import Conflict
 from peer.index import nicknames, opened, studies
 from peer.index.database import Database, Tx
-from peer.index.opened import Opened
 from peer.index.reciprocity import note_asked
 from peer.index.studies import StudyRow
 from peer.keys import NodeKeys
@@ -26,16 +25,24 @@ from peer.link import Links
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
 from peer.search import local, opening
-from peer.search.answer import Answer, Coverage, Facility, Question, Result, newest_first
+from peer.search.answer import (
+    Answer,
+    Coverage,
+    Facility,
+    Question,
+    RecordHint,
+    Result,
+    newest_first,
+)
 from peer.search.asking import Asked, Asking, Head
-from peer.search.opening import FoundStudy
+from peer.search.found import LISTED, Found, Hit, find, holds
 from peer.search.origin import Evaluator
 from peer.search.persons import grouped
 from peer.search.shown import KnownPrior, Shown
 from protocol.completeness import Look, Study
-from protocol.digest import StudyDigest
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
+from protocol.identify import person_hash
 from protocol.limits import LEASE_MOST_S
 from protocol.matching.keys import Demographics, query_keys, refusal_reason
 from protocol.matching.score import Score, score
@@ -45,17 +52,6 @@ from protocol.reciprocity import breaks_glass
 SEARCH_ID_BYTES: Final = 16
 
 NO_PARTNER: Final = "not-a-partner"
-
-_LISTED: Final = frozenset({"match", "probable"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    """A patient that fits the question, with the studies that are published of them now."""
-
-    opened: Opened
-    score: Score
-    studies: tuple[FoundStudy, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +125,13 @@ class Search:
         asked = await self._asking.ask(
             [each for each in self._partners() if only in {None, each.peer_id}],
             coverage,
-            tuple(key.text for key in query_keys(person, self._nicknames)),
+            query_keys(person, self._nicknames),
             search_id=search_id,
             clinician=known_as(actor, self._pseudonym_key),
             purpose=actor.purpose,
         )
-        hits, dropped = await self._hits(person, asked)
+        found = await self._find(person, asked)
+        hits = found.hits
         home = await self._db.read(lambda tx: self._at_home(tx, person, hits))
         by_id = {each.partner.peer_id: each.partner.name for each in asked}
         listed = [*_from_partners(hits, by_id, home.held), *home.results]
@@ -147,8 +144,12 @@ class Search:
             ),
             not_searched=tuple(a.uncovered for a in asked if a.uncovered is not None),
         )
-        answer = Answer(search_id, persons, results, covered)
-        event = _event(question, answer, actor, home.patient, dropped)
+        hints = tuple(
+            RecordHint(Facility(each.origin, by_id[each.origin]), each.entry_id)
+            for each in found.hints
+        )
+        answer = Answer(search_id, persons, results, covered, hints)
+        event = _event(question, answer, actor, home.patient, found.dropped)
         await self._db.write(lambda tx: self._record(tx, hits, asked, event))
         self._shown.note(
             KnownPrior(hit.opened.origin, each.digest, hit.opened.person)
@@ -174,7 +175,7 @@ class Search:
             for each in known:
                 for found in opening.open_studies(tx, each) if opening.is_live(tx, each) else ():
                     study = found.digest
-                    if study.study_instance_uid == study_instance_uid and _holds(study, now):
+                    if study.study_instance_uid == study_instance_uid and holds(study, now):
                         return KnownPrior(facility, study, each.person)
             return None
 
@@ -224,43 +225,26 @@ class Search:
 
     # -- partners' patients -----------------------------------------------------------------------
 
-    async def _hits(self, person: Demographics, asked: Sequence[Asked]) -> tuple[list[_Hit], int]:
-        """Return who fits, of what was opened now and before, and how many were dropped."""
-        listable = {each.partner.peer_id for each in asked if each.listable}
-        before = await self._db.read(lambda tx: opened.like(tx, person))
+    async def _find(self, person: Demographics, asked: Sequence[Asked]) -> Found:
+        """Return who fits, of what was opened now and before, and who may."""
+        asked_for = person_hash(person)
+        before, confirmed = await self._db.read(
+            lambda tx: (opened.like(tx, person), opened.confirmed(tx, asked_for))
+        )
+        known = {(each.origin, each.entry_id): each for each in (*before, *confirmed)}
+        keys = {(each.origin, each.entry_id) for each in confirmed}
         now = self._clock.now()
-
-        def work(tx: Tx) -> tuple[list[_Hit], list[Opened], int]:
-            fresh = [
-                patient
-                for each in asked
-                for patient in opening.open_patients(tx, each.partner.peer_id, each.outputs)
-            ]
-            known = {(each.origin, each.entry_id): each for each in (*before, *fresh)}
-            hits, gone, dropped = [], [], 0
-            for patient in known.values():
-                if patient.origin not in listable:
-                    continue
-                if not opening.is_live(tx, patient):
-                    gone.append(patient)
-                    continue
-                fit = score(person, patient.person, self._nicknames)
-                if fit.tier not in _LISTED:
-                    dropped += patient not in before
-                    continue
-                current = (s for s in opening.open_studies(tx, patient) if _holds(s.digest, now))
-                hits.append(_Hit(patient, fit, tuple(current)))
-            return hits, gone, dropped
-
-        hits, gone, dropped = await self._partners_db.read(work)
-        for patient in gone:
+        found = await self._partners_db.read(
+            lambda tx: find(tx, person, asked, known.values(), keys, self._nicknames, now)
+        )
+        for patient in found.gone:
             # The node stopped between erasing the entry and forgetting the key.
             await self.forget(patient.origin, (patient.entry_id,))
-        return hits, dropped
+        return found
 
     # -- our own ----------------------------------------------------------------------------------
 
-    def _at_home(self, tx: Tx, person: Demographics, hits: Sequence[_Hit]) -> _Home:
+    def _at_home(self, tx: Tx, person: Demographics, hits: Sequence[Hit]) -> _Home:
         """Return our own results; a study retrieved from a partner counts if it is not listed."""
         listed = {each.digest.study_instance_uid for hit in hits for each in hit.studies}
         results: list[Result] = []
@@ -268,7 +252,7 @@ class Search:
         for row in local.candidates(tx, person):
             patient = local.person_of(row)
             fit = score(person, patient, self._nicknames)
-            if fit.tier not in _LISTED:
+            if fit.tier not in LISTED:
                 continue
             if fit.tier == "match":
                 matching.append(row.patient)
@@ -311,7 +295,7 @@ class Search:
     # -- the record -------------------------------------------------------------------------------
 
     def _record(
-        self, tx: Tx, hits: Sequence[_Hit], asked: Sequence[Asked], event: AuditEvent
+        self, tx: Tx, hits: Sequence[Hit], asked: Sequence[Asked], event: AuditEvent
     ) -> None:
         now = self._clock.now()
         for each in asked:
@@ -337,6 +321,7 @@ def _event(
             "birth_date": question.birth_date,
             "identifiers": " ".join(f"{one.value}@{one.issuer}" for one in question.identifiers),
             "results": len(answer.results),
+            "hints": len(answer.hints),
             "dropped": dropped,
             "searched": len(answer.coverage.searched),
             "not_searched": len(answer.coverage.not_searched),
@@ -346,7 +331,7 @@ def _event(
 
 
 def _from_partners(
-    hits: Sequence[_Hit], names: Mapping[PeerId, str], held: frozenset[str]
+    hits: Sequence[Hit], names: Mapping[PeerId, str], held: frozenset[str]
 ) -> list[Result]:
     """Return the partners' results; a study that two patient keys open is listed once."""
     results: dict[tuple[PeerId, str], Result] = {}
@@ -371,10 +356,6 @@ def _from_partners(
                 size=study.size,
                 patient=hit.opened.person,
                 score=hit.score,
+                confirmed=hit.confirmed,
             )
     return list(results.values())
-
-
-def _holds(study: StudyDigest, now: int) -> bool:
-    """Return whether the consent behind a digest has not expired by our clock."""
-    return study.expires_at is None or now < study.expires_at

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from peer.retention import Retention
     from peer.retrieve import Retrieve
     from peer.rotation import Rotation
-    from peer.search import Search
+    from peer.search import Identifying, Identities, Search
     from peer.web.pictures import Pictures
 
 
@@ -68,6 +68,8 @@ class Services:
     ingest: Ingest
     publish: Publish
     search: Search
+    identifying: Identifying
+    identities: Identities
     retrieve: Retrieve
     notify: Notify
     retention: Retention

@@ -1,8 +1,9 @@
 """Match keys: the texts under which an origin publishes a patient and a searcher asks for one.
 
 The origin publishes many variants, the searcher asks few: both take theirs from the top of the
-same ranked list.  Day/month and family/given swaps meet because each pair is sorted.  A change of
-any rule here is a new RULE_VERSION, and with it a new key epoch.
+same ranked list.  Day/month and family/given swaps meet because each pair is sorted, and because a
+weak key of one name does not say which of the two it is.  A change of any rule here is a new
+RULE_VERSION, and with it a new key epoch.
 """
 
 from __future__ import annotations
@@ -34,13 +35,23 @@ MAX_QUERY_KEYS: Final = 7
 MAX_QUERY_IDENTIFIERS: Final = 2
 """Keys of a search that may be identifiers, so that the name is always asked too."""
 
+MAX_INDEX_WEAK_KEYS: Final = 32
+"""Weak keys per patient: what the slots of one entry hold beside MAX_INDEX_KEYS."""
+
+MAX_QUERY_WEAK_KEYS: Final = 8
+"""Weak keys per search: all places of its tier."""
+
 FORMAL_NAMES_PER_GIVEN: Final = 2
 """Formal names tried for a nickname; from the third on strangers meet more often than friends."""
 
 _INITIAL_LETTERS: Final = 3
 
-Rule = Literal["id", "S1", "S3", "S4"]
-_RULE_ORDER: Final[tuple[Rule, ...]] = ("id", "S1", "S3", "S4")
+_SEXES: Final = ("M", "F")
+_UNKNOWN_SEX: Final = ""
+
+Tier = Literal["strong", "weak"]
+Rule = Literal["id", "S1", "S3", "S4", "W1", "W3", "W5"]
+_RULE_ORDER: Final[tuple[Rule, ...]] = ("id", "S1", "S3", "S4", "W1", "W3", "W5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +72,31 @@ class Demographics:
 class MatchKey:
     """One text to be evaluated; a strong key opens the record, a weak one only a notice of it."""
 
-    tier: Literal["strong", "weak"]
+    tier: Tier
     rule: Rule
     text: str
 
 
 def index_keys(person: Demographics, nicknames: NicknameTable) -> tuple[MatchKey, ...]:
-    """Return the keys to publish a patient under, at most MAX_INDEX_KEYS, most specific first."""
+    """Return the keys to publish a patient under, most specific first.
+
+    At most MAX_INDEX_KEYS strong and MAX_INDEX_WEAK_KEYS weak ones.
+    """
     keys = _id_keys(person)[:MAX_INDEX_IDENTIFIERS] + _ranked_name_keys(person, nicknames)
-    return _most_specific_first(keys[:MAX_INDEX_KEYS])
+    weak = _ranked_weak_keys(person, (person.sex if person.sex in _SEXES else _UNKNOWN_SEX,))
+    return _most_specific_first(keys[:MAX_INDEX_KEYS] + weak[:MAX_INDEX_WEAK_KEYS])
 
 
 def query_keys(person: Demographics, nicknames: NicknameTable) -> tuple[MatchKey, ...]:
-    """Return the keys to ask for, at most MAX_QUERY_KEYS, most specific first.
+    """Return the keys to ask for, most specific first; empty exactly if `refusal_reason` says why.
 
-    Empty exactly if `refusal_reason` gives a reason.
+    At most MAX_QUERY_KEYS strong and MAX_QUERY_WEAK_KEYS weak ones.
     """
     keys = _id_keys(person)[:MAX_QUERY_IDENTIFIERS] + _ranked_name_keys(person, nicknames)
-    return _most_specific_first(keys[:MAX_QUERY_KEYS])
+    # A record may not say the sex; nor may the question, which then asks for every answer.
+    sexes = (person.sex, _UNKNOWN_SEX) if person.sex in _SEXES else (_UNKNOWN_SEX, *_SEXES)
+    weak = _ranked_weak_keys(person, sexes)
+    return _most_specific_first(keys[:MAX_QUERY_KEYS] + weak[:MAX_QUERY_WEAK_KEYS])
 
 
 def refusal_reason(person: Demographics) -> str | None:
@@ -152,9 +170,47 @@ def _name_keys(
             yield 2 * i + 2, _pair_key("S3", "latin", pair, when)
 
 
+def _ranked_weak_keys(person: Demographics, sexes: tuple[str, ...]) -> list[MatchKey]:
+    """Return every weak key of the names once, from the likeliest variant down."""
+    birth_date = dates.usable(person.birth_date)
+    if not birth_date:
+        return []
+    ranked = [
+        (rank + _extra_rank(position, reading), key)
+        for position, reading in enumerate(all_readings(person.names))
+        for rank, key in _weak_keys(reading, birth_date, sexes)
+    ]
+    return list(dict.fromkeys(key for _, key in sorted(ranked, key=lambda item: item[0])))
+
+
+def _weak_keys(
+    reading: Reading, birth_date: str, sexes: tuple[str, ...]
+) -> Iterator[tuple[int, MatchKey]]:
+    """Yield (rank, key) of one reading: one name with the date, or both with a part of it."""
+    script = reading.script
+    families, givens = reading.families, reading.givens or ("",)
+    if script == "latin":
+        families = tuple(dict.fromkeys(map(skeleton, families)))
+        givens = tuple(dict.fromkeys(map(skeleton, givens)))
+    when = dates.match_form(birth_date)
+    for rank, name in (*enumerate(families), *enumerate(filter(None, givens))):
+        yield rank, _weak_key("W1", script, name, when)
+    for i, family in enumerate(families):
+        for j, given in enumerate(givens):
+            both = "|".join(sorted((family, given)))
+            if not dates.is_low_trust(birth_date):
+                yield i + j, _weak_key("W5", script, both, when[4:])
+            for n, sex in enumerate(sexes):
+                yield i + j + n, _weak_key("W3", script, both, f"{birth_date[:4]}|{sex}")
+
+
 def _pair_key(rule: Rule, script: str, pair: tuple[str, str], when: str) -> MatchKey:
     one, other = sorted(pair)
     return MatchKey("strong", rule, f"{RULE_VERSION}|{rule}|{script}|{one}|{other}|{when}")
+
+
+def _weak_key(rule: Rule, script: str, names: str, when: str) -> MatchKey:
+    return MatchKey("weak", rule, f"{RULE_VERSION}|{rule}|{script}|{names}|{when}")
 
 
 def _initial(word: str) -> str:

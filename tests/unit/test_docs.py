@@ -99,6 +99,7 @@ ANSWERS_PARTNERS = (
     "peer/link/connection.py",
     "peer/link/links.py",
     "peer/retrieve/origin.py",
+    "peer/search/identities.py",
     "peer/search/origin.py",
     "protocol/pairing.py",
 )

@@ -50,17 +50,21 @@ class SearchBody(Body):
         return self
 
 
-async def search(request: web.Request) -> web.StreamResponse:
-    """Return one merged list and what it covers."""
-    asked = await body(request, SearchBody)
-    question = Question(
+def question_of(asked: SearchBody) -> Question:
+    """Return what was asked as the search takes it."""
+    return Question(
         name=asked.name,
         birth_date=asked.birth_date,
         sex=asked.sex,
         identifiers=tuple(PatientIdentifier(i.issuer, i.value) for i in asked.identifiers),
     )
+
+
+async def search(request: web.Request) -> web.StreamResponse:
+    """Return one merged list and what it covers."""
+    asked = await body(request, SearchBody)
     who = actor(request, purpose_of(asked.purpose, asked.reason))
-    found = await services(request).search.search(question, who, asked.reason)
+    found = await services(request).search.search(question_of(asked), who, asked.reason)
     return answer(found.to_json())
 
 

@@ -6,7 +6,8 @@ They are kept here and not in the address of the page: that would put patients i
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -18,13 +19,17 @@ from peer.search import Answer, Question
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer, who had asked what, for which purpose, and when; the reason in an emergency."""
+    """An answer, who had asked what, for which purpose, and when; the reason in an emergency.
+
+    `said`: what facilities have said since about records that the answer hints at.
+    """
 
     answer: Answer
     question: Question
     actor: Actor
     at: int
     reason: str = ""
+    said: Mapping[bytes, str] = field(default_factory=dict)
 
 
 class Answers:

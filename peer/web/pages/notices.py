@@ -9,6 +9,7 @@ from aiohttp import web
 from peer.index import studies
 from peer.index.studies import StudyQuery
 from peer.web.api.bodies import path
+from peer.web.api.identities import QuestionPath
 from peer.web.api.notices import NoticeBody, NoticePath
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
@@ -31,7 +32,20 @@ async def show(request: web.Request) -> web.StreamResponse:
             else set[str]()
         )
     )
-    return await render(request, "notices.html", inbox=inbox, outbox=outbox, held=held)
+    questions = await rooms.identities.waiting()
+    return await render(
+        request, "notices.html", inbox=inbox, outbox=outbox, held=held, questions=questions
+    )
+
+
+async def decide(request: web.Request) -> web.StreamResponse:
+    """Say whether a partner's patient and a record of ours are one person."""
+    which = path(request, QuestionPath)
+    same = (await read_form(request)).text("same")
+    if same not in {"yes", "no"}:
+        raise RequestError(Problem(422, "invalid-request", "Say whether it is the same person."))
+    await services(request).identities.decide(which.question, actor(request), same=same == "yes")
+    return see_other("/notices")
 
 
 async def acknowledge(request: web.Request) -> web.StreamResponse:
@@ -64,4 +78,5 @@ ROUTES: Final = (
     Route("GET", "/notices", show, CLINICIAN),
     Route("POST", "/notices", send, CLINICIAN),
     Route("POST", "/notices/{notice_id}/acknowledge", acknowledge, CLINICIAN),
+    Route("POST", "/identity-questions/{question}", decide, CLINICIAN),
 )

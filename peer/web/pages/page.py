@@ -68,6 +68,7 @@ async def render(
     if request[IDENTITY].actor.roles & CLINICIAN:
         inbox = await services(request).notify.inbox()
         waiting = sum(notice.acknowledged_at is None for notice in inbox)
+        waiting += len(await services(request).identities.waiting())
     return _render(request, template, status, {"waiting": waiting, **content})
 
 

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
+from peer.actors import Actor
+from peer.errors import NodeError
 from peer.index import studies
 from peer.index.studies import StudyQuery
 from peer.search import Question, Result
-from peer.web.api.search import SearchBody
+from peer.web.api.bodies import Body, Id16Hex, PeerIdHex
+from peer.web.api.search import SearchBody, question_of
+from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
 from peer.web.pages.answers import ANSWERS, Kept
 from peer.web.pages.page import Form, checked, read_form, render, see_other
 from peer.web.routes import ANYONE, CLINICIAN, Route, services
 from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
-from protocol.identifiers import PatientIdentifier
+from protocol.identifiers import EntryId
+from protocol.identify import Outcome
 
 _EMPTY: Final = Form({})
+
+
+class RecordForm(Body):
+    """A record at which a search has hinted."""
+
+    peer_id: PeerIdHex
+    record: Id16Hex
 
 
 async def home(request: web.Request) -> web.StreamResponse:
@@ -36,21 +49,49 @@ async def search(request: web.Request) -> web.StreamResponse:
     asked, wrong = checked(SearchBody, _values(form))
     if asked is None:
         return await _form(request, form, wrong)
-    rooms = services(request)
-    question = Question(
-        name=asked.name,
-        birth_date=asked.birth_date,
-        sex=asked.sex,
-        identifiers=tuple(PatientIdentifier(i.issuer, i.value) for i in asked.identifiers),
-    )
-    who = actor(request, asked.purpose)
     try:
-        answer = await rooms.search.search(question, who, asked.reason)
+        who = actor(request, asked.purpose)
+        return await _answered(request, question_of(asked), who, asked.reason)
     except Refusal as refusal:
         return await _form(request, form, {"form": f"{refusal.reason} {refusal.remedy}"})
-    kept = Kept(answer, question, who, rooms.clock.now(), asked.reason)
+
+
+async def _answered(
+    request: web.Request, question: Question, who: Actor, reason: str
+) -> web.StreamResponse:
+    rooms = services(request)
+    answer = await rooms.search.search(question, who, reason)
+    kept = Kept(answer, question, who, rooms.clock.now(), reason)
     name = request.app[ANSWERS].keep(kept)
     return see_other(f"/search/{name}")
+
+
+async def identify(request: web.Request) -> web.StreamResponse:
+    """Ask a facility whether a record of its is the patient's, and show what it says."""
+    rooms = services(request)
+    kept = _kept(request)
+    if kept is None:
+        return await _no_longer_kept(request)
+    form = await read_form(request)
+    values = {"peer_id": form.text("peer_id"), "record": form.text("record")}
+    asked, wrong = checked(RecordForm, values)
+    if asked is None:
+        raise RequestError(Problem(422, "invalid-request", " ".join(wrong.values())))
+    try:
+        said = await rooms.identifying.ask(
+            kept.question, asked.peer_id, EntryId(asked.record), kept.actor, kept.reason
+        )
+    except Refusal as refusal:
+        note = f"{refusal.reason} {refusal.remedy}"
+    except NodeError as error:
+        note = str(error)
+    else:
+        if said.outcome is Outcome.SAME:
+            return await _answered(request, kept.question, kept.actor, kept.reason)
+        note = said.sentence
+    said_by = {**kept.said, asked.record: note}
+    name = request.app[ANSWERS].keep(replace(kept, said=said_by))
+    return see_other(f"/search/{name}#hints")
 
 
 def _values(form: Form) -> dict[str, object]:
@@ -83,11 +124,10 @@ async def _form(
 
 async def show_answer(request: web.Request) -> web.StreamResponse:
     """Show an answer, with what is here by now."""
-    rooms, who = services(request), actor(request)
-    kept = request.app[ANSWERS].get(request.match_info["search"], who, rooms.clock.now())
+    rooms = services(request)
+    kept = _kept(request)
     if kept is None:
-        wrong = {"form": "The results of that search are no longer kept. Search again."}
-        return await _form(request, _EMPTY, wrong, HTTPStatus.NOT_FOUND)
+        return await _no_longer_kept(request)
     results = kept.answer.results
     uids = tuple({result.study_instance_uid for result in results})
     held = await rooms.db.read(
@@ -120,6 +160,16 @@ async def show_answer(request: web.Request) -> web.StreamResponse:
     )
 
 
+def _kept(request: web.Request) -> Kept | None:
+    now = services(request).clock.now()
+    return request.app[ANSWERS].get(request.match_info["search"], actor(request), now)
+
+
+async def _no_longer_kept(request: web.Request) -> web.StreamResponse:
+    wrong = {"form": "The results of that search are no longer kept. Search again."}
+    return await _form(request, _EMPTY, wrong, HTTPStatus.NOT_FOUND)
+
+
 def _key_of(result: Result) -> tuple[bytes, str]:
     return bytes(result.facility.peer_id), result.study_instance_uid
 
@@ -128,4 +178,5 @@ ROUTES: Final = (
     Route("GET", "/", home, ANYONE),
     Route("POST", "/search", search, CLINICIAN),
     Route("GET", "/search/{search:[0-9a-f]+}", show_answer, CLINICIAN),
+    Route("POST", "/search/{search:[0-9a-f]+}/identify", identify, CLINICIAN),
 )

@@ -23,6 +23,8 @@ STAND_INS = (
     "ingest",
     "publish",
     "search",
+    "identifying",
+    "identities",
     "retrieve",
     "notify",
     "retention",

@@ -232,6 +232,45 @@ async def test_a_partial_search_says_what_is_missing_and_never_that_there_is_not
     assert 'class="note warn" role="status"' in page
 
 
+async def test_a_doubtful_record_is_asked_about_and_listed_once_it_is_confirmed(nodes, ada):
+    place, _ = await send(
+        ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-18", sex="F"
+    )
+    page = await text_of(ada, place)
+    assert "None found with certainty" in page
+    assert "Ask Bergblick" in page
+    assert "MRN-00017" not in page
+    record = re.search(r'name="record" value="([0-9a-f]{32})"', page)[1]
+    facility = nodes[1].hospital.peer_id.hex()
+    place, _ = await send(ada, place, f"{place}/identify", peer_id=facility, record=record)
+    page = await text_of(ada, place)
+    assert ">confirmed<" in page
+    assert "Bergblick" in page
+
+
+async def test_a_person_says_whether_it_is_one_patient(nodes, ada):
+    _, there = nodes
+    asked = {"name": "Olsen, Jane", "birth_date": "1980-05-17", "sex": "F"}
+    place, _ = await send(ada, "/", "/search", **asked)
+    page = await text_of(ada, place)
+    record = re.search(r'name="record" value="([0-9a-f]{32})"', page)[1]
+    form = {"peer_id": there.hospital.peer_id.hex(), "record": record}
+    place, _ = await send(ada, place, f"{place}/identify", **form)
+    assert "Someone there must look at it." in await text_of(ada, place.partition("#")[0])
+    async with there.browser("Bea", "clinician") as bea:
+        page = await text_of(bea, "/notices")
+        assert 'aria-label="1 waiting"' in page
+        assert "Olsen, Jane" in page
+        question = re.search(r'action="(/identity-questions/[^"]+)"', page)[1]
+        await send(bea, "/notices", question, 422, same="perhaps")
+        await send(bea, "/notices", question, same="yes")
+        assert "Olsen" not in await text_of(bea, "/notices")
+    place, _ = await send(
+        ada, place.partition("#")[0], f"{place.partition('#')[0]}/identify", **form
+    )
+    assert ">confirmed<" in await text_of(ada, place)
+
+
 async def test_too_little_to_search_for_is_said_at_the_form(ada):
     _, page = await send(ada, "/", "/search", 422, name="Mueller, Jane")
     assert "Needs a name with a birth date, or an identifier." in page
