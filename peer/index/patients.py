@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from peer.dicom.header import PatientAttributes
 from peer.index.migrate import Tx
 from protocol.identifiers import PatientIdentifier
+from protocol.matching.keys import Demographics
+from protocol.matching.names import all_readings
 
 NAMES: Final = 16
 """Most names that are kept of one patient, the newest first."""
@@ -74,11 +77,6 @@ def with_birth_date(tx: Tx, birth_date: str) -> list[PatientRow]:
     return [found for row in rows if (found := get(tx, row["patient"]))]
 
 
-def count(tx: Tx) -> int:
-    """Return how many patients there are."""
-    return int(tx.execute("SELECT count(*) AS number FROM patients").fetchone()["number"])
-
-
 def everyone(tx: Tx) -> list[PatientRow]:
     """Return all patients, in no particular order."""
     rows = tx.execute("SELECT patient FROM patients").fetchall()
@@ -106,11 +104,36 @@ def put(tx: Tx, attributes: PatientAttributes, issuer: str) -> tuple[int, bool]:
 
 def delete_unused(tx: Tx, patient: int) -> None:
     """Forget a patient of whom no study is left."""
-    tx.execute(
+    row = tx.execute(
         "DELETE FROM patients WHERE patient = ?1"
-        " AND NOT EXISTS (SELECT 1 FROM studies WHERE patient = ?1)",
+        " AND NOT EXISTS (SELECT 1 FROM studies WHERE patient = ?1) RETURNING names",
         (patient,),
+    ).fetchone()
+    if row is not None:
+        _count_names(tx, json.loads(row["names"]), -1)
+
+
+def counted(tx: Tx) -> int:
+    """Return how many patients there are."""
+    row = tx.execute("SELECT patients FROM name_counts WHERE name = ''").fetchone()
+    return 0 if row is None else int(row["patients"])
+
+
+def name_shares(tx: Tx, person: Demographics) -> dict[str, float]:
+    """Return of each name of a person by which share of the patients here it is borne."""
+    names = sorted({name for each in all_readings(person.names) for name in each.borne})
+    marks = ", ".join("?" * len(names))
+    rows = (
+        tx.execute(
+            f"SELECT name, patients FROM name_counts WHERE name IN ('', {marks})",  # noqa: S608 - question marks
+            names,
+        ).fetchall()
+        if names
+        else []
     )
+    counts = {row["name"]: int(row["patients"]) for row in rows}
+    total = counts.pop("", 0)
+    return {name: number / total for name, number in counts.items()} if total > 0 else {}
 
 
 def _insert(tx: Tx, attributes: PatientAttributes, issuer: str) -> int:
@@ -128,6 +151,7 @@ def _insert(tx: Tx, attributes: PatientAttributes, issuer: str) -> int:
     )
     patient = int(cursor.lastrowid or 0)
     _index_names(tx, patient, attributes.names)
+    _count_names(tx, attributes.names, 1)
     return patient
 
 
@@ -147,6 +171,8 @@ def _update(tx: Tx, known: PatientRow, attributes: PatientAttributes) -> None:
         "UPDATE patients SET names = ?, birth_date = ?, sex = ?, other_ids = ? WHERE patient = ?",
         (_json_names(names), birth_date, sex, _json_ids(other_ids), known.patient),
     )
+    _count_names(tx, known.names, -1)
+    _count_names(tx, names, 1)
     tx.execute("DELETE FROM patient_names WHERE patient = ?", (known.patient,))
     _index_names(tx, known.patient, names)
 
@@ -156,6 +182,16 @@ def _index_names(tx: Tx, patient: int, names: tuple[str, ...]) -> None:
     tx.executemany(
         "INSERT INTO patient_names (name, patient) VALUES (?, ?)",
         [(group, patient) for group in sorted(groups) if group],
+    )
+
+
+def _count_names(tx: Tx, names: Sequence[str], change: int) -> None:
+    """Count a patient in or out, by the first reading of the newest name alone."""
+    borne = {name for each in all_readings(tuple(names[:1]))[:1] for name in each.borne}
+    tx.executemany(
+        "INSERT INTO name_counts VALUES (?1, ?2)"
+        " ON CONFLICT (name) DO UPDATE SET patients = patients + ?2",
+        [(name, change) for name in ("", *sorted(borne))],
     )
 
 

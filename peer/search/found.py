@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,6 +54,7 @@ def find(
     before: Collection[Opened],
     confirmed: Collection[tuple[PeerId, EntryId]],
     nicknames: NicknameTable,
+    shares: Mapping[str, float],
     now: int,
 ) -> Found:
     """Return what `asked` finds now, and what was opened `before`; `tx`: the partners' journals."""
@@ -72,7 +73,7 @@ def find(
             found.gone.append(patient)
             continue
         stub = stub_key(patient.patient_key)
-        fit = score(person, patient.person, nicknames)
+        fit = score(person, patient.person, nicknames, shares=shares)
         if fit.tier not in LISTED and key not in confirmed:
             found.dropped += patient not in before
             if fit.tier == "none":

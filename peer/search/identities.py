@@ -176,7 +176,9 @@ class Identities:
         before = identities.find(tx, partner.peer_id, asked_for, published.patient)
         if row is None:
             return Identity(Outcome.OTHER)
-        outcome = _outcome(score(person, person_of(row), self._nicknames, patients.count(tx)))
+        shares = patients.name_shares(tx, person)
+        population = patients.counted(tx)
+        outcome = _outcome(score(person, person_of(row), self._nicknames, population, shares))
         if before is not None and before.same is not None:
             outcome = Outcome.SAME if before.same else Outcome.OTHER
         asked = IdentityQuestion(
@@ -208,7 +210,8 @@ class Identities:
             if row is None or asked.description is None:
                 continue
             theirs, ours = demographics_of(asked.description), person_of(row)
-            fit = score(theirs, ours, self._nicknames)
+            shares = patients.name_shares(tx, theirs)
+            fit = score(theirs, ours, self._nicknames, shares=shares)
             found.append(WaitingQuestion(asked, self._name_of(asked.partner), theirs, ours, fit))
         return found
 

@@ -16,7 +16,7 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict
-from peer.index import nicknames, opened, studies
+from peer.index import nicknames, opened, patients, studies
 from peer.index.database import Database, Tx
 from peer.index.reciprocity import note_asked
 from peer.index.studies import StudyRow
@@ -228,14 +228,18 @@ class Search:
     async def _find(self, person: Demographics, asked: Sequence[Asked]) -> Found:
         """Return who fits, of what was opened now and before, and who may."""
         asked_for = person_hash(person)
-        before, confirmed = await self._db.read(
-            lambda tx: (opened.like(tx, person), opened.confirmed(tx, asked_for))
+        before, confirmed, shares = await self._db.read(
+            lambda tx: (
+                opened.like(tx, person),
+                opened.confirmed(tx, asked_for),
+                patients.name_shares(tx, person),
+            )
         )
         known = {(each.origin, each.entry_id): each for each in (*before, *confirmed)}
         keys = {(each.origin, each.entry_id) for each in confirmed}
         now = self._clock.now()
         found = await self._partners_db.read(
-            lambda tx: find(tx, person, asked, known.values(), keys, self._nicknames, now)
+            lambda tx: find(tx, person, asked, known.values(), keys, self._nicknames, shares, now)
         )
         for patient in found.gone:
             # The node stopped between erasing the entry and forgetting the key.
@@ -249,9 +253,10 @@ class Search:
         listed = {each.digest.study_instance_uid for hit in hits for each in hit.studies}
         results: list[Result] = []
         matching: list[int] = []
+        shares = patients.name_shares(tx, person)
         for row in local.candidates(tx, person):
             patient = local.person_of(row)
-            fit = score(person, patient, self._nicknames)
+            fit = score(person, patient, self._nicknames, shares=shares)
             if fit.tier not in LISTED:
                 continue
             if fit.tier == "match":

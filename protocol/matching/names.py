@@ -88,6 +88,11 @@ class Reading:
         """The first given name, or '' if there is none."""
         return self.givens[0] if self.givens else ""
 
+    @property
+    def borne(self) -> frozenset[str]:
+        """Both, as names that more or fewer people bear."""
+        return frozenset(filter(None, (self.family, self.given)))
+
 
 def readings(name: str) -> tuple[Reading, ...]:
     """Return every reading of a decoded DICOM PN string, the most literal first.

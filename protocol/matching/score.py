@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from rapidfuzz.distance import JaroWinkler
@@ -16,7 +17,7 @@ from protocol.matching import dates, identifiers
 from protocol.matching.names import Reading, all_readings, skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from protocol.matching.dates import DateVerdict
     from protocol.matching.keys import Demographics
@@ -38,6 +39,12 @@ SIMILAR: Final = 0.92
 """Jaro-Winkler similarity of one slip of the pen in a name of usual length."""
 ALIKE: Final = 0.80
 """Jaro-Winkler similarity of another spelling of the name."""
+
+COMMON_SHARE: Final = 1 / 2000
+"""From this share of the patients on a name is common, and sharing it says less."""
+_COMMON_NAME_BITS: Final = -0.37
+"""For each doubling beyond COMMON_SHARE.  A whole bit would be right if all who share the name were
+equally likely; families and neighbourhoods share both name and hospital."""
 
 _TELLING_SKELETON: Final = 3
 """Letters from which on an equal skeleton is evidence: "an" is Anna and John."""
@@ -77,6 +84,8 @@ _BITS_PER_CHARACTER: Final = 1.4
 """A longer identifier is harder to hit by a slip: 15 bits with five characters, 22 with ten."""
 _CONFLICTING_IDENTIFIER_BITS: Final = -5.0
 
+_NO_SHARES: Final[Mapping[str, float]] = MappingProxyType({})
+
 _LABELS: Final[dict[Field, str]] = {
     "family_name": "Family name",
     "given_name": "Given name",
@@ -115,14 +124,16 @@ def score(
     record: Demographics,
     nicknames: NicknameTable,
     population: int = REFERENCE_POPULATION,
+    shares: Mapping[str, float] = _NO_SHARES,
 ) -> Score:
     """Return how well `record` answers `question`; swapping the two changes nothing.
 
     `population` is the number of patients the record was found among.  Fewer than
     REFERENCE_POPULATION do not count as fewer: the person asked for need not be one of them.
+    `shares`: of the patients, by normalised family or given name; a name without one is rare.
     """
     evidence = (
-        *_name_evidence(question, record, nicknames),
+        *_name_evidence(question, record, nicknames, shares),
         _date_evidence(question, record),
         _sex_evidence(question, record),
         *_identifier_evidence(question, record),
@@ -144,7 +155,10 @@ def _tier(probability: float) -> Tier:
 
 
 def _name_evidence(
-    question: Demographics, record: Demographics, nicknames: NicknameTable
+    question: Demographics,
+    record: Demographics,
+    nicknames: NicknameTable,
+    shares: Mapping[str, float],
 ) -> tuple[Evidence, ...]:
     """Return the evidence of the best pair of readings, in the better order of its two parts."""
     candidates = [
@@ -152,7 +166,7 @@ def _name_evidence(
         for ours in all_readings(question.names)
         for theirs in all_readings(record.names)
         if ours.script == theirs.script
-        for candidate in _orders(ours, theirs, nicknames)
+        for candidate in _orders(ours, theirs, nicknames, shares)
     ]
     if not candidates:
         return _pair_evidence("missing", "missing")
@@ -164,7 +178,7 @@ def _verdicts(pair: tuple[Evidence, ...]) -> tuple[str, ...]:
 
 
 def _orders(
-    ours: Reading, theirs: Reading, nicknames: NicknameTable
+    ours: Reading, theirs: Reading, nicknames: NicknameTable, shares: Mapping[str, float]
 ) -> Iterable[tuple[Evidence, ...]]:
     if ours.script == "ideographic":
         yield _ideographic_evidence(ours, theirs)
@@ -172,6 +186,8 @@ def _orders(
     yield _pair_evidence(
         _family_verdict(ours.families, theirs.families),
         _given_verdict(_given_words(ours), _given_words(theirs), nicknames),
+        shares.get(ours.family, 0.0),
+        shares.get(ours.given, 0.0),
     )
     if ours.givens and theirs.givens:
         # Both ways round, so that it makes no difference who asks.
@@ -180,6 +196,8 @@ def _orders(
                 *_pair_evidence(
                     _family_verdict(one.families, _given_words(other)),
                     _given_verdict(_given_words(one), other.families, nicknames),
+                    shares.get(one.family, 0.0),
+                    shares.get(one.given, 0.0),
                 ),
                 Evidence("name_order", "swapped", _SWAPPED_ORDER_BITS),
             )
@@ -189,11 +207,21 @@ def _given_words(reading: Reading) -> tuple[str, ...]:
     return (*reading.givens, *filter(None, (reading.joined_given,)))
 
 
-def _pair_evidence(family: str, given: str) -> tuple[Evidence, ...]:
+def _pair_evidence(
+    family: str, given: str, family_share: float = 0.0, given_share: float = 0.0
+) -> tuple[Evidence, ...]:
     return (
-        Evidence("family_name", family, _FAMILY_BITS[family]),
-        Evidence("given_name", given, _GIVEN_BITS[given]),
+        _word_evidence("family_name", family, _FAMILY_BITS, family_share),
+        _word_evidence("given_name", given, _GIVEN_BITS, given_share),
     )
+
+
+def _word_evidence(field: Field, verdict: str, bits: Mapping[str, float], share: float) -> Evidence:
+    """Return what a name says; a common one that agrees says less than a rare one."""
+    if verdict == "same" and share > COMMON_SHARE:
+        less = _COMMON_NAME_BITS * math.log2(share / COMMON_SHARE)
+        return Evidence(field, "same, a common name", bits[verdict] + less)
+    return Evidence(field, verdict, bits[verdict])
 
 
 def _ideographic_evidence(ours: Reading, theirs: Reading) -> tuple[Evidence, ...]:

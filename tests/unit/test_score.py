@@ -189,3 +189,22 @@ def test_the_sum_is_the_sum_of_its_evidence(one, other):
     assert result.bits == pytest.approx(11.0 + sum(item.bits for item in result.evidence))
     assert 0.0 <= result.probability <= 1.0
     assert len(result.reasons()) == len(result.evidence)
+
+
+# -- common names -----------------------------------------------------------------------------
+
+
+def test_a_common_name_that_agrees_says_less_and_says_so():
+    one = person("Smith^John", "19800512", "M")
+    rare = score(one, one, NICKNAMES)
+    common = score(one, one, NICKNAMES, shares={"smith": 8 / 2000, "john": 1 / 2000})
+    assert rare.bits - common.bits == pytest.approx(3 * 0.37)
+    assert common.reasons()[0] == "Family name: same, a common name"
+    assert common.reasons()[1] == "Given name: same"
+
+
+@given(people, people, st.dictionaries(st.sampled_from(["smith", "anna"]), st.floats(0, 1)))
+def test_how_common_names_are_keeps_the_score_symmetric_and_never_raises_it(one, other, shares):
+    there, back = (score(a, b, NICKNAMES, shares=shares) for a, b in ((one, other), (other, one)))
+    assert there.bits == pytest.approx(back.bits)
+    assert there.bits <= score(one, other, NICKNAMES).bits + 1e-9

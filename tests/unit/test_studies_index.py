@@ -19,6 +19,7 @@ from peer.index.packs import ManifestRow, PackRow
 from peer.index.studies import StudyQuery
 from protocol.identifiers import PatientIdentifier
 from protocol.manifest import check, root, sign_manifest
+from protocol.matching.keys import Demographics
 
 NOW = 1_700_000_000
 
@@ -340,3 +341,27 @@ async def test_no_search_reads_every_study(index):
 
 def test_a_header_is_hashable():
     assert hash(header(1)) == hash(replace(header(1)))
+
+
+def jane(**changes):
+    return replace(header(1).patient, **changes)
+
+
+async def test_how_common_a_name_is_follows_patients_as_they_come_change_and_go(index):
+    def work(tx):
+        first, _ = patients.put(tx, jane(), "HERE")
+        patients.put(tx, jane(patient_id="MRN-2", names=("Doe^John",)), "HERE")
+        patients.put(tx, jane(patient_id="MRN-3", names=("Roe^Jane",)), "HERE")
+        patients.put(tx, jane(), "HERE")
+        asked = Demographics(("Doe^Jane", "Poe^Edgar"))
+        before = patients.name_shares(tx, asked)
+        patients.put(tx, jane(names=("Roe^Jane",)), "HERE")
+        renamed = patients.name_shares(tx, asked)
+        patients.delete_unused(tx, first)
+        return before, renamed, patients.name_shares(tx, asked), patients.counted(tx)
+
+    before, renamed, left, counted = await index.db.write(work)
+    assert before == pytest.approx({"doe": 2 / 3, "jane": 2 / 3})
+    assert renamed == pytest.approx({"doe": 1 / 3, "jane": 2 / 3})
+    assert left == pytest.approx({"doe": 1 / 2, "jane": 1 / 2})
+    assert counted == 2
