@@ -26,7 +26,13 @@ from protocol.statements import Statement, open_addressed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from protocol.matching.score import Score
+
 IDENTIFY_DOMAIN: Final = "identify"
+
+LOOK_PROBABILITY: Final = 0.05
+"""From here on someone has to look before "somebody else" is said: a changed surname, a wrong year
+of birth.  Below it nearly every record is a stranger's."""
 
 _QUESTION: Final = b"openpriors/1 identify"
 _ANSWER: Final = b"openpriors/1 identified"
@@ -100,6 +106,13 @@ def demographics_of(person: Person) -> Demographics:
 def person_hash(demographics: Demographics) -> bytes:
     """Return the hash (32 B) by which both sides remember a question about a person."""
     return plain_hash(to_bytes(person_of(demographics)))
+
+
+def outcome_of(fit: Score) -> Outcome:
+    """Return what follows from how well the record of the facility asked fits the question."""
+    if fit.tier in {"match", "probable"}:
+        return Outcome.SAME
+    return Outcome.PENDING if fit.probability >= LOOK_PROBABILITY else Outcome.OTHER
 
 
 def seal_question(

@@ -173,6 +173,13 @@ class Search(Section):
     kept_answers: int = Field(
         64, ge=1, le=10_000, description="Answers kept for that; a clinician at work has a few"
     )
+    max_hints: int = Field(
+        8,
+        ge=0,
+        le=100,
+        description="Doubtful records shown of one facility; whoever gets more must say more about "
+        "the patient",
+    )
     identify_per_hour: int = Field(
         60,
         ge=0,

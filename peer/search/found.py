@@ -20,9 +20,6 @@ from protocol.matching.score import Score, score
 LISTED: Final = frozenset({"match", "probable"})
 """Tiers that a clinician gets to see; below them there is at most a hint."""
 
-HINTS_MOST: Final = 8
-"""Hints shown of one facility: whoever gets more must say more about the patient."""
-
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -97,8 +94,12 @@ def holds(study: StudyDigest, now: int) -> bool:
 
 def _told_apart(hints: Iterable[Hint], settled: set[bytes]) -> list[Hint]:
     """Return each hint once, without those of patients about whom all is known."""
-    once = {each.stub_key: each for each in hints if each.stub_key not in settled}
+    return list({each.stub_key: each for each in hints if each.stub_key not in settled}.values())
+
+
+def most_of_each(hints: Iterable[Hint], most: int) -> list[Hint]:
+    """Return at most `most` hints of each facility."""
     by_origin: dict[PeerId, list[Hint]] = {}
-    for each in once.values():
+    for each in hints:
         by_origin.setdefault(each.origin, []).append(each)
-    return [each for some in by_origin.values() for each in some[:HINTS_MOST]]
+    return [each for some in by_origin.values() for each in some[:most]]

@@ -33,6 +33,7 @@ from protocol.identify import (
     Outcome,
     demographics_of,
     open_question,
+    outcome_of,
     person_hash,
     seal_answer,
 )
@@ -42,10 +43,6 @@ from protocol.messages import Identified, Identify
 from protocol.sealing import SECRET_BYTES
 
 HOUR_S: Final = 3600
-
-LOOK_PROBABILITY: Final = 0.05
-"""From here on someone has to look before "somebody else" is said: a changed surname, a wrong year
-of birth.  Below it nearly every record is a stranger's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,7 @@ class Identities:
             return Identity(Outcome.OTHER)
         shares = patients.name_shares(tx, person)
         population = patients.counted(tx)
-        outcome = _outcome(score(person, person_of(row), self._nicknames, population, shares))
+        outcome = outcome_of(score(person, person_of(row), self._nicknames, population, shares))
         if before is not None and before.same is not None:
             outcome = Outcome.SAME if before.same else Outcome.OTHER
         asked = IdentityQuestion(
@@ -237,12 +234,6 @@ class Identities:
             audit.append(tx, event, now)
 
         await self._db.write(work)
-
-
-def _outcome(fit: Score) -> Outcome:
-    if fit.tier in {"match", "probable"}:
-        return Outcome.SAME
-    return Outcome.PENDING if fit.probability >= LOOK_PROBABILITY else Outcome.OTHER
 
 
 def _not_published() -> Refusal:

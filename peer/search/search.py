@@ -35,7 +35,7 @@ from peer.search.answer import (
     newest_first,
 )
 from peer.search.asking import Asked, Asking, Head
-from peer.search.found import LISTED, Found, Hit, find, holds
+from peer.search.found import LISTED, Found, Hit, find, holds, most_of_each
 from peer.search.origin import Evaluator
 from peer.search.persons import grouped
 from peer.search.shown import KnownPrior, Shown
@@ -95,6 +95,7 @@ class Search:
         self._coverage = coverage
         self._asking = Asking(links, reciprocity, settings.search.deadline_s)
         self._nicknames = nicknames.load()
+        self._max_hints = settings.search.max_hints
         self._shown = Shown(clock, settings.search)
         links.handle(Evaluate, Evaluator(db, keys, clock, reciprocity).evaluate)
 
@@ -146,7 +147,7 @@ class Search:
         )
         hints = tuple(
             RecordHint(Facility(each.origin, by_id[each.origin]), each.entry_id)
-            for each in found.hints
+            for each in most_of_each(found.hints, self._max_hints)
         )
         answer = Answer(search_id, persons, results, covered, hints)
         event = _event(question, answer, actor, home.patient, found.dropped)
