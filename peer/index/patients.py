@@ -13,6 +13,7 @@ from peer.index.migrate import Tx
 from protocol.identifiers import PatientIdentifier
 from protocol.matching.keys import Demographics
 from protocol.matching.names import all_readings
+from protocol.matching.score import share_of
 
 NAMES: Final = 16
 """Most names that are kept of one patient, the newest first."""
@@ -133,7 +134,7 @@ def name_shares(tx: Tx, person: Demographics) -> dict[str, float]:
     )
     counts = {row["name"]: int(row["patients"]) for row in rows}
     total = counts.pop("", 0)
-    return {name: number / total for name, number in counts.items()} if total > 0 else {}
+    return {name: share_of(number, total) for name, number in counts.items()}
 
 
 def _insert(tx: Tx, attributes: PatientAttributes, issuer: str) -> int:

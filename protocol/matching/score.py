@@ -42,6 +42,10 @@ ALIKE: Final = 0.80
 
 COMMON_SHARE: Final = 1 / 2000
 """From this share of the patients on a name is common, and sharing it says less."""
+LEAST_COUNTED: Final = 10_000
+"""A smaller register counts as this many patients: where five are known, none of their names is
+common for being borne by one of them."""
+
 _COMMON_NAME_BITS: Final = -0.37
 """For each doubling beyond COMMON_SHARE.  A whole bit would be right if all who share the name were
 equally likely; families and neighbourhoods share both name and hospital."""
@@ -142,6 +146,11 @@ def score(
     bits = prior + sum(item.bits for item in evidence)
     probability = 1.0 / (1.0 + 2.0**-bits)
     return Score(bits=bits, probability=probability, tier=_tier(probability), evidence=evidence)
+
+
+def share_of(bearers: int, patients: int) -> float:
+    """Return how common a name is that so many of so many patients bear."""
+    return bearers / max(patients, LEAST_COUNTED)
 
 
 def _tier(probability: float) -> Tier:

@@ -25,7 +25,7 @@ from peer.index import nicknames
 from protocol.identifiers import PatientIdentifier
 from protocol.matching.keys import Demographics, index_keys, query_keys
 from protocol.matching.names import all_readings
-from protocol.matching.score import score
+from protocol.matching.score import score, share_of
 from tests.benchmarks.machine import row
 
 PRECISION = 0.998
@@ -75,7 +75,7 @@ def shares(people):
     for each in people:
         for reading in all_readings(each.names)[:1]:
             seen.update({reading.family, reading.given})
-    return {name: count / len(people) for name, count in seen.items() if name}
+    return {name: share_of(count, len(people)) for name, count in seen.items() if name}
 
 
 def by_keys(pairs, *, identifier, tiers):

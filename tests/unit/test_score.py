@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from protocol.identifiers import PatientIdentifier
 from protocol.matching.keys import Demographics, index_keys, query_keys
 from protocol.matching.nicknames import table_from_pairs
-from protocol.matching.score import score
+from protocol.matching.score import score, share_of
 
 NICKNAMES = table_from_pairs([("William", "Bill"), ("Robert", "Bob")])
 OID = "1.2.840.99999.7"
@@ -201,6 +201,13 @@ def test_a_common_name_that_agrees_says_less_and_says_so():
     assert rare.bits - common.bits == pytest.approx(3 * 0.37)
     assert common.reasons()[0] == "Family name: same, a common name"
     assert common.reasons()[1] == "Given name: same"
+
+
+def test_in_a_small_register_no_name_is_common_for_being_borne_once():
+    one = person("Mueller^Jane", "19800517", "F")
+    only = {name: share_of(1, 1) for name in ("mueller", "jane")}
+    assert score(one, one, NICKNAMES, shares=only).bits == score(one, one, NICKNAMES).bits
+    assert share_of(40, 20_000) == pytest.approx(1 / 500)
 
 
 @given(people, people, st.dictionaries(st.sampled_from(["smith", "anna"]), st.floats(0, 1)))

@@ -20,6 +20,7 @@ from peer.index.studies import StudyQuery
 from protocol.identifiers import PatientIdentifier
 from protocol.manifest import check, root, sign_manifest
 from protocol.matching.keys import Demographics
+from protocol.matching.score import LEAST_COUNTED
 
 NOW = 1_700_000_000
 
@@ -361,7 +362,7 @@ async def test_how_common_a_name_is_follows_patients_as_they_come_change_and_go(
         return before, renamed, patients.name_shares(tx, asked), patients.counted(tx)
 
     before, renamed, left, counted = await index.db.write(work)
-    assert before == pytest.approx({"doe": 2 / 3, "jane": 2 / 3})
-    assert renamed == pytest.approx({"doe": 1 / 3, "jane": 2 / 3})
-    assert left == pytest.approx({"doe": 1 / 2, "jane": 1 / 2})
+    assert before == pytest.approx({"doe": 2 / LEAST_COUNTED, "jane": 2 / LEAST_COUNTED})
+    assert renamed == pytest.approx({"doe": 1 / LEAST_COUNTED, "jane": 2 / LEAST_COUNTED})
+    assert left == pytest.approx({"doe": 1 / LEAST_COUNTED, "jane": 1 / LEAST_COUNTED})
     assert counted == 2
