@@ -10,12 +10,14 @@ import pytest
 
 from peer.errors import NotFound
 from peer.index import opened
+from peer.index.frontiers import Frontier
 from peer.search import Question
 from protocol import identify as rules
 from protocol.errors import BadSignature, Expired, Malformed, Refusal, WrongAddressee
 from protocol.identifiers import EntryId
 from protocol.identify import Outcome
 from protocol.messages import Identify
+from protocol.reciprocity import Progress
 from protocol.records import from_bytes
 from protocol.sealing import exchange_public_key, unseal
 from protocol.signing import public_key, sign
@@ -235,6 +237,45 @@ async def test_trying_out_names_runs_into_the_limit(asked):
     assert refused.value.code == "quota"
     bob.clock.advance(3601)
     assert await alice.identifying.ask(WRONG_DAY, bob.peer_id, found.record, CLINICIAN)
+
+
+async def test_a_facility_that_wants_an_exchange_first_gets_it_and_answers(asked):
+    alice, bob = asked
+    found = await hint(alice, WRONG_DAY)
+    bob.frontiers[alice.peer_id] = Frontier(progress=Progress())
+
+    async def exchange(peer_id):
+        assert peer_id == bob.peer_id
+        bob.frontiers.pop(alice.peer_id)
+
+    alice.exchange_now = exchange
+    said = await alice.identifying.ask(WRONG_DAY, bob.peer_id, found.record, CLINICIAN)
+    assert said.outcome is Outcome.SAME
+    outcomes = [
+        each["outcome"]
+        for each in [json.loads(line) async for line in bob.audit.export(None, None)]
+        if each["action"] == "identify"
+    ]
+    assert outcomes == ["refused", "success"]
+
+
+async def test_asking_in_an_emergency_passes_the_gate_and_alerts_both_sides(asked):
+    alice, bob = asked
+    found = await hint(alice, WRONG_DAY)
+    bob.frontiers[alice.peer_id] = Frontier(progress=Progress())
+    emergency = replace(CLINICIAN, purpose="BTG")
+    with pytest.raises(Refusal) as refused:
+        await alice.identifying.ask(WRONG_DAY, bob.peer_id, found.record, emergency)
+    assert refused.value.code == "reason-needed"
+    assert "identify" not in await actions(alice), "a patient was named without a reason"
+    said = await alice.identifying.ask(
+        WRONG_DAY, bob.peer_id, found.record, emergency, "unconscious"
+    )
+    assert said.outcome is Outcome.SAME
+    (here,) = await alice.alerts.list(open_only=True)
+    (there,) = await bob.alerts.list(open_only=True)
+    assert (here["reason"], there["reason"]) == ("unconscious", "")
+    assert not any(b"unconscious" in frame for frame in alice.links.sent)
 
 
 async def test_both_sides_have_the_question_on_record(asked):
