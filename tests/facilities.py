@@ -9,6 +9,7 @@ import hashlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 from peer.access import Access
 from peer.actors import Actor
@@ -115,6 +116,9 @@ class Links:
 class Facility:
     """One node's journal, consents, publications and searches."""
 
+    more_settings: ClassVar = {}
+    """Sections of the settings that a test wants otherwise."""
+
     def __init__(self, name, clock):
         def secret(what):
             return hashlib.sha256(f"{name} {what}".encode()).digest()
@@ -137,7 +141,7 @@ class Facility:
         )
         self.index_key = secret("index")
         self.audit_key = secret("audit")
-        self.settings = Settings(facility={"name": name})
+        self.settings = Settings(facility={"name": name}, **self.more_settings)
         self.partners = []
         self.frontiers = {}
         self.per_hour = 60

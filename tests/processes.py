@@ -35,6 +35,12 @@ FIRST_PORT, PORTS = 20_000, 12_000
 _ports = itertools.count(os.getpid() * 97)
 """Test processes that run at the same time begin at different places."""
 
+UNBOUNDED = {
+    "OPENPRIORS_SEARCH__PER_HOUR": "100000",
+    "OPENPRIORS_AGREEMENT__DAILY_SEARCHES": "0",
+}
+"""Tests search again and again until something is found, as no person does."""
+
 NAMES = ("Northgate General Hospital", "Lakeside Imaging Centre", "St. Brigid University Hospital")
 ISSUERS = ("urn:oid:2.999.1.1", "urn:oid:2.999.1.2", "urn:oid:2.999.1.3")
 """2.999 is the arc that X.660 keeps for examples."""
@@ -84,7 +90,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **environment},
+                env={**os.environ, **UNBOUNDED, **environment},
             )
         wait_until(
             self._is_ready, f"{self.name} did not start", START_TIMEOUT_S, more=self.log_lines

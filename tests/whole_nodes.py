@@ -57,7 +57,8 @@ class WholeNode:
             "local": {"port": 0},
             "dicom": {"enabled": False},
             "ingest": {"default_issuer": ISSUER},
-            "search": {"deadline_s": 5},
+            "search": {"deadline_s": 5, "per_hour": 100_000},
+            "agreement": {"daily_searches": 0},
         }
         config.write_default(self.data, **(settings | addresses | more))
         keys.create(

@@ -158,6 +158,13 @@ class Search(Section):
     deadline_s: float = Field(
         5, gt=0, le=60, description="Partners that have not answered by then are reported as such"
     )
+    per_hour: int = Field(
+        60,
+        ge=1,
+        le=100_000,
+        description="Searches of other facilities by one person or program in an hour, emergencies "
+        "apart",
+    )
     shown_s: Seconds = Field(
         900, le=DAY_S, description="How long a study can be retrieved from a list without searching"
     )

@@ -77,8 +77,12 @@ class Asking:
         search_id: bytes,
         clinician: str,
         purpose: str,
+        over: Refusal | None = None,
     ) -> list[Asked]:
-        """Return what each partner answered to our match keys."""
+        """Return what each partner answered to our match keys.
+
+        `over`: why none is asked.
+        """
         strong, weak = await asyncio.to_thread(_blind, keys)
         message = Evaluate(
             search_id, clinician, Role.CLINICIAN, purpose, strong.points, weak.points
@@ -86,7 +90,7 @@ class Asking:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
-                    self._ask(partner, coverage.get(partner.peer_id), message, strong, weak)
+                    self._ask(partner, coverage.get(partner.peer_id), message, strong, weak, over)
                 )
                 for partner in partners
             ]
@@ -99,6 +103,7 @@ class Asking:
         message: Evaluate,
         strong: Question,
         weak: Question,
+        over: Refusal | None,
     ) -> Asked:
         if head is None or head.head is None:
             reason = "has not sent its journal yet"
@@ -106,7 +111,8 @@ class Asking:
         if head.lease_over:
             since = head.last_confirmed_at
             return _not(partner, "lease-over", "not confirmed", since, listable=False)
-        over = await self._reciprocity.quotas.search_objection(partner, message.purpose)
+        quotas = self._reciprocity.quotas
+        over = over or await quotas.search_objection(partner, message.purpose)
         if over is not None:
             return _not(partner, over.code, over.reason.rstrip("."))
         try:

@@ -37,6 +37,7 @@ from peer.search.answer import (
 from peer.search.asking import Asked, Asking, Head
 from peer.search.found import LISTED, Found, Hit, find, holds, most_of_each
 from peer.search.origin import Evaluator
+from peer.search.pace import Pace
 from peer.search.persons import grouped
 from peer.search.shown import KnownPrior, Shown
 from protocol.completeness import Look, Study
@@ -93,6 +94,7 @@ class Search:
         self._here = Facility(keys.peer_id, settings.facility.name)
         self._partners = partners
         self._coverage = coverage
+        self._pace = Pace(db, clock, settings.search.per_hour)
         self._asking = Asking(links, reciprocity, settings.search.deadline_s)
         self._nicknames = nicknames.load()
         self._max_hints = settings.search.max_hints
@@ -130,6 +132,7 @@ class Search:
             search_id=search_id,
             clinician=known_as(actor, self._pseudonym_key),
             purpose=actor.purpose,
+            over=await self._pace.take(actor),
         )
         found = await self._find(person, asked)
         hits = found.hits

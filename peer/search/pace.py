@@ -1,0 +1,54 @@
+"""How often one person or program here searches other facilities in an hour.
+
+Whoever guesses patients does it under one name; a day's figure of the agreement would be used up by
+that one name, and nobody else could search.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from peer.actors import Actor
+from peer.clock import Clock
+from peer.index import Database, Tx, searches
+from protocol.errors import Refusal
+from protocol.quota import QUOTA
+from protocol.reciprocity import breaks_glass
+
+HOUR_S: Final = 3600
+MINUTE_S: Final = 60
+
+
+class Pace:
+    """Counts searches of other facilities; `most`: of one name in any hour."""
+
+    def __init__(self, db: Database, clock: Clock, most: int) -> None:
+        self._db = db
+        self._clock = clock
+        self._most = most
+
+    async def take(self, actor: Actor) -> Refusal | None:
+        """Count a search that is about to be made; return why nobody is asked for it, or None.
+
+        Breaking the glass is counted and always passes.  What is not asked does not count.
+        """
+        now = self._clock.now()
+
+        def work(tx: Tx) -> Refusal | None:
+            made = searches.since(tx, actor.name, now - HOUR_S)
+            if len(made) >= self._most and not breaks_glass(actor.purpose):
+                return _too_many(self._most, made[-self._most] + HOUR_S)
+            searches.note(tx, actor.name, now, now - HOUR_S)
+            return None
+
+        return await self._db.write(work)
+
+
+def _too_many(most: int, until: int) -> Refusal:
+    at = datetime.fromtimestamp(-(-until // MINUTE_S) * MINUTE_S, UTC)
+    return Refusal(
+        QUOTA,
+        f"you have searched {most} times in an hour, and can again from {at:%H:%M} UTC on",
+        "Search again then, or with emergency access if the patient cannot wait.",
+    )
