@@ -6,6 +6,9 @@ break-glass
 quota
     A partner asked for more in a day than its agreement allows.  An honest node stops by itself, so
     its record is wrong, or it is up to something.
+wrong-key
+    A partner answered a search with another key than it announces: what it publishes cannot be
+    found with its answers.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from protocol.reciprocity import breaks_glass
 
 BREAK_GLASS: Final = "break-glass"
 QUOTA: Final = "quota"
+WRONG_KEY: Final = "wrong-key"
 
 
 class Alerts:
@@ -113,10 +117,20 @@ def over_quota(tx: Tx, partner: PeerId, now: int) -> None:
     alerts.put(tx, QUOTA, partner, "", "", now)
 
 
+def wrong_key(tx: Tx, partner: PeerId, now: int) -> None:
+    """Alert to a partner that answers searches with another key than it announces."""
+    alerts.put(tx, WRONG_KEY, partner, "", "", now)
+
+
 def _sentence(row: AlertRow, name: str | None) -> str:
     times = "" if row.times == 1 else f" {row.times} times"
     if row.kind == QUOTA:
         return f"{name} asked for more in a day than the peering agreement allows, and was refused."
+    if row.kind == WRONG_KEY:
+        return (
+            f"{name} answered searches with another key than it announces: what it shares cannot "
+            "be found. Ask its operator."
+        )
     if name is None:
         return f"{row.person} used emergency access{times}."
     return f"Someone at {name} used emergency access here{times}; that facility has the reason."

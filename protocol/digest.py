@@ -57,6 +57,7 @@ class BodyKind(IntEnum):
 
     PATIENT = 1
     STUDY = 2
+    KEYS = 3
 
 
 class SlotType(IntEnum):
@@ -148,7 +149,7 @@ def stub_key(patient_key: bytes) -> bytes:
 
 def labels(body: bytes) -> tuple[bytes, ...]:
     """Return every label under which a body is looked up; raise Malformed."""
-    if _kind(body) is BodyKind.STUDY:
+    if _kind(body) is not BodyKind.PATIENT:
         return (body[2:_STUDY_HEAD],)
     return tuple(slot[:LABEL_BYTES] for slot in _slots(body))
 
@@ -286,7 +287,7 @@ def _kind(body: bytes) -> BodyKind:
     if len(body) < limits.DIGEST_SIZES[0] or len(body) > limits.DIGEST_BYTES:
         msg = f"a digest has {limits.DIGEST_SIZES[0]} to {limits.DIGEST_BYTES} bytes"
         raise Malformed(msg)
-    if body[0] != VERSION or body[1] not in (BodyKind.PATIENT, BodyKind.STUDY):
+    if body[0] != VERSION or body[1] not in tuple(BodyKind):
         msg = "a digest of a version or kind that this side does not know"
         raise Malformed(msg)
     return BodyKind(body[1])

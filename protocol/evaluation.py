@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import oprf
 from protocol.errors import LocalProtocolError, Malformed
+from protocol.hashing import derive
 from protocol.identifiers import PEER_ID_BYTES
 from protocol.limits import EVALUATION_BYTES, EVALUATION_POINTS
 
@@ -29,7 +30,11 @@ EVERYONE: Final = b""
 Never on the wire: only the origin knows for whom a record is.
 """
 
+OUTPUT_BYTES: Final = 64
+"""Nh of the ciphersuite (RFC 9497 section 4.1)."""
+
 _KEY_INFO: Final = b"openpriors 1 search key"
+_ORDER: Final = "openpriors 1 order of points"
 _PADDING: Final = b"openpriors 1 padding"
 """What a random point is made of: under its random blind it is as uniform as any other."""
 
@@ -45,11 +50,15 @@ class Tier(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One tier of a search.  `points` (EVALUATION_BYTES) is sent, the rest stays with the asker."""
+    """One tier of a search.  `points` (EVALUATION_BYTES) is sent, the rest stays with the asker.
+
+    `places`: where among the points each text stands.
+    """
 
     points: bytes
     texts: tuple[str, ...] = field(repr=False)
     blinds: tuple[bytes, ...] = field(repr=False)
+    places: tuple[int, ...] = field(repr=False)
 
 
 def evaluation_key(master: bytes, tier: Tier, audience: bytes, key_epoch: int) -> bytes:
@@ -70,21 +79,25 @@ def output(key: bytes, text: str) -> bytes:
 
 
 def ask(texts: Sequence[str], random: bytes) -> Question:
-    """Return the question for up to EVALUATION_POINTS match keys of one tier.
+    """Return the question for up to EVALUATION_POINTS match keys of one tier, in random order.
 
     `random`: QUESTION_RANDOM_BYTES fresh uniform bytes, for this search only.
     """
     if len(texts) > EVALUATION_POINTS or len(random) != QUESTION_RANDOM_BYTES:
         msg = f"a search asks at most {EVALUATION_POINTS} keys with {QUESTION_RANDOM_BYTES} B"
         raise LocalProtocolError(msg)
-    blinds = tuple(
-        oprf.scalar_from_random(random[start : start + oprf.RANDOM_BYTES])
+    draws = [
+        random[start : start + oprf.RANDOM_BYTES]
         for start in range(0, len(random), oprf.RANDOM_BYTES)
-    )
+    ]
+    blinds = tuple(map(oprf.scalar_from_random, draws))
+    # By its place an origin could tell the padding, or spare the one point that finds it out.
+    places = sorted(range(EVALUATION_POINTS), key=lambda each: derive(_ORDER, draws[each], 16))
     messages = [text.encode() for text in texts]
     messages += [_PADDING] * (EVALUATION_POINTS - len(messages))
-    points = b"".join(map(oprf.blind, messages, blinds))
-    return Question(points, tuple(texts), blinds[: len(texts)])
+    blinded = dict(zip(places, map(oprf.blind, messages, blinds), strict=True))
+    points = b"".join(blinded[place] for place in range(EVALUATION_POINTS))
+    return Question(points, tuple(texts), blinds[: len(texts)], tuple(places[: len(texts)]))
 
 
 def answer(key: bytes, points: bytes) -> bytes:
@@ -96,8 +109,8 @@ def outputs(question: Question, answered: bytes) -> tuple[bytes, ...]:
     """Return the output (64 B) of each match key asked, in order; raise Malformed."""
     evaluated = _split(answered)
     return tuple(
-        oprf.finalize(text.encode(), blind, point)
-        for text, blind, point in zip(question.texts, question.blinds, evaluated, strict=False)
+        oprf.finalize(text.encode(), blind, evaluated[place])
+        for text, blind, place in zip(question.texts, question.blinds, question.places, strict=True)
     )
 
 

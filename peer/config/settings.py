@@ -162,8 +162,7 @@ class Search(Section):
         60,
         ge=1,
         le=100_000,
-        description="Searches of other facilities by one person or program in an hour, emergencies "
-        "apart",
+        description="Searches of other facilities by one person or program in an hour",
     )
     shown_s: Seconds = Field(
         900, le=DAY_S, description="How long a study can be retrieved from a list without searching"

@@ -94,6 +94,11 @@ def holds_keys(tx: Tx, peer_id: bytes) -> bool:
     return tx.execute(query, (peer_id,)).fetchone() is not None
 
 
+def is_anything(tx: Tx) -> bool:
+    """Return whether anything is published to anybody."""
+    return tx.execute("SELECT 1 FROM published_patients LIMIT 1").fetchone() is not None
+
+
 def _is_published_to(tx: Tx, audience: bytes) -> bool:
     query = "SELECT 1 FROM published_patients WHERE audience = ? LIMIT 1"
     return tx.execute(query, (audience,)).fetchone() is not None

@@ -23,6 +23,7 @@ from peer.index.database import Database, Tx
 from peer.index.journal import JournalKeys
 from peer.index.packs import ManifestRow
 from peer.partners import Partner
+from peer.publish.announcing import announcement
 from peer.publish.difference import difference
 from peer.publish.wanted import wanted
 from protocol import manifest
@@ -191,6 +192,7 @@ class Publish:
             if changed:
                 _record(tx, patient, changed, now)
             entries += changed
+        entries[:0] = announcement(tx, self._keys.search_master, publishing=bool(entries))
         return self._append(tx, entries) if entries else None
 
     def _append(self, tx: Tx, entries: Sequence[NewEntry]) -> int:

@@ -13,6 +13,7 @@ from typing import Final
 from peer.index import Tx, journal, opened, quotas
 from peer.index import reciprocity as records
 from peer.index.reciprocity import ANSWERED, Offered, Period
+from protocol.announcement import CanarySaid
 from protocol.grant import VERIFIED, ReceiptBody
 from protocol.identifiers import PeerId
 from protocol.limits import STATEMENT_BYTES
@@ -20,7 +21,7 @@ from protocol.messages import OriginHead
 from protocol.quota import QUOTA
 from protocol.records import from_bytes
 
-UNANSWERED: Final = frozenset({"timed-out", "faulty"})
+UNANSWERED: Final = frozenset({"timed-out", "faulty", CanarySaid.UNANNOUNCED, CanarySaid.WRONG})
 """Searches that came to nothing without a refusal."""
 
 

@@ -16,6 +16,7 @@ from peer.partners import Partner
 from peer.reciprocity import Reciprocity
 from peer.search.answer import Facility, Uncovered
 from protocol import evaluation
+from protocol.announcement import CANARY
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.evaluation import Question
 from protocol.identifiers import PeerId
@@ -49,7 +50,8 @@ class Asked:
     """What one partner answered: the outputs of our keys in each audience, or why there are none.
 
     `strong` open records, `weak` only hint at them.  `listable`: what is held of its journal may be
-    shown.  `code`: how it answered, '' if it did, None if it could not be asked.
+    shown.  `code`: how it answered, '' if it did, None if it could not be asked.  `canary`: the key
+    epoch of everyone's answer, and the output of the canary in it.
     """
 
     partner: Partner
@@ -58,6 +60,7 @@ class Asked:
     uncovered: Uncovered | None = None
     listable: bool = True
     code: str | None = None
+    canary: tuple[int, bytes] | None = None
 
 
 class Asking:
@@ -119,7 +122,7 @@ class Asking:
             answer = await self._reciprocity.ask(partner.peer_id, message, self._deadline_s)
             if not isinstance(answer, Evaluated):
                 return replace(_not(partner, FAULTY, "answered with something else"), code=FAULTY)
-            opened, hinted = await asyncio.to_thread(_outputs, strong, weak, answer)
+            opened, hinted, canary = await asyncio.to_thread(_outputs, strong, weak, answer)
         except NotConnected:
             return self._offline(partner)
         except TimeoutError:
@@ -134,7 +137,7 @@ class Asking:
             return replace(_not(partner, FAULTY, reason), code=FAULTY)
         except NodeError as error:
             return replace(_not(partner, FAULTY, str(error).rstrip(".")), code=FAULTY)
-        return Asked(partner, opened, hinted, code=ANSWERED)
+        return Asked(partner, opened, hinted, code=ANSWERED, canary=canary)
 
     def _offline(self, partner: Partner) -> Asked:
         state = self._links.state(partner.peer_id)
@@ -160,18 +163,22 @@ def _blind(keys: Sequence[MatchKey]) -> tuple[Question, Question]:
     weak = tuple(key.text for key in keys if key.tier == "weak")
     draw = evaluation.QUESTION_RANDOM_BYTES
     return (
-        evaluation.ask(strong, secrets.token_bytes(draw)),
+        evaluation.ask((*strong, CANARY), secrets.token_bytes(draw)),
         evaluation.ask(weak, secrets.token_bytes(draw)),
     )
 
 
 def _outputs(
     strong: Question, weak: Question, answer: Evaluated
-) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Return the outputs of the strong and of the weak keys, of all audiences."""
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[int, bytes]]:
+    """Return the outputs of the strong and of the weak keys, and the canary's for everyone."""
+    everyone = answer.answers[0]
     opened: list[bytes] = []
     hinted: list[bytes] = []
+    canaries: list[bytes] = []
     for audience in answer.answers:
-        opened += evaluation.outputs(strong, audience.strong)
+        *outputs, canary = evaluation.outputs(strong, audience.strong)
+        opened += outputs
+        canaries.append(canary)
         hinted += evaluation.outputs(weak, audience.weak)
-    return tuple(opened), tuple(hinted)
+    return tuple(opened), tuple(hinted), (everyone.key_epoch, canaries[0])

@@ -35,6 +35,7 @@ from peer.search.answer import (
     newest_first,
 )
 from peer.search.asking import Asked, Asking, Head
+from peer.search.canary import Canary
 from peer.search.found import LISTED, Found, Hit, find, holds, most_of_each
 from peer.search.origin import Evaluator
 from peer.search.pace import Pace
@@ -94,6 +95,7 @@ class Search:
         self._here = Facility(keys.peer_id, settings.facility.name)
         self._partners = partners
         self._coverage = coverage
+        self._canary = Canary(db, partners_db, clock, settings.audit.fault_s)
         self._pace = Pace(db, clock, settings.search.per_hour)
         self._asking = Asking(links, reciprocity, settings.search.deadline_s)
         self._nicknames = nicknames.load()
@@ -134,6 +136,7 @@ class Search:
             purpose=actor.purpose,
             over=await self._pace.take(actor),
         )
+        asked = await self._canary.verified(asked)
         found = await self._find(person, asked)
         hits = found.hits
         home = await self._db.read(lambda tx: self._at_home(tx, person, hits))

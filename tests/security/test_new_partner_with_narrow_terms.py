@@ -50,7 +50,8 @@ async def test_nor_while_the_studies_are_published_anew(trio):
     await bob.share(dave)
     await bob.db.write(lambda tx: bob.publish._reconcile(tx, []))  # The first step of many.
     answer = await dave.find()
-    assert not answer.coverage.not_searched
+    (uncovered,) = answer.coverage.not_searched
+    assert uncovered.code == "unannounced", "the new keys open nothing of what he holds"
     assert [each for each in answer.results if not each.local] == []
 
 

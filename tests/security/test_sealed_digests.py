@@ -28,11 +28,12 @@ async def hospitals(tmp_path):
 
 
 async def entries_held(eve, origin):
-    """Everything that Eve has of a journal: bodies and salts."""
+    """Everything that Eve has of patients and studies in a journal: bodies and salts."""
 
     def work(tx):
         held = batches.Held(tx, origin.peer_id)
-        return [entry for entry in held.entries(0, 2**40) if entry.kind == EntryKind.PUBLISHED]
+        live = [entry for entry in held.entries(0, 2**40) if entry.kind == EntryKind.PUBLISHED]
+        return [entry for entry in live if entry.payload[1] != digest.BodyKind.KEYS]
 
     return await eve.partners_db.read(work)
 

@@ -160,7 +160,7 @@ def test_a_text_that_is_no_unicode_still_travels():
     [
         b"",
         bytes(240),
-        b"\x01\x03" + bytes(238),
+        b"\x01\x04" + bytes(238),
         b"\x02\x01" + bytes(238),
         b"\x01\x01\xff" + bytes(8000),
         b"\x01\x01\x00" + bytes(300),

@@ -79,3 +79,13 @@ def test_too_many_keys_or_too_little_randomness_is_our_own_mistake():
         evaluation.ask(TEXTS, b"short")
     with pytest.raises(LocalProtocolError):
         evaluation.evaluation_key(MASTER, Tier.STRONG, b"short", 1)
+
+
+def test_every_text_stands_at_every_place_in_some_question():
+    """Else an origin could tell the padding, or spare the canary, by its place."""
+    seen = [
+        evaluation.ask(TEXTS, stream(f"question {n}", QUESTION_RANDOM_BYTES)).places
+        for n in range(100)
+    ]
+    assert {first for first, _ in seen} == {second for _, second in seen} == set(range(8))
+    assert all(first != second for first, second in seen)

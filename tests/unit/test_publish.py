@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from peer.index import journal, meta, opened, packs, publications, studies
+from peer.index import announced, journal, meta, opened, packs, publications, studies
 from protocol.agreement import Terms
 from protocol.consent import Scope
 from tests.facilities import (
@@ -332,9 +332,10 @@ async def test_fillers_of_a_past_key_epoch_are_withdrawn_with_it(hospitals):
     bob.remove(carol)
     await bob.publish.partner_changed(carol.peer_id, "removed")
     await bob.publish.look_at_all()
-    assert await bob.db.read(lambda tx: tx.execute(filler_entries).fetchone()["number"]) == 0
+    left = await bob.db.read(lambda tx: tx.execute(filler_entries).fetchone()["number"])
+    assert left == 1, "the announcement of the new key"
     head = await bob.db.read(lambda tx: journal.head(tx, bob.peer_id))
-    assert head.live_count == 2, "card and study of the one patient who is left"
+    assert head.live_count == 3, "and card and study of the one patient who is left"
 
 
 async def test_scope_decides_which_studies_are_published(hospitals):
@@ -344,3 +345,22 @@ async def test_scope_decides_which_studies_are_published(hospitals):
     await bob.consent(scope=Scope("matching", modalities=frozenset({"MR"})))
     await everyone_shares(*hospitals)
     assert await alice.finds() == {("Bob", LATER)}
+
+
+async def test_a_key_that_was_never_announced_is_announced_at_the_next_start(hospitals):
+    """As for what was published before there were announcements."""
+    _, bob, _ = hospitals
+    await bob.acquire(STUDY)
+    await bob.consent()
+
+    def forget(tx):
+        tx.execute("DELETE FROM announced_keys")
+
+    await bob.db.write(forget)
+    live = (await bob.db.read(lambda tx: journal.head(tx, bob.peer_id))).live_count
+    for _ in range(2):
+        await bob.publish.look_at_all()
+        bob.publish._look_at_all = True
+    assert await bob.db.read(lambda tx: announced.is_live(tx, 1))
+    head = await bob.db.read(lambda tx: journal.head(tx, bob.peer_id))
+    assert head.live_count == live + 1

@@ -67,6 +67,8 @@ UNCHECKED: Final = {
     "refused": "it refused the search",
     "timed-out": "it did not answer in time",
     "too-old": "older than 12 months; its consent may have ended",
+    "unannounced": "it answered with a key that it had not announced",
+    "wrong-key": "it answered with another key than it announces",
     "too-recent": "younger than a week; it may not be ready yet",
 }
 """Why a check of a partner does not count."""
