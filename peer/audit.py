@@ -43,6 +43,7 @@ ACTIONS: Final = frozenset(
         "search",
         "check",  # a study that is known to be at a partner was looked for, or no longer counts
         "evaluate",  # a partner's blinded question was answered
+        "person-link",  # two records were called one person's, or two, or that was undone
         "identify",  # a patient was named, to ask or be asked whose a record is
         "identify-answered",
         "identify-decided",  # a person said whether a partner's patient is one of ours

@@ -47,7 +47,7 @@ from peer.report import Report
 from peer.retention import Retention
 from peer.retrieve import Retrieve
 from peer.rotation import Rotation
-from peer.search import Identifying, Identities, Search
+from peer.search import Identifying, Identities, PersonLinks, Search
 from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
@@ -161,6 +161,7 @@ async def _build(
     )
     reciprocity = Reciprocity(db, keys.peer_id, links, clock, gossip)
     publish = Publish(db, keys, clock, partners.active, gossip.appended, settings)
+    person_links = PersonLinks(db, keys, clock, settings, name_of=partners.name)
     search = Search(
         db,
         partners_db,
@@ -168,6 +169,7 @@ async def _build(
         links,
         clock,
         reciprocity=reciprocity,
+        person_links=person_links,
         settings=settings,
         partners=partners.active,
         coverage=gossip.coverage,
@@ -238,6 +240,7 @@ async def _build(
         search=search,
         identifying=identifying,
         identities=identities,
+        person_links=person_links,
         retrieve=retrieve,
         notify=notify,
         retention=retention,

@@ -33,7 +33,7 @@ from peer.index.packs import PackRow
 from peer.link import LinkState, NotConnected
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
-from peer.search import Identifying, Identities, Question, Search
+from peer.search import Identifying, Identities, PersonLinks, Question, Search
 from protocol import digest
 from protocol.agreement import Terms
 from protocol.consent import ALL_PARTNERS, Recipients
@@ -130,6 +130,7 @@ class Facility:
         self.keys = SimpleNamespace(
             peer_id=self.peer_id,
             node_seed=self.node_seed,
+            node_keys=only_key(public_key(self.node_seed)),
             search_master=secret("search"),
             pseudonym_key=secret("pseudonym"),
             seal_secret=secret("seal"),
@@ -164,6 +165,13 @@ class Facility:
         self.consents = Consents(self.db, self.clock)
         self.consents.apply_with(self.publish.apply_in)
         self.consents.on_change(self.publish.written)
+        self.person_links = PersonLinks(
+            self.db,
+            self.keys,
+            self.clock,
+            self.settings,
+            name_of=lambda peer_id: self.knows[peer_id].name,
+        )
         self.search = Search(
             self.db,
             self.partners_db,
@@ -171,6 +179,7 @@ class Facility:
             self.links,
             self.clock,
             reciprocity=self.reciprocity,
+            person_links=self.person_links,
             settings=self.settings,
             partners=lambda: self.active,
             coverage=lambda: self.freshness,

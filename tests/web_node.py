@@ -181,6 +181,7 @@ async def served(hospital):
         search=hospital.search,
         identifying=hospital.identifying,
         identities=hospital.identities,
+        person_links=hospital.person_links,
         retrieve=hospital.retrieve,
         notify=hospital.notify,
         retention=retention,

@@ -1,4 +1,4 @@
-"""Ask a facility whether a record is a patient's, and answer those who ask us."""
+"""Whose records are: ask a facility, answer those who ask us, link two records."""
 
 from __future__ import annotations
 
@@ -91,3 +91,48 @@ def decide(
     ask(data, as_json, lambda client: client.post(path, {"same": same}))
     if not as_json:
         say("Kept. The facility gets the answer when it asks again.", style="green")
+
+
+@app.command("link")
+def link(
+    one: Annotated[str, typer.Argument(help="A record, as 'search --json' names it in \"ref\".")],
+    other: Annotated[str, typer.Argument(help='Another record, or the answer\'s own "ref".')],
+    same: Annotated[bool, typer.Option("--same/--other", help="One person, or two people.")],
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Say that two records are one person's, or two people's; a signed word that can be undone."""
+    said = {"one": one, "other": other, "same": same}
+    made = ask(data, as_json, lambda client: client.post("/person-links", said))
+    if not as_json:
+        say(f"{made['sentence']} Undo: openpriors identity undo {made['link']}", style="green")
+
+
+@app.command("links")
+def links(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """List the links that stand."""
+    answer = ask(data, as_json, lambda client: client.get("/person-links"))
+    if as_json:
+        return
+    if not answer["links"]:
+        say("Nothing was said of any two records.")
+        return
+    print_table(
+        ("Link", "Said", "By", "At"),
+        (
+            (str(each["link"]), each["sentence"], each["by"], instant(each["at"]))
+            for each in answer["links"]
+        ),
+    )
+
+
+@app.command("undo")
+def undo(
+    number: Annotated[int, typer.Argument(metavar="LINK", help="Number of the link.")],
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Undo a link: nothing is said of the two records any more."""
+    ask(data, as_json, lambda client: client.post(f"/person-links/{number}/undo", {}))
+    if not as_json:
+        say("Undone. The next search goes by the score again.", style="green")

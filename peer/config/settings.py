@@ -183,8 +183,7 @@ class Search(Section):
         8,
         ge=0,
         le=100,
-        description="Doubtful records shown of one facility; whoever gets more must say more about "
-        "the patient",
+        description="Doubtful records shown of one facility; who gets more must say more",
     )
     identify_per_hour: int = Field(
         60,
@@ -327,6 +326,7 @@ class Lists(Section):
     checks: int = Field(
         200, ge=10, le=10_000, description="Latest checks of a partner's completeness shown"
     )
+    person_links: int = Field(1000, ge=10, le=100_000, description="Latest links of records shown")
     withdrawals: int = Field(
         200, ge=10, le=10_000, description="Latest withdrawals whose acknowledgement is shown"
     )

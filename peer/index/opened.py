@@ -12,6 +12,7 @@ from protocol.identifiers import EntryId, PeerId
 from protocol.limits import DIGEST_BYTES
 from protocol.matching import dates, identifiers
 from protocol.matching.keys import Demographics
+from protocol.person_links import facility_of, record_ref
 from protocol.records import from_bytes, to_bytes
 
 
@@ -29,6 +30,11 @@ class Opened:
         """The card as a description to be matched."""
         card = self.card
         return Demographics(card.names, card.birth_date, card.sex, card.identifiers)
+
+    @property
+    def ref(self) -> bytes:
+        """The record's name in a link (`protocol.person_links`)."""
+        return record_ref(self.origin, self.entry_id)
 
 
 def remember(tx: Tx, opened: Opened, studies: Iterable[str], now: int) -> None:
@@ -57,6 +63,20 @@ def remember(tx: Tx, opened: Opened, studies: Iterable[str], now: int) -> None:
     tx.executemany(
         "INSERT OR IGNORE INTO opened_studies VALUES (?, ?)", [(number, uid) for uid in studies]
     )
+
+
+def get(tx: Tx, origin: PeerId, entry_id: EntryId) -> Opened | None:
+    """Return a patient who was opened before and is not forgotten, or None."""
+    row = tx.execute(
+        "SELECT * FROM opened_patients WHERE origin = ? AND entry_id = ?", (origin, entry_id)
+    ).fetchone()
+    return None if row is None else _opened(row)
+
+
+def with_ref(tx: Tx, ref: bytes) -> Opened | None:
+    """Return the opened patient whom a ref (`protocol.person_links`) names, or None."""
+    origin = facility_of(ref)
+    return None if origin is None else get(tx, origin, EntryId(ref[len(origin) :]))
 
 
 def like(tx: Tx, person: Demographics) -> list[Opened]:

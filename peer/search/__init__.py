@@ -6,6 +6,8 @@ output
     What an origin's key makes of a match key; it leads to the origin's records of that patient.
 opened
     A partner's patient whose card we could open.  It stays found while the partner is offline.
+link
+    What people here have said of two records: one person, or two people.
 hint
     A partner's patient whom a weak key names without opening anything; the partner can be asked.
 coverage
@@ -15,6 +17,7 @@ coverage
 from peer.search.answer import Answer, Coverage, Facility, Question, Result, Uncovered
 from peer.search.identify import Identification, Identifying
 from peer.search.identities import Identities, WaitingQuestion
+from peer.search.links import PersonLinks, SaidLink
 from peer.search.search import Search
 from peer.search.shown import KnownPrior
 
@@ -26,8 +29,10 @@ __all__ = [
     "Identifying",
     "Identities",
     "KnownPrior",
+    "PersonLinks",
     "Question",
     "Result",
+    "SaidLink",
     "Search",
     "Uncovered",
     "WaitingQuestion",

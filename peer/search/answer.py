@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from peer.search.links import SaidLink
 from protocol.identifiers import EntryId, PatientIdentifier, PeerId
 from protocol.matching.keys import Demographics
 from protocol.matching.score import Score
@@ -44,7 +45,8 @@ class Result:
     """One study.  `size`: bytes.  `person`: index into the answer's persons.
 
     `local`: it is this facility's own; `held_here`: its instances are here, whosever it is.
-    `confirmed`: its origin was asked, and said that this is the patient.
+    `ref` names the patient's record (`protocol.person_links`).  `confirmed`: its origin was asked,
+    and said that this is the patient; `linked`: someone here has.
     """
 
     facility: Facility
@@ -62,8 +64,10 @@ class Result:
     size: int
     patient: Demographics
     score: Score
+    ref: bytes
     person: int = 0
     confirmed: bool = False
+    linked: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
@@ -82,12 +86,14 @@ class Result:
             "instances": self.instances,
             "bytes": self.size,
             "person": self.person,
+            "ref": self.ref.hex(),
             "patient": person_json(self.patient),
             "match": {
                 "tier": self.score.tier,
                 "probability": round(self.score.probability, 4),
                 "reasons": list(self.score.reasons()),
                 "confirmed": self.confirmed,
+                "linked": self.linked,
             },
         }
 
@@ -158,21 +164,29 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One merged list, the newest study first, and what it covers."""
+    """One merged list, the newest study first, and what it covers.
+
+    `ref`: the patient here whom the question means, or its description; `links`: what people here
+    have said about those who were found.
+    """
 
     search_id: bytes
     persons: tuple[Demographics, ...]
     results: tuple[Result, ...]
     coverage: Coverage
     hints: tuple[RecordHint, ...] = ()
+    ref: bytes = b""
+    links: tuple[SaidLink, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
         return {
             "search_id": self.search_id.hex(),
+            "ref": self.ref.hex(),
             "persons": [person_json(each) for each in self.persons],
             "results": [each.to_json() for each in self.results],
             "hints": [each.to_json() for each in self.hints],
+            "links": [each.to_json() for each in self.links],
             "coverage": self.coverage.to_json(),
         }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from peer.index import patients
 from peer.index.database import Tx
 from peer.index.patients import PatientRow
-from protocol.identifiers import PatientIdentifier
+from protocol.identifiers import PatientIdentifier, PeerId
 from protocol.matching import dates
 from protocol.matching.keys import Demographics
+from protocol.person_links import own_patient
 
 _OID: str = "urn:oid:"
 
@@ -22,6 +25,18 @@ def candidates(tx: Tx, person: Demographics) -> list[PatientRow]:
             row = patients.find(tx, issuer, identifier.value)
             if row is not None:
                 found[row.patient] = row
+    return list(found.values())
+
+
+def candidates_and(
+    tx: Tx, person: Demographics, me: PeerId, refs: Iterable[bytes]
+) -> list[PatientRow]:
+    """Return the candidates and the patients whom refs name (`protocol.person_links`)."""
+    found = {row.patient: row for row in candidates(tx, person)}
+    for ref in refs:
+        if (number := own_patient(me, ref)) is not None:
+            row = patients.get(tx, number)
+            found |= {} if row is None else {row.patient: row}
     return list(found.values())
 
 

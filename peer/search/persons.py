@@ -1,9 +1,13 @@
-"""Which results are of one person: no silent merge, only what the score calls a match."""
+"""Which results are of one person: what the score calls a match, and what people here have said.
+
+There is no silent merge: whoever was called two people stays two, whatever the score says, and
+nothing below a match joins anybody by itself.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Final
@@ -18,31 +22,42 @@ COMPARISONS: Final = 5_000
 """Most comparisons of one answer, half a second in all.  Only an origin that makes up a hundred
 people of one name and birth date gets there; those that are not compared stay apart."""
 
+Pair = tuple[bytes, bytes]
+
 
 def grouped(
-    results: Sequence[Result], nicknames: NicknameTable
+    results: Sequence[Result],
+    nicknames: NicknameTable,
+    same: Iterable[Pair] = (),
+    other: Iterable[Pair] = (),
 ) -> tuple[tuple[Demographics, ...], tuple[Result, ...]]:
     """Return the persons behind the results, and the results with the index of theirs.
 
-    Two descriptions are of one person if they match each other, directly or through others.  The
-    best match to the question stands for the person.
+    Two records are of one person if they are linked (`same`, pairs of refs) or if their
+    descriptions are the same or match, directly or through others; never if that would join a pair
+    of `other`.  The best match to the question stands for the person.
     """
     ranked = sorted(results, key=lambda one: -one.score.bits)
-    descriptions = list(dict.fromkeys(result.patient for result in ranked))
-    groups = _Groups(len(descriptions))
-    for one, other in islice(_worth_comparing(descriptions), COMPARISONS):
-        if groups.leader(one) == groups.leader(other):
+    of_ref = {each.ref: each.patient for each in reversed(ranked)}
+    refs = list(dict.fromkeys(each.ref for each in ranked))
+    groups = _Groups(refs, same, other)
+    bearing: defaultdict[Demographics, list[bytes]] = defaultdict(list)
+    for ref in refs:
+        bearing[of_ref[ref]].append(ref)
+    for alike in bearing.values():
+        groups.join_all(alike, alike[:1])
+    descriptions = list(bearing)
+    for one, two in islice(_worth_comparing(descriptions), COMPARISONS):
+        ours, theirs = bearing[descriptions[one]], bearing[descriptions[two]]
+        if groups.leaders(ours) == groups.leaders(theirs):
             continue
-        if score(descriptions[one], descriptions[other], nicknames).tier == "match":
-            groups.join(one, other)
-    leaders = [groups.leader(number) for number in range(len(descriptions))]
-    places = {leader: place for place, leader in enumerate(sorted(set(leaders)))}
-    persons = tuple(descriptions[leader] for leader in places)
-    index = {
-        description: places[leader]
-        for description, leader in zip(descriptions, leaders, strict=True)
-    }
-    return persons, tuple(replace(each, person=index[each.patient]) for each in results)
+        if score(descriptions[one], descriptions[two], nicknames).tier == "match":
+            groups.join_all(ours, theirs)
+    leaders = {ref: groups.leader(ref) for ref in refs}
+    places = {leader: place for place, leader in enumerate(dict.fromkeys(leaders.values()))}
+    first = {leaders[ref]: ref for ref in reversed(refs)}
+    persons = tuple(of_ref[first[leader]] for leader in places)
+    return persons, tuple(replace(each, person=places[leaders[each.ref]]) for each in results)
 
 
 def _worth_comparing(descriptions: Sequence[Demographics]) -> Iterator[tuple[int, int]]:
@@ -57,17 +72,41 @@ def _worth_comparing(descriptions: Sequence[Demographics]) -> Iterator[tuple[int
 
 
 class _Groups:
-    """Numbers that belong together; the lowest of a group leads it."""
+    """Refs that belong together, and groups that must stay apart."""
 
-    def __init__(self, count: int) -> None:
-        self._above = list(range(count))
+    def __init__(self, refs: Iterable[bytes], same: Iterable[Pair], other: Iterable[Pair]) -> None:
+        pairs_apart, pairs_same = list(other), list(same)
+        known = (*refs, *(ref for pair in (*pairs_same, *pairs_apart) for ref in pair))
+        self._above = {ref: ref for ref in known}
+        self._apart: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        for one, two in pairs_apart:
+            self._apart[one].add(two)
+            self._apart[two].add(one)
+        for one, two in pairs_same:
+            self._join(one, two)
 
-    def leader(self, number: int) -> int:
-        while self._above[number] != number:
-            self._above[number] = self._above[self._above[number]]
-            number = self._above[number]
-        return number
+    def leader(self, ref: bytes) -> bytes:
+        while self._above[ref] != ref:
+            self._above[ref] = self._above[self._above[ref]]
+            ref = self._above[ref]
+        return ref
 
-    def join(self, one: int, other: int) -> None:
-        low, high = sorted((self.leader(one), self.leader(other)))
-        self._above[high] = low
+    def leaders(self, refs: Iterable[bytes]) -> set[bytes]:
+        return {self.leader(ref) for ref in refs}
+
+    def join_all(self, ours: Iterable[bytes], theirs: Iterable[bytes]) -> None:
+        """Join each group of `ours` with those of `theirs`, as far as none must stay apart."""
+        others = list(dict.fromkeys(map(self.leader, theirs)))
+        for one in dict.fromkeys(map(self.leader, ours)):
+            for other in others:
+                self._join(one, other)
+
+    def _join(self, one: bytes, other: bytes) -> None:
+        into, gone = self.leader(one), self.leader(other)
+        if into == gone or gone in self._apart[into]:
+            return
+        self._above[gone] = into
+        for each in self._apart.pop(gone, ()):
+            self._apart[each].discard(gone)
+            self._apart[each].add(into)
+            self._apart[into].add(each)

@@ -16,15 +16,15 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict
-from peer.index import nicknames, opened, patients, studies
+from peer.index import nicknames, opened, patients, person_links, studies
 from peer.index.database import Database, Tx
+from peer.index.opened import Opened
 from peer.index.reciprocity import note_asked
-from peer.index.studies import StudyRow
 from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
-from peer.search import local, opening
+from peer.search import listing, local, opening
 from peer.search.answer import (
     Answer,
     Coverage,
@@ -37,18 +37,20 @@ from peer.search.answer import (
 from peer.search.asking import Asked, Asking, Head
 from peer.search.canary import Canary
 from peer.search.found import LISTED, Found, Hit, find, holds, most_of_each
+from peer.search.links import PersonLinks, Said
 from peer.search.origin import Evaluator
 from peer.search.pace import Pace
 from peer.search.persons import grouped
 from peer.search.shown import KnownPrior, Shown
 from protocol.completeness import Look, Study
 from protocol.errors import Refusal
-from protocol.identifiers import PeerId
+from protocol.identifiers import EntryId, PeerId
 from protocol.identify import person_hash
 from protocol.limits import LEASE_MOST_S
 from protocol.matching.keys import Demographics, query_keys, refusal_reason
-from protocol.matching.score import Score, score
+from protocol.matching.score import score
 from protocol.messages import Evaluate
+from protocol.person_links import own_ref
 from protocol.reciprocity import breaks_glass
 
 SEARCH_ID_BYTES: Final = 16
@@ -68,6 +70,19 @@ class _Home:
     patient: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the index knows of those a question may mean, before anybody is asked.
+
+    `confirmed`: by their origins, or by a link made here.
+    """
+
+    opened: tuple[Opened, ...]
+    confirmed: frozenset[tuple[PeerId, EntryId]]
+    said: Said
+    shares: Mapping[str, float]
+
+
 class Search:
     """Searches all facilities, and answers theirs.
 
@@ -84,6 +99,7 @@ class Search:
         clock: Clock,
         *,
         reciprocity: Reciprocity,
+        person_links: PersonLinks,
         settings: Settings,
         partners: Callable[[], Iterable[Partner]],
         coverage: Callable[[], Mapping[PeerId, Head]],
@@ -99,6 +115,7 @@ class Search:
         self._pace = Pace(db, clock, settings.search.per_hour)
         self._asking = Asking(links, reciprocity, settings.search.deadline_s)
         self._nicknames = nicknames.load()
+        self._person_links = person_links
         self._max_hints = settings.search.max_hints
         self._shown = Shown(clock, settings.search)
         links.handle(Evaluate, Evaluator(db, keys, clock, reciprocity).evaluate)
@@ -137,13 +154,19 @@ class Search:
             over=await self._pace.take(actor),
         )
         asked = await self._canary.verified(asked)
-        found = await self._find(person, asked)
+        found, said = await self._find(person, asked)
         hits = found.hits
-        home = await self._db.read(lambda tx: self._at_home(tx, person, hits))
+        home = await self._db.read(lambda tx: self._at_home(tx, person, hits, said))
         by_id = {each.partner.peer_id: each.partner.name for each in asked}
-        listed = [*_from_partners(hits, by_id, home.held), *home.results]
+        asked_for = person_hash(person)
+        ref = asked_for if home.patient is None else own_ref(self._here.peer_id, home.patient)
+        somebody_else = said.excluded({asked_for, ref})
+        listed = [*listing.of_partners(hits, by_id, home.held, said), *home.results]
+        listed = newest_first([each for each in listed if each.ref not in somebody_else])
         # In a thread: it compares many names with each other.
-        persons, results = await asyncio.to_thread(grouped, newest_first(listed), self._nicknames)
+        persons, results = await asyncio.to_thread(
+            grouped, listed, self._nicknames, said.same, said.other
+        )
         covered = Coverage(
             searched=(
                 self._here,
@@ -155,7 +178,7 @@ class Search:
             RecordHint(Facility(each.origin, by_id[each.origin]), each.entry_id)
             for each in most_of_each(found.hints, self._max_hints)
         )
-        answer = Answer(search_id, persons, results, covered, hints)
+        answer = Answer(search_id, persons, results, covered, hints, ref, said.links)
         event = _event(question, answer, actor, home.patient, found.dropped)
         await self._db.write(lambda tx: self._record(tx, hits, asked, event))
         self._shown.note(
@@ -213,7 +236,12 @@ class Search:
 
     async def forget(self, facility: PeerId, entry_ids: Sequence[bytes]) -> None:
         """Forget the keys of patients whose entries were withdrawn."""
-        if await self._db.write(lambda tx: opened.forget(tx, facility, entry_ids)):
+
+        def work(tx: Tx) -> int:
+            person_links.forget(tx, facility, entry_ids)
+            return opened.forget(tx, facility, entry_ids)
+
+        if await self._db.write(work):
             # A long read may hold the log; what it still has is encrypted, and goes with the next.
             with contextlib.suppress(Conflict):
                 await self._db.checkpoint_truncate()
@@ -221,7 +249,12 @@ class Search:
     async def forget_partner(self, facility: PeerId) -> None:
         """Forget all that was opened of a partner that was removed."""
         self._shown.forget(facility)
-        await self._db.write(lambda tx: opened.forget_origin(tx, facility))
+
+        def work(tx: Tx) -> None:
+            person_links.forget_origin(tx, facility)
+            opened.forget_origin(tx, facility)
+
+        await self._db.write(work)
 
     async def _forget_lapsed(self, coverage: Mapping[PeerId, Head]) -> None:
         """Forget what was opened of partners who have been silent for longer than any lease."""
@@ -232,44 +265,62 @@ class Search:
 
     # -- partners' patients -----------------------------------------------------------------------
 
-    async def _find(self, person: Demographics, asked: Sequence[Asked]) -> Found:
-        """Return who fits, of what was opened now and before, and who may."""
-        asked_for = person_hash(person)
-        before, confirmed, shares = await self._db.read(
-            lambda tx: (
-                opened.like(tx, person),
-                opened.confirmed(tx, asked_for),
-                patients.name_shares(tx, person),
-            )
-        )
-        known = {(each.origin, each.entry_id): each for each in (*before, *confirmed)}
-        keys = {(each.origin, each.entry_id) for each in confirmed}
+    async def _find(self, person: Demographics, asked: Sequence[Asked]) -> tuple[Found, Said]:
+        """Return who fits, of what was opened now and before, who may, and what was said of it."""
+        known = await self._db.read(lambda tx: self._known(tx, person))
         now = self._clock.now()
         found = await self._partners_db.read(
-            lambda tx: find(tx, person, asked, known.values(), keys, self._nicknames, shares, now)
+            lambda tx: find(
+                tx,
+                person,
+                asked,
+                known.opened,
+                known.confirmed,
+                self._nicknames,
+                known.shares,
+                now,
+            )
         )
         for patient in found.gone:
             # The node stopped between erasing the entry and forgetting the key.
             await self.forget(patient.origin, (patient.entry_id,))
-        return found
+        return found, known.said
+
+    def _known(self, tx: Tx, person: Demographics) -> _Known:
+        asked_for, shares = person_hash(person), patients.name_shares(tx, person)
+        before, confirmed = opened.like(tx, person), opened.confirmed(tx, asked_for)
+
+        def fits(other: Demographics) -> bool:
+            return score(person, other, self._nicknames, shares=shares).tier in LISTED
+
+        theirs = [each.ref for each in before if fits(each.person)]
+        ours = [row.patient for row in local.candidates(tx, person) if fits(local.person_of(row))]
+        refs = (asked_for, *theirs, *(own_ref(self._here.peer_id, patient) for patient in ours))
+        said = self._person_links.about(tx, refs)
+        linked = [each for ref in said.joined if (each := opened.with_ref(tx, ref)) is not None]
+        sure = {(each.origin, each.entry_id): each for each in (*confirmed, *linked)}
+        every = {(each.origin, each.entry_id): each for each in before} | sure
+        return _Known(tuple(every.values()), frozenset(sure), said, shares)
 
     # -- our own ----------------------------------------------------------------------------------
 
-    def _at_home(self, tx: Tx, person: Demographics, hits: Sequence[Hit]) -> _Home:
+    def _at_home(self, tx: Tx, person: Demographics, hits: Sequence[Hit], said: Said) -> _Home:
         """Return our own results; a study retrieved from a partner counts if it is not listed."""
         listed = {each.digest.study_instance_uid for hit in hits for each in hit.studies}
         results: list[Result] = []
         matching: list[int] = []
         shares = patients.name_shares(tx, person)
-        for row in local.candidates(tx, person):
-            patient = local.person_of(row)
+        somebody_else = said.excluded({person_hash(person)})
+        for row in local.candidates_and(tx, person, self._here.peer_id, said.joined):
+            patient, ref = local.person_of(row), own_ref(self._here.peer_id, row.patient)
             fit = score(person, patient, self._nicknames, shares=shares)
-            if fit.tier not in LISTED:
+            linked = ref in said.joined
+            if ref in somebody_else or (fit.tier not in LISTED and not linked):
                 continue
             if fit.tier == "match":
                 matching.append(row.patient)
             results += [
-                self._own(study, patient, fit)
+                listing.own(study, self._facility(study.origin), patient, fit, ref, linked=linked)
                 for study in studies.of_patient(tx, row.patient)
                 if study.origin is None or study.study_instance_uid not in listed
             ]
@@ -277,25 +328,6 @@ class Search:
             results=tuple(results),
             held=frozenset(uid for uid in listed if studies.get(tx, uid) is not None),
             patient=matching[0] if len(matching) == 1 else None,
-        )
-
-    def _own(self, study: StudyRow, patient: Demographics, fit: Score) -> Result:
-        return Result(
-            facility=self._facility(study.origin),
-            local=study.origin is None,
-            held_here=True,
-            study_instance_uid=study.study_instance_uid,
-            study_date=study.study_date,
-            study_time=study.study_time,
-            modalities=study.modalities,
-            body_parts=study.body_parts,
-            description=study.description,
-            accession_number=study.accession_number,
-            series=study.series,
-            instances=study.instances,
-            size=study.stored_bytes,
-            patient=patient,
-            score=fit,
         )
 
     def _facility(self, peer_id: bytes | None) -> Facility:
@@ -340,34 +372,3 @@ def _event(
             "coverage": answer.coverage.sentence,
         },
     )
-
-
-def _from_partners(
-    hits: Sequence[Hit], names: Mapping[PeerId, str], held: frozenset[str]
-) -> list[Result]:
-    """Return the partners' results; a study that two patient keys open is listed once."""
-    results: dict[tuple[PeerId, str], Result] = {}
-    for hit in sorted(hits, key=lambda one: one.score.bits):
-        origin_id = hit.opened.origin
-        facility = Facility(origin_id, names[origin_id])
-        for found in hit.studies:
-            study = found.digest
-            results[origin_id, study.study_instance_uid] = Result(
-                facility=facility,
-                local=False,
-                held_here=study.study_instance_uid in held,
-                study_instance_uid=study.study_instance_uid,
-                study_date=study.study_date,
-                study_time=study.study_time,
-                modalities=study.modalities,
-                body_parts=study.body_parts,
-                description=study.description,
-                accession_number=study.accession_number,
-                series=study.series,
-                instances=study.instances,
-                size=study.size,
-                patient=hit.opened.person,
-                score=hit.score,
-                confirmed=hit.confirmed,
-            )
-    return list(results.values())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from peer.retention import Retention
     from peer.retrieve import Retrieve
     from peer.rotation import Rotation
-    from peer.search import Identifying, Identities, Search
+    from peer.search import Identifying, Identities, PersonLinks, Search
     from peer.web.pictures import Pictures
 
 
@@ -70,6 +70,7 @@ class Services:
     search: Search
     identifying: Identifying
     identities: Identities
+    person_links: PersonLinks
     retrieve: Retrieve
     notify: Notify
     retention: Retention

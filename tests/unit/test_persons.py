@@ -49,6 +49,7 @@ class Listed:
 
     patient: Demographics
     score: SimpleNamespace
+    ref: bytes
     person: int = -1
 
 
@@ -68,7 +69,10 @@ def plainly_grouped(results):
 
 
 def listed(described):
-    return [Listed(each, SimpleNamespace(bits=-place)) for place, each in enumerate(described)]
+    return [
+        Listed(each, SimpleNamespace(bits=-place), place.to_bytes(2, "big"))
+        for place, each in enumerate(described)
+    ]
 
 
 @settings(max_examples=300, deadline=None)
@@ -124,3 +128,37 @@ def test_people_made_up_by_the_thousand_do_not_hold_up_a_search(monkeypatch):
     assert len(asked) <= 500
     assert len(results) == 900
     assert len(found) > 400
+
+
+# -- what people have said ------------------------------------------------------------------------
+
+refs = st.integers(0, 11).map(lambda number: number.to_bytes(2, "big"))
+pairs = st.lists(st.tuples(refs, refs).filter(lambda pair: pair[0] != pair[1]), max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(people, max_size=12), pairs, pairs)
+def test_whom_someone_called_two_people_stays_two(described, same, other):
+    _, results = grouped(listed(described), NICKNAMES, same, other)
+    person = {each.ref: each.person for each in results}
+    for one, two in other:
+        if one in person and two in person:
+            assert person[one] != person[two]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(people, max_size=12), pairs)
+def test_whom_someone_called_one_person_is_one(described, same):
+    _, results = grouped(listed(described), NICKNAMES, same)
+    person = {each.ref: each.person for each in results}
+    for one, two in same:
+        if one in person and two in person:
+            assert person[one] == person[two]
+    assert {each.person for each in results} == set(range(len(set(person.values()))))
+
+
+def test_a_link_joins_through_a_record_that_is_not_listed():
+    described = listed([Demographics(("Muster^Max",)), Demographics(("Beispiel^Eva",))])
+    away = b"somewhere else"
+    _, results = grouped(described, NICKNAMES, [(b"\0\0", away), (b"\0\1", away)])
+    assert [each.person for each in results] == [0, 0]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final, Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from peer.actors import Actor
 from peer.errors import NodeError
 from peer.index import studies
 from peer.index.studies import StudyQuery
-from peer.search import Question, Result
+from peer.search import Answer, Question, Result
 from peer.web.api.bodies import Body, Id16Hex, PeerIdHex
+from peer.web.api.person_links import RefHex
 from peer.web.api.search import SearchBody, question_of
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
@@ -25,8 +27,12 @@ from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
 from protocol.identifiers import EntryId
 from protocol.identify import Outcome
+from protocol.matching.keys import Demographics
 
 _EMPTY: Final = Form({})
+
+REFS: Final = 256
+"""Most records of one person in one form; a form has a bound of its own."""
 
 
 class RecordForm(Body):
@@ -34,6 +40,47 @@ class RecordForm(Body):
 
     peer_id: PeerIdHex
     record: Id16Hex
+
+
+class LinkForm(Body):
+    """Records of one person in the list, and whether that is whom was asked for."""
+
+    refs: Annotated[tuple[RefHex, ...], Field(min_length=1, max_length=REFS)]
+    same: Literal["yes", "no"]
+
+
+class UnlinkForm(Body):
+    """A link that is to be undone."""
+
+    link: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """One person of an answer: the description that stands for them, and their studies."""
+
+    person: Demographics
+    results: list[Result]
+    answer: Answer
+
+    @property
+    def refs(self) -> str:
+        """The refs of their records, in hex, divided by blanks."""
+        return " ".join(dict.fromkeys(each.ref.hex() for each in self.results))
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether nothing but a likeness says that this is the person asked for."""
+        return not any(
+            each.score.tier == "match" or each.linked or each.confirmed for each in self.results
+        )
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is worth asking whether this is the person asked for."""
+        if any(each.ref == self.answer.ref for each in self.results):
+            return False
+        return self.doubtful or len(self.answer.persons) > 1
 
 
 async def home(request: web.Request) -> web.StreamResponse:
@@ -94,6 +141,37 @@ async def identify(request: web.Request) -> web.StreamResponse:
     return see_other(f"/search/{name}#hints")
 
 
+async def link(request: web.Request) -> web.StreamResponse:
+    """Say that records are the patient's who was asked for, or somebody else's; search again."""
+    rooms = services(request)
+    kept = _kept(request)
+    if kept is None:
+        return await _no_longer_kept(request)
+    form = await read_form(request)
+    asked, wrong = checked(LinkForm, {"refs": form.text("refs").split(), "same": form.text("same")})
+    if asked is None:
+        raise RequestError(Problem(422, "invalid-request", " ".join(wrong.values())))
+    who = actor(request)
+    for ref in asked.refs:
+        await rooms.person_links.say(
+            kept.answer.ref, bytes.fromhex(ref), who, same=asked.same == "yes"
+        )
+    return await _answered(request, kept.question, kept.actor, kept.reason)
+
+
+async def unlink(request: web.Request) -> web.StreamResponse:
+    """Undo what was said, and search again."""
+    kept = _kept(request)
+    if kept is None:
+        return await _no_longer_kept(request)
+    form = await read_form(request)
+    asked, wrong = checked(UnlinkForm, {"link": form.text("link")})
+    if asked is None:
+        raise RequestError(Problem(422, "invalid-request", " ".join(wrong.values())))
+    await services(request).person_links.undo(asked.link, actor(request))
+    return await _answered(request, kept.question, kept.actor, kept.reason)
+
+
 def _values(form: Form) -> dict[str, object]:
     identifier, reason = form.text("identifier"), form.text("reason")
     return {
@@ -146,7 +224,7 @@ async def show_answer(request: web.Request) -> web.StreamResponse:
         if not each.row.finished
     }
     people = [
-        (person, [result for result in results if result.person == number])
+        _Section(person, [each for each in results if each.person == number], kept.answer)
         for number, person in enumerate(kept.answer.persons)
     ]
     return await render(
@@ -179,4 +257,6 @@ ROUTES: Final = (
     Route("POST", "/search", search, CLINICIAN),
     Route("GET", "/search/{search:[0-9a-f]+}", show_answer, CLINICIAN),
     Route("POST", "/search/{search:[0-9a-f]+}/identify", identify, CLINICIAN),
+    Route("POST", "/search/{search:[0-9a-f]+}/link", link, CLINICIAN),
+    Route("POST", "/search/{search:[0-9a-f]+}/unlink", unlink, CLINICIAN),
 )

@@ -25,6 +25,7 @@ STAND_INS = (
     "search",
     "identifying",
     "identities",
+    "person_links",
     "retrieve",
     "notify",
     "retention",

@@ -248,6 +248,27 @@ async def test_a_doubtful_record_is_asked_about_and_listed_once_it_is_confirmed(
     assert "Bergblick" in page
 
 
+async def test_who_is_said_to_be_somebody_else_is_listed_no_more_until_that_is_undone(nodes, ada):
+    asked = {"name": "Mueller, Jana", "birth_date": "1980-05-17", "sex": "F"}
+    place, _ = await send(ada, "/", "/search", **asked)
+    page = await text_of(ada, place)
+    assert "Likely the person asked for." in page
+    refs = re.search(r'name="refs" value="([0-9a-f ]+)"', page)[1]
+    place, _ = await send(ada, place, f"{place}/link", refs=refs, same="no")
+    page = await text_of(ada, place)
+    assert "different people" in page
+    assert refs not in page
+    await send(ada, place, f"{place}/link", 422, refs=refs, same="perhaps")
+    await send(ada, place, f"{place}/unlink", 422, link="0")
+    said = re.findall(r'name="link" value="(\d+)"', page)
+    assert len(said) == len(refs.split()) == 2, "our own record and the partner's"
+    for number in said:
+        place, _ = await send(ada, place, f"{place}/unlink", link=number)
+    assert refs in await text_of(ada, place)
+    place, _ = await send(ada, place, f"{place}/link", refs=refs, same="yes")
+    assert ">linked here<" in await text_of(ada, place)
+
+
 async def test_a_person_says_whether_it_is_one_patient(nodes, ada):
     _, there = nodes
     asked = {"name": "Olsen, Jane", "birth_date": "1980-05-17", "sex": "F"}
