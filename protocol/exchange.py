@@ -50,12 +50,16 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A `Load` was performed; `through` is the number of the last batch, `more` lie beyond it."""
+    """A `Load` was performed; `through` is the number of the last batch, `more` lie beyond it.
+
+    `newest`: the newest header, if batches below its floor are among these.
+    """
 
     origin: PeerId
     batches: tuple[SignedBatch, ...]
     through: int
     more: bool
+    newest: SignedHeader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class Stored:
     """A `Store` was performed, durably.
 
     `through` is the last batch number judged, `incomplete_from` the first batch held with a hole
-    that nothing justifies, and `error` what ended the run before its last batch.
+    that nothing justifies, and `error` what ended the run before its last batch.  For `joining` see
+    `journal.is_joining`.
     """
 
     origin: PeerId
@@ -72,6 +77,7 @@ class Stored:
     more: bool
     incomplete_from: int | None = None
     error: RemoteProtocolError | None = None
+    joining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +108,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Follow these batches in one transaction, then feed back `Stored`."""
+    """Follow these batches in one transaction, then feed back `Stored`.
+
+    `newest`: the header that came with them, not verified.
+    """
 
     origin: PeerId
     batches: tuple[SignedBatch, ...]
     more: bool
+    newest: SignedHeader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +173,15 @@ class HeldJournal:
     """What is held of one side's journal when the link comes up.
 
     `keys` verify it.  `incomplete_from`: the first batch with a hole that nothing justifies.
-    `forked`: a fork of it is on record, so it is followed no further.
+    `forked`: a fork of it is on record, so it is followed no further.  For `joining` see
+    `journal.is_joining`.
     """
 
     head: Head | None
     keys: NodeKeys
     incomplete_from: int | None = None
     forked: bool = False
+    joining: bool = False
 
 
 class Exchange:
@@ -196,6 +208,7 @@ class Exchange:
         self._partner_key = theirs.keys[-1].public
         self._incomplete_from = theirs.incomplete_from
         self._frozen = theirs.forked
+        self._joining = theirs.joining
         self._sign = sign
         self._interval_s = interval_s
         self._jitter_s = 0
@@ -237,14 +250,14 @@ class Exchange:
                 return self._heard(statement, now)
             case Want():
                 return self._wanted(message)
-            case Batches(origin, batches, more):
+            case Batches(origin, batches, more, newest):
                 if origin == self.me:
                     return self._given_back(batches)
                 if origin != self.partner:
                     msg = "batches of a journal that this link does not carry"
                     raise WrongAddressee(msg)
                 self._asked_until = 0
-                return [] if self._frozen else [Store(self.partner, batches, more)]
+                return [] if self._frozen else [Store(self.partner, batches, more, newest)]
             case Refused(code):
                 # That something else was not understood says nothing of what was asked for.
                 if code != UnknownMessage.code and now < self._asked_until:
@@ -317,12 +330,13 @@ class Exchange:
             return []
         if event.origin == self.me:
             self._in_step_at = None if event.more else event.through
-        return [Send(Batches(event.origin, event.batches, event.more))]
+        return [Send(Batches(event.origin, event.batches, event.more, event.newest))]
 
     def _stored(self, event: Stored, now: int) -> list[Effect]:
         advanced = event.head != self.theirs
         self.theirs = event.head
         self._incomplete_from = event.incomplete_from
+        self._joining = event.joining
         effects: list[Effect] = []
         if event.error is None and event.more and event.head is not None:
             self._asked_until = now + WANT_S
@@ -366,7 +380,8 @@ class Exchange:
     # -- what we say
 
     def _have(self, now: int) -> Send:
-        held = {self.me: self.own, self.partner: self.theirs}
+        # A head that is being joined acknowledges nothing: withdrawals before it may be lacking.
+        held = {self.me: self.own, self.partner: None if self._joining else self.theirs}
         payload = to_bytes(have_body(self.me, self.partner, held, now))
         self._announced = -1 if self.own is None else self.own.batch
         self.wake_at = now + self._interval_s + self._jitter_s

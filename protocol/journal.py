@@ -8,8 +8,8 @@ last word: no clock decides, and there is nothing to reconcile.  Bodies are opaq
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from protocol.entries import (
     NO_PREVIOUS,
@@ -27,13 +27,13 @@ from protocol.entries import (
 )
 from protocol.errors import Gap, LocalProtocolError, Malformed, Replayed
 from protocol.forks import ForkFound, ForkProof
-from protocol.hashing import merkle_root, plain_hash
+from protocol.hashing import merkle_root
 from protocol.identifiers import EntryId
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, HEADER_BYTES, LEASE_MOST_S
+from protocol.live import Holding, Standing, State
 from protocol.nodekeys import NodeKeys
 from protocol.records import from_bytes, to_bytes
 
-_DIGEST_MODULUS: Final = 1 << 256
 _ENTRY_OVERHEAD: Final = 56
 """What an entry adds to its payload as it travels, at most: seq, id, kind, salt and their tags."""
 
@@ -51,27 +51,6 @@ class Head:
     state_digest: bytes
     issued_at: int
     fresh_until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the journal says of an entry id: live at `seq` with `leaf`, or withdrawn at `seq`."""
-
-    seq: int
-    leaf: bytes | None
-
-
-class Holding(Protocol):
-    """What a facility holds of one journal, at the head from which a batch is judged."""
-
-    def find(self, entry_id: EntryId) -> Standing | None:
-        """Return how an id stands, None if the journal never named it (or below the floor)."""
-
-    def live_below(self, seq: int) -> int:
-        """Return how many live entries stand below `seq`; asked only when the floor rises."""
-
-    def header(self, batch: int) -> SignedHeader | None:
-        """Return the signed header held for a batch number of this epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +80,7 @@ class Advance:
     must go in the same transaction, their commitments stay.  `published` are the entries of this
     batch that are live after it, `withdrawn` the ids that it ended, and `holes` its live entries
     whose body the sender did not have: until a later batch ends them the journal is incomplete.
+    `bare`: the batch came without its entries, because a floor lies above them.
     """
 
     batch: SignedBatch
@@ -111,79 +91,16 @@ class Advance:
     published: tuple[Entry, ...]
     withdrawn: tuple[EntryId, ...]
     holes: tuple[Entry, ...]
-
-
-# -- state --------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _State:
-    """The live entries, as count and digest, while the entries of one batch are applied."""
-
-    holding: Holding
-    floor: int
-    live_count: int = 0
-    digest: int = 0
-    standings: dict[EntryId, Standing] = field(default_factory=dict)
-    erased: set[int] = field(default_factory=set)
-
-    @classmethod
-    def at(cls, head: Head | None, holding: Holding) -> _State:
-        if head is None:
-            return cls(holding, floor=1)
-        digest = int.from_bytes(head.state_digest, "big")
-        return cls(holding, head.floor, head.live_count, digest)
-
-    def apply(self, entry: Entry, value: bytes) -> None:
-        """Apply one entry with its leaf, in the order of seq; raise Malformed if it may not be."""
-        known = self._find(EntryId(entry.entry_id))
-        if known is not None and known.leaf is None:
-            msg = "an entry id that was withdrawn is used again"
-            raise Malformed(msg)
-        if known is not None and known.leaf is not None:
-            self.live_count -= 1
-            self.digest -= _weight(known.leaf, known.seq)
-            self.erased.add(known.seq)
-        if entry.kind == EntryKind.WITHDRAWAL:
-            if known is None:
-                msg = "a withdrawal names an entry that is not live"
-                raise Malformed(msg)
-            self.standings[EntryId(entry.entry_id)] = Standing(entry.seq, None)
-            return
-        self.live_count += 1
-        self.digest += _weight(value, entry.seq)
-        self.standings[EntryId(entry.entry_id)] = Standing(entry.seq, value)
-
-    def _find(self, entry_id: EntryId) -> Standing | None:
-        known = self.standings.get(entry_id) or self.holding.find(entry_id)
-        # What was withdrawn below the floor is forgotten by everyone, so nobody may judge by it.
-        forgotten = known is not None and known.leaf is None and known.seq < self.floor
-        return None if forgotten else known
-
-    def live_below(self, seq: int) -> int:
-        """Return how many entries below `seq` are live after all that was applied."""
-        still = sum(
-            1 for each in self.standings.values() if each.leaf is not None and each.seq < seq
-        )
-        # Every old position that fell was live in the holding, or was written by this batch.
-        fallen = sum(
-            1
-            for entry_id in self.standings
-            if (old := self.holding.find(entry_id)) and old.leaf is not None and old.seq < seq
-        )
-        return self.holding.live_below(seq) - fallen + still
-
-    @property
-    def digest_bytes(self) -> bytes:
-        return (self.digest % _DIGEST_MODULUS).to_bytes(32, "big")
-
-
-def _weight(value: bytes, seq: int) -> int:
-    return int.from_bytes(plain_hash(value + seq.to_bytes(8, "big")), "big")
+    bare: bool = False
 
 
 def _advance(
-    batch: SignedBatch, header: Header, entries: Sequence[Entry], state: _State
+    batch: SignedBatch,
+    header: Header,
+    entries: Sequence[Entry],
+    state: State,
+    *,
+    bare: bool = False,
 ) -> Advance:
     live = [
         entry
@@ -200,7 +117,15 @@ def _advance(
         published=tuple(entry for entry in live if entry.kind == EntryKind.PUBLISHED),
         withdrawn=tuple(each for each, stands in state.standings.items() if stands.leaf is None),
         holes=tuple(entry for entry in live if entry.kind == EntryKind.HOLE),
+        bare=bare,
     )
+
+
+def _state_at(head: Head | None, holding: Holding, *, joining: bool = False) -> State:
+    if head is None:
+        return State(holding, floor=1, live_count=0, digest=0, joining=joining)
+    digest = int.from_bytes(head.state_digest, "big")
+    return State(holding, head.floor, head.live_count, digest, joining)
 
 
 def head_of(signed: bytes, header: Header) -> Head:
@@ -247,11 +172,13 @@ def append(
     now: int,
     lease_s: int,
     sign: Callable[[bytes], bytes],
+    floor: int | None = None,
 ) -> Advance:
     """Return the next batch of our own journal, signed; no entries renew the lease.
 
-    `sign` returns the 64-byte signature of a header's bytes in the domain "header".  The batch must
-    be durable before any byte of it leaves: a position is never signed twice.
+    `floor` raises the floor to a seq below which nothing is live after this batch.  `sign` returns
+    the 64-byte signature of a header's bytes in the domain "header".  The batch must be durable
+    before any byte of it leaves: a position is never signed twice.
     """
     if len(portions(entries)) > 1:
         msg = "these entries do not fit into one batch; cut them with portions()"
@@ -262,21 +189,28 @@ def append(
     first_seq = 1 if head is None else head.last_seq + 1
     positioned = tuple(_entry(seq, new) for seq, new in enumerate(entries, first_seq))
     leaves = [leaf(entry) for entry in positioned]
-    state = _State.at(head, holding)
+    state = _state_at(head, holding)
     try:
         for entry, value in zip(positioned, leaves, strict=True):
             check_shape(entry)
             state.apply(entry, value)
     except Malformed as error:
         raise LocalProtocolError(str(error)) from error
+    last_seq = first_seq + len(positioned) - 1
+    floor = state.floor if floor is None else floor
+    if not state.floor <= floor <= last_seq + 1 or (
+        floor > state.floor and state.live_below(floor)
+    ):
+        msg = "the floor cannot fall, nor rise above a live entry or the end of the journal"
+        raise LocalProtocolError(msg)
     header = Header(
         version=VERSION,
         origin=origin,
         epoch=0 if head is None else head.epoch,
         batch=0 if head is None else head.batch + 1,
         first_seq=first_seq,
-        last_seq=first_seq + len(positioned) - 1,
-        floor=state.floor,
+        last_seq=last_seq,
+        floor=floor,
         previous=NO_PREVIOUS if head is None else head.header_hash,
         entries_root=merkle_root(leaves),
         live_count=state.live_count,
@@ -301,9 +235,17 @@ def _entry(seq: int, new: NewEntry) -> Entry:
 
 
 def follow(
-    head: Head | None, batch: SignedBatch, origin: bytes, keys: NodeKeys, holding: Holding
+    head: Head | None,
+    batch: SignedBatch,
+    origin: bytes,
+    keys: NodeKeys,
+    holding: Holding,
+    floor: int = 0,
 ) -> Advance:
     """Return what the next batch of `origin`'s journal changes, after everything was verified.
+
+    `floor` is that of any header of this journal whose signature was verified: a batch that ends
+    below it may come bare, without its entries.
 
     Raise BadSignature; Replayed if the batch is held; ForkFound if another one is held in its
     place or before it; Gap if batches before it are missing; WrongContent if an entry was altered;
@@ -312,20 +254,38 @@ def follow(
     """
     header = read_header(batch.signed_header, origin, keys)
     _check_position(head, header, batch.signed_header, holding)
-    leaves = check_entries(header, batch.entries)
-    state = _State.at(head, holding)
+    bare = not batch.entries and header.first_seq <= header.last_seq < floor
+    leaves = [] if bare else check_entries(header, batch.entries)
+    bare_through = header.last_seq if bare else holding.bare_through()
+    state = _state_at(head, holding, joining=bare or is_joining(head, bare_through))
     for entry, value in zip(batch.entries, leaves, strict=True):
         state.apply(entry, value)
-    if (header.live_count, header.state_digest) != (state.live_count, state.digest_bytes):
-        msg = "the signed live count or state digest does not follow from the entries"
-        raise Malformed(msg)
     if not state.floor <= header.floor <= header.last_seq + 1:
         msg = "the floor falls, or lies beyond the end of the journal"
         raise Malformed(msg)
-    if header.floor > state.floor and state.live_below(header.floor):
+    if state.joining:
+        if header.floor > bare_through:
+            state.settle(header.floor)
+    elif header.floor > state.floor and state.live_below(header.floor):
         msg = "the floor rises above a live entry"
         raise Malformed(msg)
-    return _advance(batch, header, batch.entries, state)
+    if not state.joining and (header.live_count, header.state_digest) != (
+        state.live_count,
+        state.digest_bytes,
+    ):
+        msg = "the signed live count or state digest does not follow from the entries"
+        raise Malformed(msg)
+    return _advance(batch, header, batch.entries, state, bare=bare)
+
+
+def is_joining(head: Head | None, bare_through: int) -> bool:
+    """Return whether entries are lacking that may have been live at `head`.
+
+    They came in batches without entries up to the seq `bare_through`, because a later floor lies
+    above them.  Until a head with such a floor is held, nothing of the journal may be listed, and
+    nothing of it counts as applied.
+    """
+    return head is not None and head.floor <= bare_through
 
 
 def refill(held: SignedHeader, batch: SignedBatch) -> tuple[Entry, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
-from protocol.entries import SignedBatch
+from protocol.entries import SignedBatch, SignedHeader
 from protocol.errors import LocalProtocolError, Malformed, Oversized, UnknownMessage
 from protocol.keyrecord import SignedKeyRecord
 from protocol.limits import (
@@ -257,11 +257,16 @@ class Want:
 @message("batches", limit=MESSAGE_BYTES - FRAME_OVERHEAD)
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Consecutive batches of one journal; `more`: the sender holds further ones."""
+    """Consecutive batches of one journal; `more`: the sender holds further ones.
+
+    `newest`: the newest header that the sender holds, if batches that end below its floor are among
+    these: they come without their entries, and its signature shows that they may.
+    """
 
     origin: Key
     batches: Annotated[tuple[SignedBatch, ...], Size(1, ANSWER_BATCHES)]
     more: bool
+    newest: SignedHeader | None = None
 
 
 # -- search -------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from peer.dicom.header import (
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database, batches, packs, studies
 from peer.index import instances as instance_rows
 from peer.index.frontiers import Frontier
+from peer.index.held import Held
 from peer.index.instances import Placement
 from peer.index.packs import PackRow
 from peer.link import LinkState, NotConnected
@@ -288,14 +289,19 @@ class Facility:
     async def share(self, *others):
         """Let every other facility fetch what it lacks of this one's journal."""
         for other in others:
-            head = await other.partners_db.read(lambda tx: batches.Held(tx, self.peer_id).head())
+            head = await other.partners_db.read(lambda tx: Held(tx, self.peer_id).head())
             following = 0 if head is None else head.batch + 1
             loaded = await self.db.read(
                 lambda tx, first=following: batches.load(tx, self.peer_id, first)
             )
             run = await other.partners_db.write(
-                lambda tx, got=loaded.batches: batches.store(
-                    tx, self.peer_id, only_key(public_key(self.node_seed)), got, digest.labels
+                lambda tx, got=loaded: batches.store(
+                    tx,
+                    self.peer_id,
+                    only_key(public_key(self.node_seed)),
+                    got.batches,
+                    digest.labels,
+                    got.newest,
                 )
             )
             assert run.error is None

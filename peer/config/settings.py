@@ -111,6 +111,11 @@ class Journal(Section):
         le=256,
         description="Batches of one partner that wait in memory, each message of 4 MiB at most",
     )
+    compaction_entries: int = Field(
+        10_000,
+        ge=1,
+        description="Dead entries, and more than live ones, from which our journal is compacted",
+    )
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:

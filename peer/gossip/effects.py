@@ -144,9 +144,9 @@ class Effects:
 
         def work(tx: Tx) -> tuple[bool, Run, Progress]:
             void = frontiers.drop_void(tx, origin, keys)
-            run = batches.store(tx, origin, keys, effect.batches, self._labels)
+            run = batches.store(tx, origin, keys, effect.batches, self._labels, effect.newest)
             progress = known.progress.stored(
-                run.head, now, whole=run.incomplete_from is None, advanced=run.head != known.head
+                run.head, now, whole=run.whole, advanced=run.head != known.head
             )
             if progress.completed_at == now:
                 witnesses.completed(tx, origin, now)
@@ -156,13 +156,27 @@ class Effects:
             void, run, progress = await self._partners_db.write(work)
         if void:
             _log.warning("journal-void", partner=origin.hex())
-        self._update(origin, head=run.head, incomplete_from=run.incomplete_from, progress=progress)
+        self._update(
+            origin,
+            head=run.head,
+            incomplete_from=run.incomplete_from,
+            joining=run.joining,
+            progress=progress,
+        )
         if run.erased or void or self._log_is_full:
             await self._empty_log()
         if run.withdrawn:
             for withdrawn in self.withdrawn:
                 await withdrawn(origin, run.withdrawn)
-        return Stored(origin, run.head, run.through, effect.more, run.incomplete_from, run.error)
+        return Stored(
+            origin,
+            run.head,
+            run.through,
+            effect.more,
+            run.incomplete_from,
+            run.error,
+            run.joining,
+        )
 
     async def _load(self, exchange: Exchange, origin: PeerId, from_batch: int) -> Loaded:
         database = self._db if origin == exchange.me else self._partners_db

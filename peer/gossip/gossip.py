@@ -202,7 +202,7 @@ class Gossip:
                 head=known.head,
                 last_confirmed_at=max(vouched, default=None),
                 connected=partner.peer_id in connected,
-                lease_over=not is_fresh(known.head, now),
+                lease_over=known.joining or not is_fresh(known.head, now),
                 forked=known.forked,
             )
         return answer
@@ -342,6 +342,7 @@ class Gossip:
                 node_keys,
                 frontier.incomplete_from,
                 frontier.forked,
+                frontier.joining,
             ),
             partial(sign, self._keys.node_seed, HAVE_DOMAIN),
             interval_s=self._interval_s,

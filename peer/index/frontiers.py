@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from peer.index import witnesses
-from peer.index.batches import Held, purge
+from peer.index.batches import purge
+from peer.index.held import Held
 from peer.index.migrate import Tx
 from protocol.entries import read_header
 from protocol.errors import BadSignature
 from protocol.identifiers import PeerId
-from protocol.journal import Head
+from protocol.journal import Head, is_joining
 from protocol.nodekeys import NodeKeys
 from protocol.reciprocity import Progress
 
@@ -21,32 +22,37 @@ class Frontier:
 
     `incomplete_from`: the first batch with a live entry that came without its body, None if all
     came.  `progress`: how far the exchange has come.  `forked`: it signed two histories.
+    `joining`: see `protocol.journal.is_joining`.
     """
 
     head: Head | None = None
     incomplete_from: int | None = None
     progress: Progress = field(default_factory=Progress)
     forked: bool = False
+    joining: bool = False
 
     @property
     def whole(self) -> bool:
-        """Whether no live entry lacks its body."""
-        return self.incomplete_from is None
+        """Whether nothing up to the head is lacking that may be live."""
+        return self.incomplete_from is None and not self.joining
 
 
 def read(tx: Tx) -> dict[PeerId, Frontier]:
     """Return the frontier of every partner of which anything is held or was heard."""
     heard, forks = witnesses.heard(tx), witnesses.forks(tx)
     origins = {PeerId(row["origin"]) for row in tx.execute("SELECT origin FROM journals")}
-    return {
-        origin: Frontier(
-            head=Held(tx, origin).head(),
-            incomplete_from=Held(tx, origin).incomplete_from(),
+    found: dict[PeerId, Frontier] = {}
+    for origin in origins | set(heard) | set(forks):
+        held = Held(tx, origin)
+        head = held.head()
+        found[origin] = Frontier(
+            head=head,
+            incomplete_from=held.incomplete_from(),
             progress=Progress(completed_at=heard[origin].in_step_at if origin in heard else None),
             forked=origin in forks,
+            joining=is_joining(head, held.bare_through()),
         )
-        for origin in origins | set(heard) | set(forks)
-    }
+    return found
 
 
 def drop_void(tx: Tx, origin: PeerId, keys: NodeKeys) -> bool:

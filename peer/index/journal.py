@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from peer.index import meta
-from peer.index.batches import Held, save
+from peer.index.batches import save
+from peer.index.held import Held
 from peer.index.migrate import Tx
+from protocol.compaction import is_due
 from protocol.entries import HEADER_DOMAIN, Header, SignedHeader, header_hash
 from protocol.errors import Refusal
-from protocol.identifiers import PeerId
-from protocol.journal import Head, NewEntry, append, portions
+from protocol.identifiers import EntryId, PeerId
+from protocol.journal import Head, NewEntry, Publish, append, portions
 from protocol.limits import HEADER_BYTES
 from protocol.messages import OriginHead
 from protocol.records import from_bytes, to_bytes
 from protocol.signing import sign
 
 _HALTED: Final = "journal.halted"
+
+MOVED_AT_A_TIME: Final = 256
+"""Live entries of one step of compaction: one batch of the usual size."""
 
 
 class JournalKeys(Protocol):
@@ -41,6 +46,35 @@ def append_entries(
     `Database.checkpoint_truncate` after its commit if any entry is a withdrawal.  Raise Refusal
     while the journal is halted.
     """
+    _must_not_be_halted(tx)
+    held = Held(tx, keys.peer_id)
+    first, *rest = portions(entries) or [()]
+    newest = _append(held, held.head(), keys, first, now, lease_s)
+    for portion in rest:
+        newest = _append(held, newest, keys, portion, now, lease_s)
+    return newest
+
+
+def compact(tx: Tx, keys: JournalKeys, now: int, lease_s: int, least: int) -> Head | None:
+    """Move the oldest live entries to the tail and raise the floor, if that is due; or None.
+
+    `least`: so many positions must be dead.  A live entry is published again as it is, under its id
+    and with its salt, so that nothing else that refers to it changes.  Each call is complete in
+    itself: there is nothing to resume.
+    """
+    held = Held(tx, keys.peer_id)
+    newest = held.head()
+    if newest is None or not is_due(newest, least) or held.incomplete_from() is not None:
+        return None
+    _must_not_be_halted(tx)
+    oldest = held.oldest_live(MOVED_AT_A_TIME + 1)
+    again = [Publish(EntryId(each.entry_id), each.salt, each.payload) for each in oldest]
+    moved = next(iter(portions(again[:MOVED_AT_A_TIME])), ())
+    floor = oldest[len(moved)].seq if len(moved) < len(oldest) else newest.last_seq + 1
+    return _append(held, newest, keys, moved, now, lease_s, floor)
+
+
+def _must_not_be_halted(tx: Tx) -> None:
     if meta.get(tx, _HALTED) is not None:
         code = "journal-halted"
         reason = (
@@ -48,12 +82,6 @@ def append_entries(
             " restored from a backup or copied, and signing on would tell two histories."
         )
         raise Refusal(code, reason, "Recover the journal from the partners before publishing.")
-    held = Held(tx, keys.peer_id)
-    first, *rest = portions(entries) or [()]
-    newest = _append(held, held.head(), keys, first, now, lease_s)
-    for portion in rest:
-        newest = _append(held, newest, keys, portion, now, lease_s)
-    return newest
 
 
 def _append(
@@ -63,6 +91,7 @@ def _append(
     entries: Sequence[NewEntry],
     now: int,
     lease_s: int,
+    floor: int | None = None,
 ) -> Head:
     advance = append(
         newest,
@@ -72,6 +101,7 @@ def _append(
         now=now,
         lease_s=lease_s,
         sign=lambda header: sign(keys.node_seed, HEADER_DOMAIN, header),
+        floor=floor,
     )
     save(held, advance)
     return advance.head

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from peer.index.batches import Held
+from peer.index.held import Held
 from peer.index.migrate import Tx
 from protocol.identifiers import EntryId, PeerId
 

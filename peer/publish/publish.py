@@ -27,6 +27,7 @@ from peer.publish.announcing import announcement
 from peer.publish.difference import difference
 from peer.publish.wanted import wanted
 from protocol import manifest
+from protocol.compaction import is_due
 from protocol.errors import Refusal
 from protocol.evaluation import EVERYONE
 from protocol.identifiers import PeerId
@@ -74,6 +75,7 @@ class Publish:
         self._appended = appended
         self._lease_s = settings.journal.lease_s
         self._renew_s = settings.journal.renew_s
+        self._compaction_entries = settings.journal.compaction_entries
         self._look_at_all = True
         self._erase_due = False
         self._told_batch = -1
@@ -148,11 +150,23 @@ class Publish:
             await self.apply_due()
             if self._look_at_all:
                 await self.look_at_all()
+            await self.compact()
         await self.written()
 
     async def renew(self) -> None:
         """Sign a fresh head if the last one is older than it should get; make batch 0 at first."""
         await self._write(self._renew)
+
+    async def compact(self) -> None:
+        """Move some of the oldest live entries to the tail of the journal, if enough are dead.
+
+        One batch each time the schedule is looked at, so that a large journal takes hours and no
+        partner's line is filled by it.
+        """
+        now, least = self._clock.now(), self._compaction_entries
+        head = await self._db.read(lambda tx: journal.head(tx, self._keys.peer_id))
+        if head is not None and is_due(head, least):
+            await self._write(lambda tx: journal.compact(tx, self._keys, now, self._lease_s, least))
 
     async def apply_due(self) -> None:
         """Apply what consents say has begun or ended by now, missed while off or not."""

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Final
 
 from peer.index import labels
-from peer.index.batches import Held
 from peer.index.database import Tx
+from peer.index.held import Held
 from peer.index.labels import LabelledEntry
 from peer.index.opened import Opened
 from protocol import chains, digest

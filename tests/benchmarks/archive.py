@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from peer.clock import SystemClock
 from peer.config import load
 from peer.index import INDEX_MIGRATIONS, Database
-from peer.index.batches import Held
+from peer.index.held import Held
 from peer.index.journal import append_entries
 from peer.keys import load as load_keys
 from peer.publish.publish import PATIENTS_AT_A_TIME

@@ -50,7 +50,7 @@ def test_bytes_that_claim_more_than_they_are_end_in_a_refusal(data):
 
 def batches(entries):
     batch = [b"header", bytes(64), entries]
-    return frame("batches", msgpack.packb([bytes(32), [batch], False]))
+    return frame("batches", msgpack.packb([bytes(32), [batch], False, None]))
 
 
 def test_a_body_over_its_bound_is_refused():

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from peer.index import batches, labels, publications
+from peer.index import labels, publications
+from peer.index.held import Held
 from peer.search import Question
 from protocol import digest, evaluation, oprf
 from protocol.entries import EntryKind
@@ -31,7 +32,7 @@ async def entries_held(eve, origin):
     """Everything that Eve has of patients and studies in a journal: bodies and salts."""
 
     def work(tx):
-        held = batches.Held(tx, origin.peer_id)
+        held = Held(tx, origin.peer_id)
         live = [entry for entry in held.entries(0, 2**40) if entry.kind == EntryKind.PUBLISHED]
         return [entry for entry in live if entry.payload[1] != digest.BodyKind.KEYS]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
+from unittest import mock
 
-from peer.index.batches import Held, load, store
+from peer.index import journal
+from peer.index.batches import load, store
 from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS
+from peer.index.held import Held
 from peer.index.journal import append_entries
 from peer.index.migrate import known, migrate
 from protocol.entries import EntryKind
@@ -47,11 +50,16 @@ class Facility:
         self.peer_id = PeerId(public_key(seed[::-1]))
         self.node_seed = seed
         self.node_keys = only_key(public_key(seed))
-        self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal"})
-        self.partners = database(PARTNERS_MIGRATIONS, {"batches", "new_labels"})
+        self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal", "floor"})
+        self.partners = database(PARTNERS_MIGRATIONS, {"batches", "new_labels", "floor"})
 
     def append(self, *entries, now=1_000, lease_s=LEASE_S):
         return append_entries(self.index, self, entries, now, lease_s)
+
+    def compact(self, now=1_000, lease_s=LEASE_S, least=8):
+        """Take one step of compaction, of so few entries that a small journal needs several."""
+        with mock.patch.object(journal, "MOVED_AT_A_TIME", 3):
+            return journal.compact(self.index, self, now, lease_s, least)
 
     def rotate(self, seed, from_batch=None):
         """Sign with another node key from the next batch on, or from the one that is named."""

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from unittest import mock
 
-import peer.index.batches
+import peer.index.bodies
 import protocol.entries
 import protocol.frontier
 import protocol.journal
-from peer.index.batches import Held
+from peer.index.held import Held
 from protocol.exchange import Appended, Exchange
 from tests.simulation.node import Node
 
@@ -58,7 +58,7 @@ def _speak_before_the_commit(node):
 _LEAVE = "UPDATE journal_bodies SET salt = salt, body = body"
 
 MUTANTS = {
-    "what is withdrawn is kept": Mutant(((peer.index.batches, "_ZERO"),), _LEAVE, (2,)),
+    "what is withdrawn is kept": Mutant(((peer.index.bodies, "_ZERO"),), _LEAVE, (2,)),
     "positions are not checked": Mutant(
         ((protocol.journal, "_check_position"),), lambda *_: None, (5,)
     ),

@@ -30,6 +30,7 @@ from protocol.exchange import (
     Witness,
 )
 from protocol.frontier import claimed, is_ahead
+from protocol.journal import is_joining
 from protocol.limits import RENEW_S
 from protocol.messages import HAVE_DOMAIN, Refused
 from protocol.signing import sign
@@ -37,6 +38,10 @@ from tests.simulation.memory import Facility, label, labels_of, publish, withdra
 
 JITTER_S = 15
 """As `peer.gossip` spreads its HAVEs."""
+
+
+COMPACTS = 0.3
+"""How often a facility at work looks whether its journal is to be compacted."""
 
 
 class DiskFull(Exception):
@@ -115,6 +120,21 @@ class Node:
             self.world.mishaps.crash(self)
         else:
             self.tell_of(head)
+            if chance.random() < COMPACTS:
+                self.compact()
+
+    def compact(self):
+        """Move some live entries to the tail, if enough is dead."""
+        try:
+            with self.transaction(self.facility.index):
+                head = self.facility.compact(self.now)
+        except DiskFull:
+            self.world.say(self.name, "cannot compact: its disk is full")
+            return
+        if head is not None:
+            self.world.promises.signed(self.name, head)
+            self.world.say(self.name, f"compacts: batch {head.batch}, floor {head.floor}")
+            self.tell_of(head)
 
     def some_entry(self):
         chance, truth = self.world.random, self.truth
@@ -163,11 +183,11 @@ class Node:
     def search(self, wanted):
         """Return the entries that a search lists: of origins whose lease is not over."""
         found = labels.find(self.facility.partners, wanted)
-        return [
-            each
-            for each in found
-            if frontier.is_fresh(self.facility.held_of(each.origin).head(), self.now)
-        ]
+        return [each for each in found if self.may_list(self.facility.held_of(each.origin))]
+
+    def may_list(self, held):
+        head = held.head()
+        return frontier.is_fresh(head, self.now) and not is_joining(head, held.bare_through())
 
     # -- its links
 
@@ -175,11 +195,12 @@ class Node:
         mine, theirs = self.facility, self.world.members[partner]
         held = mine.held_of(theirs.peer_id)
         forked = theirs.peer_id in witnesses.forks(mine.partners)
+        joining = is_joining(held.head(), held.bare_through())
         exchange = Exchange(
             mine.peer_id,
             theirs.peer_id,
             HeldJournal(mine.head(), mine.node_keys),
-            HeldJournal(held.head(), theirs.node_keys, held.incomplete_from(), forked),
+            HeldJournal(held.head(), theirs.node_keys, held.incomplete_from(), forked, joining),
             lambda payload: sign(mine.node_seed, HAVE_DOMAIN, payload),
         )
         self.lines[partner] = Line(exchange)
@@ -245,12 +266,19 @@ class Node:
         tx, origin = self.facility.partners, self.world.by_id[effect.origin]
         try:
             with self.transaction(tx):
-                run = store(tx, origin.peer_id, origin.node_keys, effect.batches, labels_of)
+                keys, batches = origin.node_keys, effect.batches
+                run = store(tx, origin.peer_id, keys, batches, labels_of, effect.newest)
         except sqlite3.IntegrityError as error:
             self.world.promises.position_taken_twice(self.name, origin.name, error)
         self.world.promises.stored(self.name, origin.name)
         return Stored(
-            effect.origin, run.head, run.through, effect.more, run.incomplete_from, run.error
+            effect.origin,
+            run.head,
+            run.through,
+            effect.more,
+            run.incomplete_from,
+            run.error,
+            run.joining,
         )
 
     def witness(self, partner, exchange, effect):

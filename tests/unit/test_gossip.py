@@ -15,8 +15,8 @@ from peer.config import Settings
 from peer.errors import NodeError, StorageFull
 from peer.gossip import Gossip
 from peer.index import journal
-from peer.index.batches import Held
 from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
+from peer.index.held import Held
 from peer.index.journal import append_entries
 from protocol.entries import HEADER_DOMAIN
 from protocol.errors import Refusal

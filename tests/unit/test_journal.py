@@ -53,12 +53,19 @@ class Reader:
         self.head = None
         self.standings = {}
         self.batches = []
+        self.bare = 0
 
     def find(self, entry_id):
         return self.standings.get(entry_id)
 
     def live_below(self, seq):
         return sum(1 for s in self.standings.values() if s.leaf is not None and s.seq < seq)
+
+    def live(self):
+        return [(key, s) for key, s in self.standings.items() if s.leaf is not None]
+
+    def bare_through(self):
+        return self.bare
 
     def header(self, batch):
         return self.batches[batch].signed_header if 0 <= batch < len(self.batches) else None
@@ -67,16 +74,18 @@ class Reader:
         self.head = advance.head
         self.standings.update(advance.standings)
         self.batches.append(advance.batch)
+        if advance.bare:
+            self.bare = advance.head.last_seq
         return advance
 
-    def append(self, *entries, now=NOW, lease_s=LEASE_S):
-        return self.take(write(self, *entries, now=now, lease_s=lease_s))
+    def append(self, *entries, now=NOW, lease_s=LEASE_S, floor=None):
+        return self.take(write(self, *entries, now=now, lease_s=lease_s, floor=floor))
 
-    def follow(self, batch):
-        return self.take(follow(self.head, batch, ALICE, KEYS, self))
+    def follow(self, batch, floor=0):
+        return self.take(follow(self.head, batch, ALICE, KEYS, self, floor))
 
 
-def write(reader, *entries, now=NOW, lease_s=LEASE_S):
+def write(reader, *entries, now=NOW, lease_s=LEASE_S, floor=None):
     return append(
         reader.head,
         ALICE,
@@ -85,6 +94,7 @@ def write(reader, *entries, now=NOW, lease_s=LEASE_S):
         now=now,
         lease_s=lease_s,
         sign=lambda header: sign(SEED, HEADER_DOMAIN, header),
+        floor=floor,
     )
 
 

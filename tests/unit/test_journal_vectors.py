@@ -16,11 +16,19 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from protocol.entries import Header, SignedBatch, check_entries, hole, leaf
+from protocol.entries import (
+    Header,
+    SignedBatch,
+    SignedHeader,
+    check_entries,
+    hole,
+    leaf,
+    read_header,
+)
 from protocol.errors import RemoteProtocolError
 from protocol.exchange import Exchange, HeldJournal, Received, Refuse, Witness
 from protocol.identifiers import EntryId, PeerId
-from protocol.journal import Publish, Withdraw, append, follow
+from protocol.journal import Publish, Withdraw, append, follow, is_joining
 from protocol.limits import BATCH_BYTES
 from protocol.messages import Kind, decode, encode
 from protocol.nodekeys import only_key
@@ -47,7 +55,7 @@ class Copy:
     """What is held after some of the batches."""
 
     def __init__(self, batches=()):
-        self.head, self.standings, self.batches = None, {}, []
+        self.head, self.standings, self.batches, self.bare = None, {}, [], 0
         for batch in batches:
             self.follow(batch)
 
@@ -57,6 +65,12 @@ class Copy:
     def live_below(self, seq):
         return sum(1 for s in self.standings.values() if s.leaf is not None and s.seq < seq)
 
+    def live(self):
+        return [(key, s) for key, s in self.standings.items() if s.leaf is not None]
+
+    def bare_through(self):
+        return self.bare
+
     def header(self, batch):
         return self.batches[batch].signed_header if 0 <= batch < len(self.batches) else None
 
@@ -64,10 +78,12 @@ class Copy:
         self.head = advance.head
         self.standings.update(advance.standings)
         self.batches.append(advance.batch)
+        if advance.bare:
+            self.bare = advance.head.last_seq
         return advance
 
-    def follow(self, batch):
-        return self.take(follow(self.head, batch, ORIGIN, only_key(KEY), self))
+    def follow(self, batch, floor=0):
+        return self.take(follow(self.head, batch, ORIGIN, only_key(KEY), self, floor))
 
 
 # -- our reader -----------------------------------------------------------------------------------
@@ -124,6 +140,29 @@ def test_we_refuse(case):
     with pytest.raises(RemoteProtocolError) as refused:
         copy.follow(batch)
     assert refused.value.code == case["code"]
+
+
+def test_we_join_below_a_floor():
+    floor_vectors = vectors("floor")
+    origin = Copy()
+    for each in floor_vectors["batches"]:
+        batch = from_bytes(SignedBatch, bytes.fromhex(each["batch"]), BATCH_BYTES)
+        advance = origin.follow(batch)
+        assert advance.head.header_hash.hex() == each["header_hash"]
+        assert advance.head.floor == each["floor"]
+    newest = SignedHeader(*(bytes.fromhex(v) for v in floor_vectors["newest"].values()))
+    floor = read_header(newest, ORIGIN, only_key(KEY)).floor
+    newcomer = Copy()
+    for text, joining in zip(
+        floor_vectors["to_a_newcomer"], floor_vectors["joining_after"], strict=True
+    ):
+        newcomer.follow(from_bytes(SignedBatch, bytes.fromhex(text), BATCH_BYTES), floor)
+        assert is_joining(newcomer.head, newcomer.bare) == joining
+    assert newcomer.head == origin.head
+    assert [
+        {"entry_id": key.hex(), "seq": stands.seq, "leaf": stands.leaf.hex()}
+        for key, stands in newcomer.live()
+    ] == floor_vectors["live_after"]
 
 
 def test_we_speak_the_very_frames():
@@ -197,26 +236,39 @@ class SecondReader:
     def __init__(self):
         self.number, self.last_seq, self.hash = -1, 0, bytes(32)
         self.live, self.ended = {}, set()
+        self.bare_through, self.joining = 0, False
 
-    def follow(self, data):
-        signed, signature, entries = msgpack.unpackb(data)
+    def open(self, signed, signature):
         try:
             Ed25519PublicKey.from_public_bytes(KEY).verify(
                 signature, b"openpriors/1 header\0" + signed
             )
         except InvalidSignature as error:
             raise Refused from error
-        header = dict(zip(FIELDS, msgpack.unpackb(signed), strict=True))
+        return dict(zip(FIELDS, msgpack.unpackb(signed), strict=True))
+
+    def follow(self, data, newest=None):
+        signed, signature, entries = msgpack.unpackb(data)
+        header = self.open(signed, signature)
         live, ended = dict(self.live), set(self.ended)
+        below = 0 if newest is None else self.open(*newest)["floor"]
+        bare = not entries and header["first_seq"] <= header["last_seq"] < below
+        if bare:
+            self.bare_through, self.joining = header["last_seq"], True
         for seq, entry_id, kind, salt, payload in entries:
             lengths = {0: (16, len(payload) or -1), 1: (0, 0), 2: (0, 32)}[kind]
             self.check((len(salt), len(payload)) == lengths)
-            self.check(entry_id not in ended and (kind != 1 or entry_id in live))
+            self.check(entry_id not in ended)
+            self.check(kind != 1 or entry_id in live or self.joining)
             live.pop(entry_id, None)
             if kind == 1:
                 ended.add(entry_id)
             else:
                 live[entry_id] = (seq, second_leaf(seq, entry_id, kind, salt, payload))
+        settles = self.joining and header["floor"] > self.bare_through
+        if settles:
+            live = {key: (seq, leaf) for key, (seq, leaf) in live.items() if seq >= header["floor"]}
+            self.joining = False
         digest = sum(int.from_bytes(h(value, u64(seq)), "big") for seq, value in live.values())
         lease = header["fresh_until"] - header["issued_at"]
         first = self.last_seq + 1
@@ -227,13 +279,13 @@ class SecondReader:
             header["batch"] == self.number + 1,
             header["previous"] == self.hash,
             header["first_seq"] == first,
-            [entry[0] for entry in entries] == list(range(first, header["last_seq"] + 1)),
-            header["entries_root"] == second_root([second_leaf(*entry) for entry in entries]),
-            header["live_count"] == len(live),
-            header["state_digest"] == (digest % 2**256).to_bytes(32, "big"),
-            1
-            <= header["floor"]
-            <= min([seq for seq, _ in live.values()] or [header["last_seq"] + 1]),
+            bare or [entry[0] for entry in entries] == list(range(first, header["last_seq"] + 1)),
+            bare
+            or header["entries_root"] == second_root([second_leaf(*entry) for entry in entries]),
+            self.joining or header["live_count"] == len(live),
+            self.joining or header["state_digest"] == (digest % 2**256).to_bytes(32, "big"),
+            1 <= header["floor"] <= header["last_seq"] + 1,
+            self.joining or all(seq >= header["floor"] for seq, _ in live.values()),
             0 < lease <= 30 * 86_400,
         ):
             self.check(holds)
@@ -261,6 +313,21 @@ def test_the_second_reader_follows_it(holed):
         assert sorted(
             (entry_id.hex(), seq, value.hex()) for entry_id, (seq, value) in reader.live.items()
         ) == [(e["entry_id"], e["seq"], e["leaf"]) for e in each["live_after"]]
+
+
+def test_the_second_reader_joins_below_a_floor():
+    floor_vectors = vectors("floor")
+    newest = tuple(bytes.fromhex(each) for each in floor_vectors["newest"].values())
+    reader = SecondReader()
+    for text, joining in zip(
+        floor_vectors["to_a_newcomer"], floor_vectors["joining_after"], strict=True
+    ):
+        reader.follow(bytes.fromhex(text), newest)
+        assert reader.joining == joining
+    assert [
+        {"entry_id": key.hex(), "seq": seq, "leaf": value.hex()}
+        for key, (seq, value) in reader.live.items()
+    ] == floor_vectors["live_after"]
 
 
 @pytest.mark.parametrize("case", vectors("refused")["cases"], ids=lambda case: case["name"])

@@ -154,6 +154,12 @@ class Empty:
     def live_below(self, seq):
         return 0
 
+    def live(self):
+        return ()
+
+    def bare_through(self):
+        return 0
+
     def header(self, batch):
         return None
 

@@ -364,3 +364,39 @@ async def test_a_key_that_was_never_announced_is_announced_at_the_next_start(hos
     assert await bob.db.read(lambda tx: announced.is_live(tx, 1))
     head = await bob.db.read(lambda tx: journal.head(tx, bob.peer_id))
     assert head.live_count == live + 1
+
+
+async def test_compaction_changes_nothing_that_anyone_finds_or_asks_with(hospitals):
+    alice, bob, carol = hospitals
+    for number in range(6):
+        await bob.acquire(f"{STUDY}.{number}")
+    directive = await bob.consent()
+    await everyone_shares(*hospitals)
+    await alice.find()
+    for _ in range(3):
+        await bob.consents.revoke(directive.directive_id, "changed her mind", OFFICER)
+        directive = await bob.consent()
+    await alice.share(bob)
+    await bob.share(alice)
+    before = (await alice.find()).to_json()["results"]
+
+    def handles(tx):
+        rows = tx.execute("SELECT retrieve_handle FROM published_studies ORDER BY 1").fetchall()
+        return [row["retrieve_handle"] for row in rows]
+
+    published_before = await bob.db.read(handles)
+    bob.publish._compaction_entries = 5
+    told, floors = bob.told, []
+    for _ in range(4):
+        await bob.publish.compact()
+        floors.append((await bob.db.read(lambda tx: journal.head(tx, bob.peer_id))).floor)
+    assert floors[0] > 1
+    assert len(set(floors)) == 1, "one step moves them all, and then it is not due"
+    assert bob.told == told + 1, "partners are told of the new head"
+    assert await bob.db.read(handles) == published_before
+    await everyone_shares(*hospitals)
+    assert (await alice.find()).to_json()["results"] == before
+    assert await carol.finds() == {("Bob", f"{STUDY}.{n}") for n in range(6)}
+    await bob.consents.revoke(directive.directive_id, "for good", OFFICER)
+    await bob.share(alice)
+    assert await alice.finds() == set()

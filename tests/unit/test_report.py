@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from peer.errors import NotFound
-from peer.index import batches, studies
+from peer.index import studies
+from peer.index.held import Held
 from peer.report import Report
 from peer.report.days import performed_before
 from peer.retention import lock_of
@@ -30,9 +31,7 @@ def report_of(facility):
         since = {}
         for partner in facility.active:
             other = facility.knows[partner.peer_id]
-            head = await other.partners_db.read(
-                lambda tx: batches.Held(tx, facility.peer_id).head()
-            )
+            head = await other.partners_db.read(lambda tx: Held(tx, facility.peer_id).head())
             applied = head is not None and head.last_seq >= seq
             since[partner.peer_id] = head.issued_at if applied else None
         return since
