@@ -338,7 +338,9 @@ class Exchange:
         self._incomplete_from = event.incomplete_from
         self._joining = event.joining
         effects: list[Effect] = []
-        if event.error is None and event.more and event.head is not None:
+        # Batches that are held and fill nothing may hide a hole that the next ones justify.
+        goes_on = event.error is None or isinstance(event.error, Replayed)
+        if goes_on and event.more and event.head is not None:
             self._asked_until = now + WANT_S
             return [Send(Want(self.partner, event.head.epoch, event.through + 1))]
         if advanced:

@@ -160,6 +160,21 @@ def test_a_long_answer_is_asked_on_from_where_it_ended(alice, bob):
     assert sent(effects, Want) == [Want(alice.peer_id, 0, 2)]
 
 
+def test_a_hole_is_followed_beyond_batches_that_do_not_fill_it(alice, bob):
+    """Its entry was moved or withdrawn meanwhile: whoever sends the batch again has a hole too."""
+    first, _ = alice.batches()
+    bob.follow(alice, [replace(first, entries=(hole(first.entries[0]),))])
+    alice.append(withdraw(1))
+    side = Side(bob, alice)
+    assert sent(side.handle(Tick()), Want) == [Want(alice.peer_id, 0, 0)]
+    run = bob.follow(alice, alice.batches()[:1])
+    assert run.error.code == "replayed"
+    event = Stored(alice.peer_id, run.head, run.through, True, run.incomplete_from, run.error)
+    assert side.handle(event) == [Send(Want(alice.peer_id, 0, 1))]
+    run = bob.follow(alice, alice.batches(1))
+    assert (run.error, run.incomplete_from) == (None, None)
+
+
 def test_a_gap_is_asked_for(alice, bob):
     side = Side(bob, alice)
     event = Stored(alice.peer_id, None, -1, more=False, error=Gap("missing"))
