@@ -232,7 +232,8 @@ class Gossip:
         # After the turn that is under way: a HAVE that it has signed already is sent before this.
         async with line.turn:
             own = await self._db.read(lambda tx: journal.head(tx, me))
-            held = {me: own, peer_id: self.frontier(peer_id).head}
+            theirs = self.frontier(peer_id)
+            held = {me: own, peer_id: None if theirs.joining else theirs.head}
             body = have_body(me, peer_id, held, self._clock.now())
             statement = sign_statement(self._keys.node_seed, HAVE_DOMAIN, body)
         await self._links.request(peer_id, ExchangeNow(statement), 2 * EXCHANGE_NOW_S)

@@ -14,6 +14,7 @@ from itertools import permutations
 
 from protocol import reciprocity
 from protocol.frontier import claimed, have_body
+from protocol.journal import is_joining
 from protocol.limits import EXCHANGED_S, WANT_S
 from protocol.messages import HAVE_DOMAIN, Have
 from protocol.reciprocity import HeardRefusal, Progress
@@ -42,7 +43,9 @@ class AskingNode(Node):
 
     def held(self, partner):
         held = self.facility.held(self.world.nodes[partner].facility)
-        return held.head(), held.incomplete_from() is None
+        head = held.head()
+        joining = is_joining(head, held.bare_through())
+        return head, held.incomplete_from() is None and not joining
 
     def gone_on(self, partner, change):
         self.progress[partner] = change(self.progress.get(partner, Progress()))
@@ -111,7 +114,9 @@ class AskingNode(Node):
 
     def exchange_now(self, partner):
         mine, theirs = self.facility, self.world.nodes[partner].facility
-        held = {mine.peer_id: mine.head(), theirs.peer_id: mine.held(theirs).head()}
+        copy = mine.held(theirs)
+        joining = is_joining(copy.head(), copy.bare_through())
+        held = {mine.peer_id: mine.head(), theirs.peer_id: None if joining else copy.head()}
         body = have_body(mine.peer_id, theirs.peer_id, held, self.now)
         have = Have(sign_statement(mine.node_seed, HAVE_DOMAIN, body))
         self.world.send(self.name, partner, have)
