@@ -62,6 +62,7 @@ ACTIONS: Final = frozenset(
         "partner-confirm",
         "partner-remove",
         "partner-keys",  # a partner's newer key record was followed
+        "journal-forked",  # a partner has signed two histories of its journal
         "partner-fault",  # a partner broke the rules of the exchange
         "partner-slowed",  # a partner sent more than its budget, and was made to wait
         "notify",

@@ -93,6 +93,11 @@ class SignedHeader:
     header: Annotated[bytes, Size(1, HEADER_BYTES)]
     signature: Signature
 
+    @property
+    def hash(self) -> bytes:
+        """The hash by which the next header refers to this one, 32 B."""
+        return header_hash(self.header)
+
 
 @dataclass(frozen=True, slots=True)
 class SignedBatch:

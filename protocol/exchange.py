@@ -9,10 +9,10 @@ it: a HAVE follows `Stored`, never precedes it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
-from protocol.entries import Header, SignedBatch, SignedHeader, header_hash, read_header
+from protocol.comparison import Comparison, Others
+from protocol.entries import SignedBatch, header_hash, read_header
 from protocol.errors import (
     Gap,
     Incomplete,
@@ -21,167 +21,48 @@ from protocol.errors import (
     UnknownMessage,
     WrongAddressee,
 )
-from protocol.forks import ForkFound, ForkProof
+from protocol.events import (
+    Appended,
+    Connected,
+    Effect,
+    Event,
+    ForkKnown,
+    Freeze,
+    Halt,
+    HeaderFound,
+    HeldJournal,
+    Load,
+    Loaded,
+    Received,
+    Refuse,
+    Send,
+    Store,
+    Stored,
+    Tick,
+    Witness,
+)
+from protocol.forks import ForkFound
 from protocol.frontier import claimed, have_body, is_ahead, next_batch
 from protocol.identifiers import PeerId
 from protocol.journal import Head
 from protocol.limits import BACK_OFF_MOST_S, CLOCK_SKEW_S, EXCHANGE_S, HAVE_BYTES, WANT_S
-from protocol.messages import HAVE_DOMAIN, Batches, Have, HaveBody, OriginHead, Refused, Want
-from protocol.nodekeys import NodeKeys
+from protocol.messages import (
+    HAVE_DOMAIN,
+    Batches,
+    Fork,
+    Have,
+    HaveBody,
+    HeldHeader,
+    OriginHead,
+    Origins,
+    Refused,
+    Want,
+    WantHeader,
+)
 from protocol.records import to_bytes
 from protocol.statements import Statement, open_addressed
 
-# -- events: what happened --------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """The link is up.  `jitter_s` delays the next HAVE: a hundred links must not beat as one."""
-
-    jitter_s: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """The partner's message arrived."""
-
-    message: object
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A `Load` was performed; `through` is the number of the last batch, `more` lie beyond it.
-
-    `newest`: the newest header, if batches below its floor are among these.
-    """
-
-    origin: PeerId
-    batches: tuple[SignedBatch, ...]
-    through: int
-    more: bool
-    newest: SignedHeader | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A `Store` was performed, durably.
-
-    `through` is the last batch number judged, `incomplete_from` the first batch held with a hole
-    that nothing justifies, and `error` what ended the run before its last batch.  For `joining` see
-    `journal.is_joining`.
-    """
-
-    origin: PeerId
-    head: Head | None
-    through: int
-    more: bool
-    incomplete_from: int | None = None
-    error: RemoteProtocolError | None = None
-    joining: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """Our own journal has a new head, durably."""
-
-    head: Head
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed: due at `Exchange.wake_at` at the latest."""
-
-    jitter_s: int = 0
-
-
-Event: TypeAlias = Connected | Received | Loaded | Stored | Appended | Tick
-
-# -- effects: what to do ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Tell the partner."""
-
-    message: Have | Want | Batches
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Follow these batches in one transaction, then feed back `Stored`.
-
-    `newest`: the header that came with them, not verified.
-    """
-
-    origin: PeerId
-    batches: tuple[SignedBatch, ...]
-    more: bool
-    newest: SignedHeader | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Read batches from `from_batch` on, as many as one answer may hold; feed back `Loaded`."""
-
-    origin: PeerId
-    from_batch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """Keep the partner's signed word about what it holds."""
-
-    body: HaveBody
-    statement: Statement
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """Keep the proof of a fork, follow the origin no further, and alert the operator."""
-
-    origin: PeerId
-    proof: ForkProof
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """Sign nothing more: a partner holds a header that we signed and do not hold ourselves.
-
-    Our database is older than our word: it was restored from a backup, or copied.
-    """
-
-    signed: SignedHeader
-    header: Header
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Tell the partner what it did wrong, and keep an audit record."""
-
-    error: RemoteProtocolError
-
-
-Effect: TypeAlias = Send | Store | Load | Witness | Freeze | Halt | Refuse
-
-# -- the machine --------------------------------------------------------------------------------
-
 _FIRST_BACK_OFF_S: Final = EXCHANGE_S
-
-
-@dataclass(frozen=True, slots=True)
-class HeldJournal:
-    """What is held of one side's journal when the link comes up.
-
-    `keys` verify it.  `incomplete_from`: the first batch with a hole that nothing justifies.
-    `forked`: a fork of it is on record, so it is followed no further.  For `joining` see
-    `journal.is_joining`.
-    """
-
-    head: Head | None
-    keys: NodeKeys
-    incomplete_from: int | None = None
-    forked: bool = False
-    joining: bool = False
 
 
 class Exchange:
@@ -198,6 +79,7 @@ class Exchange:
         theirs: HeldJournal,
         sign: Callable[[bytes], bytes],
         interval_s: int = EXCHANGE_S,
+        others: Others = dict,
     ) -> None:
         self.me = me
         self.partner = partner
@@ -219,6 +101,7 @@ class Exchange:
         self._back_off_until = 0
         self._failures = 0
         self._last_have_at = 0
+        self._comparison = Comparison(me, partner, others)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Return what is to be done about `event`, in order.  `now`: Unix seconds."""
@@ -227,7 +110,7 @@ class Exchange:
             match event:
                 case Connected(jitter_s):
                     self._jitter_s = jitter_s
-                    return [self._have(now)]
+                    return [*self._comparison.introduce(), self._have(now)]
                 case Received(message):
                     return self._received(message, now)
                 case Loaded():
@@ -236,6 +119,11 @@ class Exchange:
                     return self._stored(event, now)
                 case Appended(head):
                     return self._appended(head, now)
+                case HeaderFound():
+                    return self._comparison.found(event)
+                case ForkKnown(origin, proof):
+                    self._frozen = self._frozen or origin == self.partner
+                    return self._comparison.known(origin, proof)
                 case Tick(jitter_s):
                     self._jitter_s = jitter_s
                     return self._tick(now)
@@ -263,6 +151,11 @@ class Exchange:
                 if code != UnknownMessage.code and now < self._asked_until:
                     self._back_off(now)
                 return []
+            case Origins():
+                effects = self._comparison.introduced(message)
+                return [*effects, self._have(now)] if self._comparison.common() else effects
+            case WantHeader() | HeldHeader() | Fork():
+                return self._comparison.received(message)
             case _:
                 msg = "a message that is no part of an exchange"
                 raise UnknownMessage(msg)
@@ -292,7 +185,7 @@ class Exchange:
         elif self.own is not None and self._announced != self.own.batch:
             effects.append(self._have(now))
         self._claim = claimed(body, self.partner)
-        return effects + self._ask(now)
+        return effects + self._comparison.heard(body) + self._ask(now)
 
     def _wanted(self, want: Want) -> list[Effect]:
         heads = {self.me: self.own, self.partner: self.theirs}
@@ -376,14 +269,18 @@ class Exchange:
         return [] if self._announced in {None, head.batch} else [self._have(now)]
 
     def _tick(self, now: int) -> list[Effect]:
-        due: list[Effect] = [self._have(now)] if now >= self.wake_at else []
+        due: list[Effect] = []
+        if now >= self.wake_at:
+            due = [*self._comparison.introduce(), self._have(now)]
         return due + self._ask(now)
 
     # -- what we say
 
     def _have(self, now: int) -> Send:
         # A head that is being joined acknowledges nothing: withdrawals before it may be lacking.
-        held = {self.me: self.own, self.partner: None if self._joining else self.theirs}
+        common = self._comparison.common()
+        held = {each: None if its.joining else its.head for each, its in common.items()}
+        held |= {self.me: self.own, self.partner: None if self._joining else self.theirs}
         payload = to_bytes(have_body(self.me, self.partner, held, now))
         self._announced = -1 if self.own is None else self.own.batch
         self.wake_at = now + self._interval_s + self._jitter_s

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.entries import SignedHeader, header_hash, read_header
+from protocol.entries import Header, SignedHeader, header_hash, read_header
 from protocol.errors import Forked, Malformed
+from protocol.limits import HEADER_BYTES
 from protocol.nodekeys import NodeKeys
+from protocol.records import from_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,12 @@ class ForkFound(Forked):
     def __init__(self, proof: ForkProof) -> None:
         super().__init__("the origin signed two histories; the proof is kept, ask the facility")
         self.proof = proof
+
+
+def place_of(proof: ForkProof) -> tuple[int, int]:
+    """Return (epoch, batch) from which on the histories of a verified proof differ."""
+    first = from_bytes(Header, proof.first.header, HEADER_BYTES)
+    return first.epoch, first.batch
 
 
 def verify_fork(proof: ForkProof, origin: bytes, keys: NodeKeys) -> tuple[int, int]:

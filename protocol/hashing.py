@@ -26,6 +26,7 @@ HEADER: Final = b"\x04"
 CHUNK: Final = b"\x05"
 INSTANCE: Final = b"\x06"
 MANIFEST: Final = b"\x07"
+LISTED: Final = b"\x08"
 
 EMPTY_ROOT: Final = blake3(b"").digest()
 """Root of a tree without leaves (RFC 6962 section 2.1)."""

@@ -269,6 +269,43 @@ class Batches:
     newest: SignedHeader | None = None
 
 
+@message("origins", limit=HAVE_ORIGINS * 18 + 16)
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Whose journals the sender lists, each under a name that only its acquaintances recognise."""
+
+    names: Annotated[tuple[Id16, ...], Size(0, HAVE_ORIGINS)]
+
+
+@message("want-header")
+@dataclass(frozen=True, slots=True)
+class WantHeader:
+    """Asks for one signed header, to be compared with one's own."""
+
+    origin: Key
+    epoch: Natural
+    batch: Natural
+
+
+@message("header")
+@dataclass(frozen=True, slots=True)
+class HeldHeader:
+    """One signed header, as the sender holds it."""
+
+    origin: Key
+    header: SignedHeader
+
+
+@message("fork")
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A proof that `origin` told two histories (`protocol.forks`)."""
+
+    origin: Key
+    first: SignedHeader
+    second: SignedHeader
+
+
 # -- search -------------------------------------------------------------------------------------
 
 _Points = Annotated[bytes, Size(EVALUATION_BYTES, EVALUATION_BYTES)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -162,6 +164,39 @@ def confirm(
         say(f"{answer['name']} is a partner now.", style="green")
     else:
         say(f"Confirmed here. {answer['name']} has not confirmed yet; it gets nothing until then.")
+
+
+@app.command("fork")
+def fork(
+    partner: Annotated[str, typer.Argument(help="Name or identity.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the evidence to; else it is printed.")
+    ] = None,
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Show the evidence that a partner has told two histories of its journal."""
+
+    async def work() -> dict[str, Any]:
+        async with Client.open(data) as client:
+            found = await find_partner(client, partner)
+            answer: dict[str, Any] = await client.get(f"/partners/{found['peer_id']}/fork")
+            return answer
+
+    answer = run(work(), as_json=as_json)
+    if out is not None:
+        try:
+            out.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CommandError(
+                "cannot-write", f"{out} cannot be written: {error.strerror}."
+            ) from error
+    if as_json or out is None:
+        print_json(answer)
+        return
+    say(f"{answer['name']} has signed two histories: they differ from batch {answer['batch']} on.")
+    say(f"The evidence is in {out}. It can be verified by anybody, without this node; show it to")
+    say("the other facility. Nothing of that batch and the later ones is listed here.")
 
 
 @app.command("remove")

@@ -10,22 +10,29 @@ from typing import Any, Final, TypeAlias, assert_never
 
 import structlog
 
+from peer import audit
+from peer.actors import NODE
+from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import Conflict, NodeError
-from peer.index import batches, frontiers, journal, witnesses
+from peer.index import batches, forks, frontiers, journal, witnesses
 from peer.index.batches import Labels, Run
 from peer.index.database import Database, Tx
 from peer.index.frontiers import Frontier
+from peer.index.held import Held
 from peer.link import Links
 from peer.logs import Seldom
 from peer.partners import Partners
 from protocol.errors import Forked, RemoteProtocolError
-from protocol.exchange import (
+from protocol.events import (
     Effect,
     Event,
-    Exchange,
+    FindHeader,
+    ForkKnown,
     Freeze,
     Halt,
+    HeaderFound,
+    HeldJournal,
     Load,
     Loaded,
     Refuse,
@@ -34,6 +41,8 @@ from protocol.exchange import (
     Stored,
     Witness,
 )
+from protocol.exchange import Exchange
+from protocol.forks import ForkProof, place_of
 from protocol.frontier import claimed
 from protocol.identifiers import EntryId, PeerId
 from protocol.messages import Refused
@@ -52,8 +61,9 @@ FaultListener: TypeAlias = Callable[[PeerId, RemoteProtocolError], Awaitable[Non
 class Effects:
     """What the exchanges bring about here: in both databases, on the links, for listeners.
 
-    `frontiers` is what is known of each partner's journal, as `partners_db` has it.  A partner that
-    errs at full speed must not fill the audit trail: it is told of each kind once in `fault_s`.
+    `frontiers` is what is known of each partner's journal, as `partners_db` has it; `broadcast`
+    feeds an event to every exchange.  A partner that errs at full speed must not fill the audit
+    trail: it is told of each kind once in `fault_s`.
     """
 
     def __init__(
@@ -78,6 +88,7 @@ class Effects:
         self._labels = labels
         self._faults = Seldom(fault_s)
         self._log_is_full = False
+        self.broadcast: Callable[[Event], None] = lambda _: None
 
     async def load(self) -> None:
         """Read what is held of each partner."""
@@ -97,6 +108,18 @@ class Effects:
             forked = self.frontiers.get(peer_id, Frontier()).forked
             self.frontiers[peer_id] = Frontier(forked=forked)
             await self._empty_log()
+
+    def others(self, peer_id: PeerId) -> dict[PeerId, HeldJournal]:
+        """Return what is held of each active partner's journal, `peer_id` excepted."""
+        found: dict[PeerId, HeldJournal] = {}
+        for partner in self._partners.active():
+            if partner.peer_id != peer_id:
+                known = self.frontiers.get(partner.peer_id, Frontier())
+                keys = partner.record.node_keys
+                found[partner.peer_id] = HeldJournal(
+                    known.head, keys, known.incomplete_from, known.forked, known.joining
+                )
+        return found
 
     async def turn(self, exchange: Exchange, event: Event) -> None:
         """Handle one event, and all that its effects bring about."""
@@ -118,13 +141,10 @@ class Effects:
                 return await self._load(exchange, origin, from_batch)
             case Witness():
                 await self._witness(exchange, effect)
+            case FindHeader():
+                return await self._find_header(exchange, effect)
             case Freeze(origin, proof):
-                now = self._clock.now()
-                await self._partners_db.write(
-                    lambda tx: witnesses.record_fork(tx, origin, proof, now)
-                )
-                self._update(origin, forked=True)
-                _log.error("journal-forked", partner=origin.hex())
+                await self._freeze(origin, proof, partner)
             case Halt(signed, header):
                 await self._db.write(lambda tx: journal.halt(tx, exchange.me, signed, header.batch))
                 _log.error("journal-halted", partner=partner.hex())
@@ -181,6 +201,27 @@ class Effects:
     async def _load(self, exchange: Exchange, origin: PeerId, from_batch: int) -> Loaded:
         database = self._db if origin == exchange.me else self._partners_db
         return await database.read(lambda tx: batches.load(tx, origin, from_batch))
+
+    async def _find_header(self, exchange: Exchange, effect: FindHeader) -> HeaderFound:
+        database = self._db if effect.origin == exchange.me else self._partners_db
+        held = await database.read(lambda tx: Held(tx, effect.origin).header(effect.batch))
+        return HeaderFound(effect.origin, effect.batch, held, effect.because)
+
+    async def _freeze(self, origin: PeerId, proof: ForkProof, partner: PeerId) -> None:
+        """Keep a proof; if it says something new, put it on record and tell everyone."""
+        now, told_by = self._clock.now(), None if partner == origin else partner
+        if not await self._partners_db.write(
+            lambda tx: forks.record(tx, origin, proof, now, told_by)
+        ):
+            return
+        self._update(origin, forked=True)
+        epoch, batch = place_of(proof)
+        _log.error("journal-forked", partner=origin.hex(), epoch=epoch, batch=batch)
+        detail: dict[str, str | int] = {"epoch": epoch, "batch": batch}
+        detail["told_by"] = (told_by or origin).hex()
+        event = AuditEvent("journal-forked", "failed", NODE, partner=origin, detail=detail)
+        await self._db.write(lambda tx: audit.append(tx, event, now))
+        self.broadcast(ForkKnown(origin, proof))
 
     async def _witness(self, exchange: Exchange, effect: Witness) -> None:
         now = self._clock.now()

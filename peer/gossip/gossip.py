@@ -19,16 +19,20 @@ from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError
 from peer.gossip.effects import Effects, FaultListener, WithdrawnListener
-from peer.index import frontiers, journal, withdrawals, witnesses
+from peer.gossip.evidence import evidence
+from peer.index import forks, frontiers, journal, withdrawals, witnesses
+from peer.index import partners as partner_rows
 from peer.index.batches import Labels
 from peer.index.database import Database, Tx
+from peer.index.forks import ForkRow
 from peer.index.frontiers import Frontier
 from peer.index.journal import JournalKeys
 from peer.index.withdrawals import Withdrawal
 from peer.link import Links, NotConnected
 from peer.partners import Partner, Partners
 from protocol.errors import Refusal
-from protocol.exchange import Appended, Connected, Event, Exchange, HeldJournal, Received, Tick
+from protocol.events import Appended, Connected, Event, ForkKnown, HeldJournal, Received, Tick
+from protocol.exchange import Exchange
 from protocol.frontier import claimed, have_body, is_fresh
 from protocol.identifiers import PeerId
 from protocol.journal import Head
@@ -37,11 +41,15 @@ from protocol.messages import (
     HAVE_DOMAIN,
     Batches,
     ExchangeNow,
+    Fork,
     Have,
     HaveBody,
+    HeldHeader,
     OriginHead,
+    Origins,
     Refused,
     Want,
+    WantHeader,
 )
 from protocol.nodekeys import NodeKeys
 from protocol.reciprocity import EXCHANGE_INCOMPLETE
@@ -142,9 +150,10 @@ class Gossip:
             labels=labels,
             fault_s=settings.audit.fault_s,
         )
+        self._effects.broadcast = self._broadcast
         self._lines: dict[PeerId, _Line] = {}
         self._group: asyncio.TaskGroup | None = None
-        for kind in (Have, Want, Batches, Refused):
+        for kind in (Have, Want, Batches, Origins, WantHeader, HeldHeader, Fork, Refused):
             links.handle(kind, self._receive)
         links.handle(ExchangeNow, self._exchange_now_wanted)
         links.on_connected(self._connected)
@@ -186,8 +195,7 @@ class Gossip:
         """Tell every connected partner that our journal has a new, durable head."""
         head = await self._db.read(lambda tx: journal.head(tx, self._keys.peer_id))
         if head is not None:
-            for line in self._lines.values():
-                line.events.put_nowait(Appended(head))
+            self._broadcast(Appended(head))
 
     def coverage(self) -> Mapping[PeerId, Freshness]:
         """Return how far each active partner's journal can be relied on now."""
@@ -266,6 +274,16 @@ class Gossip:
             ]
 
         return await self._partners_db.read(work)
+
+    async def forks(self) -> Mapping[PeerId, ForkRow]:
+        """Return the proofs on record against those who told two histories."""
+        return await self._partners_db.read(forks.all_of)
+
+    async def evidence(self, peer_id: PeerId) -> Mapping[str, object] | None:
+        """Return the proof that a partner told two histories, for anybody to verify, or None."""
+        row = (await self.forks()).get(peer_id)
+        known = await self._db.read(lambda tx: partner_rows.get(tx, peer_id))
+        return None if row is None or known is None else evidence(row, known.record)
 
     async def forget(self, peer_id: PeerId) -> None:
         """Erase all that is held of a removed partner; its links are cut already."""
@@ -347,7 +365,10 @@ class Gossip:
             ),
             partial(sign, self._keys.node_seed, HAVE_DOMAIN),
             interval_s=self._interval_s,
+            others=partial(self._effects.others, peer_id),
         )
+        for origin, row in (await self.forks()).items():
+            line.events.put_nowait(ForkKnown(origin, row.proof))
         event: Event = Connected(_jitter_s())
         while True:
             try:
@@ -362,6 +383,10 @@ class Gossip:
             line.turned.set()
             line.turned = asyncio.Event()
             event = await self._next_event(exchange, line)
+
+    def _broadcast(self, event: Event) -> None:
+        for line in self._lines.values():
+            line.events.put_nowait(event)
 
     async def _next_event(self, exchange: Exchange, line: _Line) -> Event:
         patience_s = max(1, exchange.wake_at - self._clock.now())

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from peer.index import bodies
+from peer.index import bodies, orphans
 from peer.index.held import Held
 from peer.index.labels import add, remove
 from peer.index.migrate import Tx
 from protocol.entries import Entry, EntryKind, Header, SignedBatch, SignedHeader, hole, read_header
 from protocol.errors import RemoteProtocolError, Replayed
-from protocol.exchange import Loaded
+from protocol.events import Loaded
 from protocol.identifiers import EntryId, PeerId
 from protocol.journal import Advance, Head, follow, is_joining, refill
 from protocol.limits import ANSWER_BATCHES, BATCH_ANSWER_BYTES, HEADER_BYTES
@@ -213,6 +213,7 @@ def store(
     error: RemoteProtocolError | None = None
     useful = False
     unlabelled: dict[bytes, Entry] = {}
+    early = orphans.places(held)
     try:
         floor = 0 if newest is None else read_header(newest, origin, keys).floor
     except RemoteProtocolError as fault:
@@ -230,7 +231,7 @@ def store(
             through = max(through, from_bytes(Header, batch.header, HEADER_BYTES).batch)
             continue
         except RemoteProtocolError as fault:
-            error = fault
+            error = orphans.keep(held, batch.signed_header, fault)
             break
         save(held, advance, labels)
         head, through, useful, error = advance.head, advance.head.batch, True, None
@@ -239,6 +240,8 @@ def store(
             unlabelled.pop(entry_id, None)
         unlabelled.update((entry.entry_id, entry) for entry in advance.published)
         withdrawn.extend(advance.withdrawn)
+        if early and (error := orphans.compare(held, early, batch.signed_header)):
+            break
     if useful and isinstance(error, Replayed):
         error = None
     add(tx, [(x, held.journal, e.seq) for e in unlabelled.values() for x in read_labels(labels, e)])

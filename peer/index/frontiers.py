@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from peer.index import witnesses
+from peer.index import forks, witnesses
 from peer.index.batches import purge
 from peer.index.held import Held
 from peer.index.migrate import Tx
@@ -39,17 +39,17 @@ class Frontier:
 
 def read(tx: Tx) -> dict[PeerId, Frontier]:
     """Return the frontier of every partner of which anything is held or was heard."""
-    heard, forks = witnesses.heard(tx), witnesses.forks(tx)
+    heard, forked = witnesses.heard(tx), forks.all_of(tx)
     origins = {PeerId(row["origin"]) for row in tx.execute("SELECT origin FROM journals")}
     found: dict[PeerId, Frontier] = {}
-    for origin in origins | set(heard) | set(forks):
+    for origin in origins | set(heard) | set(forked):
         held = Held(tx, origin)
         head = held.head()
         found[origin] = Frontier(
             head=head,
             incomplete_from=held.incomplete_from(),
             progress=Progress(completed_at=heard[origin].in_step_at if origin in heard else None),
-            forked=origin in forks,
+            forked=origin in forked,
             joining=is_joining(head, held.bare_through()),
         )
     return found

@@ -39,7 +39,10 @@ class LabelledEntry:
 
 
 def find(tx: Tx, label: bytes, origin: PeerId | None = None) -> list[LabelledEntry]:
-    """Return the live entries that carry `label`, of every partner or of `origin` alone."""
+    """Return the live entries that carry `label`, of every partner or of `origin` alone.
+
+    Of an origin that told two histories only what both have in common.
+    """
     rows = tx.execute(
         "SELECT j.origin, e.seq, e.entry_id, b.salt, b.body FROM"
         " (SELECT journal, seq FROM journal_labels WHERE label = ?"
@@ -47,7 +50,8 @@ def find(tx: Tx, label: bytes, origin: PeerId | None = None) -> list[LabelledEnt
         " JOIN journals j ON j.journal = l.journal"
         " JOIN journal_entries e ON e.journal = l.journal AND e.seq = l.seq"
         " JOIN journal_bodies b ON b.id = e.body"
-        " WHERE ? IS NULL OR j.origin = ?",
+        " WHERE (? IS NULL OR j.origin = ?)"
+        " AND (j.common_seq IS NULL OR e.seq <= j.common_seq)",
         (label, label, origin, origin),
     )
     return [_labelled(row) for row in rows]

@@ -1,12 +1,10 @@
-"""What partners have signed about what they hold, and proofs against those who signed too much."""
+"""What partners have signed about what they hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from peer.index.migrate import Tx
-from protocol.entries import SignedHeader
-from protocol.forks import ForkProof
 from protocol.identifiers import PeerId
 from protocol.statements import Statement
 
@@ -81,30 +79,3 @@ def applied_at(tx: Tx, partner: PeerId, seq: int) -> int | None:
         (partner, seq),
     ).fetchone()
     return None if row is None else int(row["at"])
-
-
-def record_fork(tx: Tx, origin: PeerId, proof: ForkProof, now: int) -> bool:
-    """Keep the proof of a fork; return whether it is the first against this origin."""
-    cursor = tx.execute(
-        "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            origin,
-            proof.first.header,
-            proof.first.signature,
-            proof.second.header,
-            proof.second.signature,
-            now,
-        ),
-    )
-    return cursor.rowcount == 1
-
-
-def forks(tx: Tx) -> dict[PeerId, ForkProof]:
-    """Return the proofs held, by origin."""
-    return {
-        PeerId(row["origin"]): ForkProof(
-            SignedHeader(row["first_header"], row["first_signature"]),
-            SignedHeader(row["second_header"], row["second_signature"]),
-        )
-        for row in tx.execute("SELECT * FROM forks")
-    }

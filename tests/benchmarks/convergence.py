@@ -16,10 +16,9 @@ from itertools import count
 
 from peer.index import witnesses
 from peer.index.batches import load, store
-from protocol.exchange import (
+from protocol.events import (
     Appended,
     Connected,
-    Exchange,
     HeldJournal,
     Load,
     Received,
@@ -29,6 +28,7 @@ from protocol.exchange import (
     Tick,
     Witness,
 )
+from protocol.exchange import Exchange
 from protocol.frontier import claimed
 from protocol.messages import HAVE_DOMAIN, Batches, Kind, decode, encode, name_of
 from protocol.signing import sign

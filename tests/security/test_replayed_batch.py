@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from protocol.entries import Header
-from protocol.exchange import Exchange, HeldJournal, Received, Refuse, Store, Stored
+from protocol.events import HeldJournal, Received, Refuse, Store, Stored
+from protocol.exchange import Exchange
 from protocol.frontier import is_fresh
 from protocol.journal import follow
 from protocol.messages import Batches

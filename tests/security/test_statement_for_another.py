@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.exchange import Exchange, HeldJournal, Received, Refuse
+from protocol.events import HeldJournal, Received, Refuse
+from protocol.exchange import Exchange
 from protocol.frontier import have_body
 from protocol.limits import CLOCK_SKEW_S
 from protocol.messages import HAVE_DOMAIN, Have

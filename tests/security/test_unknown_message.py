@@ -6,7 +6,8 @@ import msgpack
 import pytest
 
 from protocol.errors import Malformed, RemoteProtocolError, UnknownMessage
-from protocol.exchange import Exchange, HeldJournal, Received, Refuse
+from protocol.events import HeldJournal, Received, Refuse
+from protocol.exchange import Exchange
 from protocol.messages import Gone, Kind, decode, registered
 from tests.simulation.memory import Facility
 

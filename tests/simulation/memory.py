@@ -51,7 +51,7 @@ class Facility:
         self.node_seed = seed
         self.node_keys = only_key(public_key(seed))
         self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal", "floor"})
-        self.partners = database(PARTNERS_MIGRATIONS, {"batches", "new_labels", "floor"})
+        self.partners = database(PARTNERS_MIGRATIONS, {"batches", "new_labels", "floor", "forks"})
 
     def append(self, *entries, now=1_000, lease_s=LEASE_S):
         return append_entries(self.index, self, entries, now, lease_s)

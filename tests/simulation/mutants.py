@@ -14,7 +14,8 @@ import protocol.entries
 import protocol.frontier
 import protocol.journal
 from peer.index.held import Held
-from protocol.exchange import Appended, Exchange
+from protocol.events import Appended
+from protocol.exchange import Exchange
 from tests.simulation.node import Node
 
 

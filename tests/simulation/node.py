@@ -10,15 +10,17 @@ import sqlite3
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from peer.index import journal, labels, witnesses
+from peer.index import forks, journal, labels, witnesses
 from peer.index.batches import load, store
 from protocol import frontier
-from protocol.exchange import (
+from protocol.events import (
     Appended,
     Connected,
-    Exchange,
+    FindHeader,
+    ForkKnown,
     Freeze,
     Halt,
+    HeaderFound,
     HeldJournal,
     Load,
     Received,
@@ -29,6 +31,7 @@ from protocol.exchange import (
     Tick,
     Witness,
 )
+from protocol.exchange import Exchange
 from protocol.frontier import claimed, is_ahead
 from protocol.journal import is_joining
 from protocol.limits import RENEW_S
@@ -193,15 +196,13 @@ class Node:
 
     def connected(self, partner):
         mine, theirs = self.facility, self.world.members[partner]
-        held = mine.held_of(theirs.peer_id)
-        forked = theirs.peer_id in witnesses.forks(mine.partners)
-        joining = is_joining(held.head(), held.bare_through())
         exchange = Exchange(
             mine.peer_id,
             theirs.peer_id,
             HeldJournal(mine.head(), mine.node_keys),
-            HeldJournal(held.head(), theirs.node_keys, held.incomplete_from(), forked, joining),
+            self.held_journal(theirs),
             lambda payload: sign(mine.node_seed, HAVE_DOMAIN, payload),
+            others=lambda: self.others(partner),
         )
         self.lines[partner] = Line(exchange)
 
@@ -249,10 +250,10 @@ class Node:
                 return load(tx, origin, from_batch, max_bytes=most)
             case Witness():
                 self.witness(partner, exchange, effect)
+            case FindHeader(origin, _, batch, because):
+                return HeaderFound(origin, batch, mine.held_of(origin).header(batch), because)
             case Freeze(origin, proof):
-                with self.transaction(mine.partners):
-                    witnesses.record_fork(mine.partners, origin, proof, self.now)
-                self.world.promises.fork_found(self.name, origin)
+                self.freeze(origin, proof)
             case Halt(signed, header):
                 with self.transaction(mine.index):
                     halted = journal.halt(mine.index, mine.peer_id, signed, header.batch)
@@ -261,6 +262,29 @@ class Node:
                 self.world.refused(self.name, partner, error)
                 self.world.send(self.name, partner, Refused(error.code, str(error), "Ask again."))
         return None
+
+    def freeze(self, origin, proof):
+        tx = self.facility.partners
+        with self.transaction(tx):
+            news = forks.record(tx, origin, proof, self.now, None)
+        self.world.promises.fork_found(self.name, origin)
+        if news:
+            for partner in list(self.lines):
+                self.happen(partner, ForkKnown(origin, proof))
+
+    def others(self, partner):
+        """What is held of everyone else's journal, as `peer.gossip` tells an exchange."""
+        return {
+            other.peer_id: self.held_journal(other)
+            for name, other in self.world.members.items()
+            if name not in {self.name, partner}
+        }
+
+    def held_journal(self, other):
+        held = self.facility.held_of(other.peer_id)
+        head, forked = held.head(), other.peer_id in forks.all_of(self.facility.partners)
+        joining = is_joining(head, held.bare_through())
+        return HeldJournal(head, other.node_keys, held.incomplete_from(), forked, joining)
 
     def store(self, effect):
         tx, origin = self.facility.partners, self.world.by_id[effect.origin]

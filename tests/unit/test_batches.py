@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from peer.index import batches, journal, labels, witnesses
+from peer.index import batches, forks, journal, labels, witnesses
 from peer.index.frontiers import Frontier, read
 from protocol.entries import Header, hole
 from protocol.errors import Malformed, Refusal
@@ -281,11 +281,11 @@ def test_one_proof_of_a_fork_is_kept_for_each_origin(alice, bob):
     alice.append(publish(1))
     signed = alice.batches()[0].signed_header
     proof = ForkProof(signed, signed)
-    assert witnesses.record_fork(bob.partners, alice.peer_id, proof, NOW)
-    assert not witnesses.record_fork(bob.partners, alice.peer_id, proof, NOW + 1)
-    assert witnesses.forks(bob.partners) == {alice.peer_id: proof}
+    assert forks.record(bob.partners, alice.peer_id, proof, NOW, None)
+    assert not forks.record(bob.partners, alice.peer_id, proof, NOW + 1, None)
+    assert forks.all_of(bob.partners)[alice.peer_id].proof == proof
     batches.purge(bob.partners, alice.peer_id)
-    assert witnesses.forks(bob.partners) == {alice.peer_id: proof}, "evidence stays"
+    assert forks.all_of(bob.partners)[alice.peer_id].proof == proof, "evidence stays"
 
 
 def test_a_frontier_gathers_all_of_it(alice, bob):

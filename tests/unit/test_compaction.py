@@ -12,7 +12,8 @@ from peer.index.frontiers import read
 from protocol.compaction import dead, is_due
 from protocol.entries import EntryKind, Header, SignedHeader
 from protocol.errors import BadSignature, LocalProtocolError, Refusal, WrongContent
-from protocol.exchange import Exchange, HeldJournal, Received, Send, Store, Stored, Tick
+from protocol.events import HeldJournal, Received, Send, Store, Stored, Tick
+from protocol.exchange import Exchange
 from protocol.frontier import claimed
 from protocol.journal import append
 from protocol.limits import HAVE_BYTES

@@ -8,10 +8,9 @@ import pytest
 
 from protocol.entries import hole
 from protocol.errors import Gap, Incomplete, Replayed, WrongContent
-from protocol.exchange import (
+from protocol.events import (
     Appended,
     Connected,
-    Exchange,
     Freeze,
     Halt,
     HeldJournal,
@@ -25,6 +24,7 @@ from protocol.exchange import (
     Tick,
     Witness,
 )
+from protocol.exchange import Exchange
 from protocol.forks import ForkFound, ForkProof
 from protocol.frontier import claimed, have_body, is_ahead, is_fresh, next_batch
 from protocol.journal import Head

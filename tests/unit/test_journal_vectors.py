@@ -16,6 +16,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from protocol.comparison import listed_as
 from protocol.entries import (
     Header,
     SignedBatch,
@@ -26,7 +27,9 @@ from protocol.entries import (
     read_header,
 )
 from protocol.errors import RemoteProtocolError
-from protocol.exchange import Exchange, HeldJournal, Received, Refuse, Witness
+from protocol.events import HeldJournal, Received, Refuse, Witness
+from protocol.exchange import Exchange
+from protocol.forks import ForkProof, place_of, verify_fork
 from protocol.identifiers import EntryId, PeerId
 from protocol.journal import Publish, Withdraw, append, follow, is_joining
 from protocol.limits import BATCH_BYTES
@@ -185,6 +188,31 @@ def test_we_speak_the_very_frames():
     assert not any(isinstance(effect, Refuse) for effect in effects)
 
 
+@pytest.mark.parametrize("case", vectors("forks")["pairs"], ids=lambda case: case["name"])
+def test_we_judge_a_fork(case):
+    first, second = (SignedHeader(*map(bytes.fromhex, case[n])) for n in ("first", "second"))
+    proof = ForkProof(first, second)
+    if case["proves"]:
+        assert list(verify_fork(proof, ORIGIN, only_key(KEY))) == case["place"]
+        assert list(place_of(proof)) == case["place"]
+    else:
+        with pytest.raises(RemoteProtocolError):
+            verify_fork(proof, ORIGIN, only_key(KEY))
+
+
+def test_we_speak_of_third_facilities_in_the_very_frames():
+    forks = vectors("forks")
+    for name, text in forks["frames"].items():
+        frame, message = decode(bytes.fromhex(text))
+        assert frame.name == name
+        assert encode(message, Kind(frame.kind), frame.id).hex() == text
+    author, addressee = (PeerId(bytes.fromhex(forks[n])) for n in ("author", "addressee"))
+    name = listed_as(author, addressee, PeerId(ORIGIN))
+    assert name.hex() == forks["name"]
+    _, said = decode(bytes.fromhex(forks["frames"]["origins"]))
+    assert said.names == (name,)
+
+
 # -- a second reader, from the document alone -----------------------------------------------------
 
 FIELDS = [
@@ -337,3 +365,25 @@ def test_the_second_reader_refuses(case):
         reader.follow(bytes.fromhex(each["batch"]))
     with pytest.raises(Refused):
         reader.follow(bytes.fromhex(case["batch"]))
+
+
+@pytest.mark.parametrize("case", vectors("forks")["pairs"], ids=lambda case: case["name"])
+def test_the_second_reader_judges_a_fork(case):
+    def proves(first, second):
+        one, two = (SecondReader().open(*each) for each in (first, second))
+        same = one["batch"] == two["batch"] and first[0] != second[0]
+        unlinked = two["batch"] == one["batch"] + 1 and two["previous"] != h(b"\x04", first[0])
+        return one["epoch"] == two["epoch"] and (same or unlinked)
+
+    pair = [tuple(map(bytes.fromhex, case[n])) for n in ("first", "second")]
+    try:
+        found = proves(*pair)
+    except Refused:
+        found = False
+    assert found == case["proves"]
+
+
+def test_the_second_reader_knows_whom_a_name_means():
+    forks = vectors("forks")
+    author, addressee = (bytes.fromhex(forks[n]) for n in ("author", "addressee"))
+    assert h(b"\x08", author, addressee, ORIGIN)[:16].hex() == forks["name"]

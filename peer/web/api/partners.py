@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
+from peer.errors import NotFound
 from peer.index.reciprocity import DAY_S, Period
 from peer.partners import Partner
 from peer.web.api.bodies import Body, Label, PeerIdHex, Text, answer, body, path, query
@@ -153,6 +154,15 @@ async def confirm(request: web.Request) -> web.StreamResponse:
     return answer(partner_json(rooms, partner))
 
 
+async def fork(request: web.Request) -> web.StreamResponse:
+    """Return the proof that a partner told two histories, to be verified by anybody."""
+    asked = path(request, PartnerPath)
+    found = await services(request).gossip.evidence(asked.peer_id)
+    if found is None:
+        raise NotFound("No proof against this facility is on record, which is as it should be.")
+    return answer(found)
+
+
 async def remove(request: web.Request) -> web.StreamResponse:
     """End a partnership at once."""
     asked = path(request, PartnerPath)
@@ -192,5 +202,6 @@ ROUTES: Final = (
     Route("GET", "/api/v1/partners", list_partners, ANYONE),
     Route("GET", "/api/v1/partners/reciprocity", reciprocity, ANYONE),
     Route("POST", "/api/v1/partners/{peer_id}/confirm", confirm, OPERATOR),
+    Route("GET", "/api/v1/partners/{peer_id}/fork", fork, ANYONE),
     Route("DELETE", "/api/v1/partners/{peer_id}", remove, OPERATOR),
 )

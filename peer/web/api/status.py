@@ -104,7 +104,8 @@ def _warnings(rooms: Services, alerts_open: int, *, halted: bool) -> Iterator[st
         if freshness is not None and freshness.forked:
             yield (
                 f"{partner.name} has signed two histories of its journal. It is followed no "
-                "further: call its operator, and keep this node's data as evidence."
+                "further, and only what is common is listed: call its operator, and show the "
+                f'evidence that this writes: openpriors partners fork "{partner.name}" --out FILE'
             )
 
 

@@ -1,0 +1,73 @@
+"""Signed headers that came early, kept until the batches before them have come.
+
+An origin that shows two histories may have let one of them slip: when the chain reaches the place
+of an orphan, both headers are there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peer.index.held import Held
+from protocol.entries import Header, SignedHeader
+from protocol.errors import Gap, RemoteProtocolError
+from protocol.forks import ForkFound, ForkProof
+from protocol.limits import HEADER_BYTES
+from protocol.records import from_bytes
+
+ORPHANS: Final = 64
+"""Kept of one journal at most, the earliest to come: an honest one has as many as batches overtook
+each other, and its origin alone can sign more."""
+
+
+def keep(held: Held, signed: SignedHeader, fault: RemoteProtocolError) -> RemoteProtocolError:
+    """Keep a header whose batch came early, that is if `fault` is a Gap; its signature is good.
+
+    Return the fault, or the fork if another header had its place.
+    """
+    if not isinstance(fault, Gap):
+        return fault
+    header = from_bytes(Header, signed.header, HEADER_BYTES)
+    known = _find(held, header.epoch, header.batch)
+    if known is None and len(places(held)) < ORPHANS:
+        held.tx.execute(
+            "INSERT INTO orphan_headers VALUES (?, ?, ?, ?, ?)",
+            (held.begin(), header.epoch, header.batch, signed.header, signed.signature),
+        )
+    forked = known is not None and known.header != signed.header
+    return ForkFound(ForkProof(known, signed)) if known and forked else fault
+
+
+def places(held: Held) -> set[tuple[int, int]]:
+    """Return the (epoch, batch) of every orphan of a journal."""
+    rows = held.tx.execute(
+        "SELECT epoch, batch FROM orphan_headers WHERE journal = ?", (held.journal,)
+    )
+    return {(row["epoch"], row["batch"]) for row in rows}
+
+
+def compare(held: Held, early: set[tuple[int, int]], signed: SignedHeader) -> ForkFound | None:
+    """Let go of the orphan in the place of a header that has arrived; return the fork, if any.
+
+    `early`: what `places` has said.
+    """
+    header = from_bytes(Header, signed.header, HEADER_BYTES)
+    if (header.epoch, header.batch) not in early:
+        return None
+    orphan = _find(held, header.epoch, header.batch)
+    held.tx.execute(
+        "DELETE FROM orphan_headers WHERE journal = ? AND epoch = ? AND batch = ?",
+        (held.journal, header.epoch, header.batch),
+    )
+    if orphan is None or orphan.header == signed.header:
+        return None
+    return ForkFound(ForkProof(signed, orphan))
+
+
+def _find(held: Held, epoch: int, batch: int) -> SignedHeader | None:
+    row = held.tx.execute(
+        "SELECT header, signature FROM orphan_headers"
+        " WHERE journal = ? AND epoch = ? AND batch = ?",
+        (held.journal, epoch, batch),
+    ).fetchone()
+    return None if row is None else SignedHeader(row["header"], row["signature"])
