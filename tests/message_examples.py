@@ -13,6 +13,7 @@ from pathlib import Path
 
 from protocol import grant, notice
 from protocol import messages as m
+from protocol.entries import SignedHeader
 from protocol.records import to_bytes, to_value
 from protocol.sealing import exchange_public_key
 from protocol.signing import public_key
@@ -68,6 +69,7 @@ def examples():
     frames = journal("exchange")["frames"]
     _, batches = m.decode(bytes.fromhex(frames["batches"]))
     named = json.loads((VECTORS / "identify.json").read_text(encoding="utf-8"))
+    one, other = (SignedHeader(b"a header %d" % n, bytes([n]) * 64) for n in (1, 2))
     head = m.OriginHead(ALICE_ID, 0, 4, bytes([8]) * 32, 11)
     made = [
         Example(m.Hello(1, 1, ALICE_ID, BOB_ID, 3, NOW), ask),
@@ -79,6 +81,10 @@ def examples():
         signed(ask, m.ExchangeNow, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,))),
         Example(m.Want(ALICE_ID, 0, 5), tell),
         Example(batches, tell),
+        Example(m.Origins((bytes([12]) * 16, bytes([14]) * 16)), tell),
+        Example(m.WantHeader(ALICE_ID, 0, 4), tell),
+        Example(m.HeldHeader(ALICE_ID, one), tell),
+        Example(m.Fork(ALICE_ID, one, other), tell),
         Example(
             m.Evaluate(NOTE, "person-31", "clinician", "TREAT", bytes(256), bytes([1]) * 256),
             ask,

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from peer import config, keys
-from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database, frontiers, witnesses
+from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database, forks, frontiers
 from peer.index.batches import Held
 from peer.keys import NodeKeys
 from protocol.entries import leaf
@@ -199,7 +199,7 @@ async def _compare_databases(nodes: list[Node]) -> None:
         await db.close()
     for node, own in zip(nodes, everyone, strict=True):
         db = await Database.open(node.data / "partners.db", None, PARTNERS_MIGRATIONS)
-        assert not await db.read(witnesses.forks), f"{node.name} has seen a fork"
+        assert not await db.read(forks.all_of), f"{node.name} has seen a fork"
         for peer_id, frontier in (await db.read(frontiers.read)).items():
             assert frontier.incomplete_from is None, f"{node.name} lacks bodies"
             assert peer_id in journals

@@ -105,6 +105,7 @@ def test_the_evidence_convicts_without_our_code():
         federation_url="",
         pairing_url="",
         issued_at=NOW,
+        renew_by=NOW + 86_400,
     )
     row = forks.all_of(alice.partners)[one.peer_id]
     said = evidence(row, sign_record(root, record))

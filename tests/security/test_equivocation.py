@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from peer.index import witnesses
 from protocol.forks import verify_fork
 from protocol.messages import Want
 from tests.simulation.memory import publish
@@ -12,8 +11,7 @@ from tests.whole_nodes import until
 
 
 async def proof_of(scene):
-    found = await scene.bob.rooms.gossip._partners_db.read(witnesses.forks)
-    return found[scene.keys.peer_id]
+    return (await scene.bob.rooms.gossip.forks())[scene.keys.peer_id].proof
 
 
 async def test_two_batches_for_one_position_freeze_the_journal_and_are_kept_as_proof(scene):
@@ -85,4 +83,6 @@ async def test_a_batch_that_names_another_past_is_a_fork_too(scene):
     assert scene.held == told
     proof = await proof_of(scene)
     verify_fork(proof, scene.keys.peer_id, scene.keys.node_keys)
-    assert await scene.bob.finds() == scene.all_found
+    assert await scene.bob.finds() == scene.alices, (
+        "the batch before it is what both histories deny"
+    )
