@@ -151,6 +151,8 @@ async def test_a_forged_header_accuses_nobody(tmp_path):
             await until(lambda before=refused: len(refusals(alice)) > before)
         unasked = HeldHeader(one.peer_id, forged)
         await alice.links.handlers[HeldHeader](unasked, alice.book[bob.peer_id])
+        alice.links.cut(bob)  # A comparison that the forged header met begins again.
+        alice.links.connect(bob)
 
         async def known():
             return await proof_at(alice, one.peer_id)

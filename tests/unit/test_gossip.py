@@ -160,7 +160,7 @@ class Node:
 
 async def until(condition):
     """Wait until `condition()` (or what it returns, awaited) holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             answer = condition()
             if await answer if asyncio.iscoroutine(answer) else answer:
