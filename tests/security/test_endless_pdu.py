@@ -13,6 +13,7 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import encode
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
@@ -141,7 +142,8 @@ async def test_requests_that_do_not_wait_for_answers_end_the_association(tmp_pat
 def store_request(context_id, data, message_id):
     """The PDUs of one C-STORE request."""
     read = pydicom.dcmread(io.BytesIO(data))
-    encoded = data[data.index(b"DICM") :]
+    encoded = encode(read, is_implicit_vr=False, is_little_endian=True)
+    assert encoded is not None
     request = C_STORE()
     request.MessageID = message_id
     request.AffectedSOPClassUID = read.SOPClassUID
