@@ -12,7 +12,7 @@ from peer.alerts import wrong_key
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.index import Database, Tx, labels
-from peer.index.batches import Held
+from peer.index.held import Held
 from peer.logs import Seldom
 from peer.search.answer import Facility, Uncovered
 from peer.search.asking import Asked
