@@ -224,7 +224,7 @@ class Hospital(base.Facility):
     async def fetch(self, origin, uid=STUDY, actor=base.CLINICIAN):
         """Fetch a study and wait for the end."""
         started = await self.retrieve.retrieve(origin.peer_id, uid, actor)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.retrieve.finished(started.retrieval_id)
 
     async def actions(self, action):

@@ -19,7 +19,7 @@ async def pair(tmp_path):
 
 async def settled(bob):
     """Return the one notice of the outbox once it does not wait any more."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             (row,) = await bob.notify.outbox()
             if row.refusal or row.delivered_at:

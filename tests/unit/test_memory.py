@@ -129,7 +129,7 @@ async def test_all_end_and_never_hold_more_than_the_bound(sizes, total, piece, o
                     await asyncio.sleep(0)
             held.pop(number)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(upload(n, size, order) for n, size in enumerate(sizes)))
     assert memory._room == total - 40, "all was given back"
     assert memory._eldest is None

@@ -34,7 +34,7 @@ async def pair(tmp_path):
 
 async def eventually(find):
     """Return what `find()` returns as soon as it is something."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (found := await find()):  # noqa: ASYNC110 - seen through the API, as a page does
             await asyncio.sleep(0.01)
     return found
@@ -263,7 +263,7 @@ async def test_the_webhook_is_told_signed_and_told_again_until_it_answers(
     async with hospitals(tmp_path, "Alice", "Bob", notify=hook) as (alice, bob):
         await consented(bob)
         await bob.notify.send(alice.peer_id, [STUDY], CLINICIAN)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await receiver.taken.wait()
         (notice,) = await alice.notify.inbox()
     assert len(receiver.posts) == 2, "the post was not tried again"

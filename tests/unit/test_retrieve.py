@@ -93,7 +93,7 @@ async def test_a_retrieval_goes_on_after_a_restart_of_either_side(tmp_path, cut_
 
 
 async def until(facility, retrieval, state):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await facility.retrieve.status(retrieval.retrieval_id)).state != state:  # noqa: ASYNC110 - polled as a page polls it
             await asyncio.sleep(0.02)
 
@@ -268,7 +268,7 @@ async def test_a_receipt_reaches_an_origin_that_was_away(pair):
     assert done.row.receipt_delivered_at is None
     alice.links.request = request
     alice.links.connect(bob)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await bob.actions("receipt"):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 

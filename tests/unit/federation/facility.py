@@ -182,7 +182,7 @@ class Facility:
         return self.partners.get(other.peer_id)
 
 
-async def until(condition, seconds=10):
+async def until(condition, seconds=60):
     """Wait until `condition()` holds; fail if it never does."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for sets no event
