@@ -18,7 +18,7 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Audit as Settings
 from peer.errors import NotFound
-from peer.index import Database, Tx, consents, publications
+from peer.index import Database, Tx, consents, journal, publications
 from peer.index.access import GatedStudy, gated_study
 from peer.index.studies import StudyRow
 from peer.partners import Partner
@@ -108,6 +108,10 @@ class Access:
             now = self._clock.now()
             uid = publications.behind(tx, retrieve_handle)
             study = gated_study(tx, uid) if uid else None
+            if journal.halted(tx) is not None:
+                refusal = _recovering()
+                _record(tx, "grant-refused", actor, study, now, partner.peer_id, refusal)
+                return refusal
             answer = self._decide(tx, study, partner, purpose, role, now)
             if study is None or isinstance(answer, Refusal):
                 refusal = answer if isinstance(answer, Refusal) else _not_published()
@@ -325,6 +329,14 @@ def _given(answer: Permit | Refusal) -> Permit:
     if isinstance(answer, Refusal):
         raise answer
     return answer
+
+
+def _recovering() -> Refusal:
+    return Refusal(
+        "not-ready",
+        "The facility was restored from a backup and is finding out what has changed since.",
+        "Ask again in a few minutes; if it stays so, call the facility.",
+    )
 
 
 def _not_published() -> Refusal:

@@ -77,6 +77,7 @@ ACTIONS: Final = frozenset(
         "init",
         "start",
         "stop",
+        "recover",  # the journal, set back, is whole again or begins a new epoch
         "keys",  # keys of the node were renewed
         "report",
         "export",

@@ -16,7 +16,7 @@ from peer.actors import Actor
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import Conflict, NotFound
-from peer.index import consents
+from peer.index import consents, deferrals
 from peer.index.consents import Recorded
 from peer.index.database import Database, Tx
 from protocol.consent import (
@@ -98,6 +98,9 @@ class Consents:
 
         def work(tx: Tx) -> tuple[int, ...]:
             consents.add(tx, directive)
+            for identifier in directive.patient:
+                # Whoever says something new of a patient has looked.
+                deferrals.release(tx, identifier)
             concerned = consents.patients_of(tx, directive.patient)
             self._apply_to(tx, concerned)
             self._audit(tx, "consent-grant", directive, concerned, actor)

@@ -36,7 +36,11 @@ _log = structlog.get_logger()
 
 
 class Rotation:
-    """Exchanges this node's keys, or what its key record says, while it runs."""
+    """Exchanges this node's keys, or what its key record says, while it runs.
+
+    New keys begin with the next batch of the journal: `may_write` says in a transaction whether it
+    is known by now which that is.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Rotation:
         keys: NodeKeys,
         clock: Clock,
         links: Links,
+        may_write: Callable[[Tx], bool],
     ) -> None:
         self.data = data
         self._settings = settings
@@ -54,6 +59,7 @@ class Rotation:
         self._keys = keys
         self._clock = clock
         self._links = links
+        self._may_write = may_write
         self._draft: Draft | None = None
         self._listeners: list[Listener] = []
 
@@ -128,6 +134,13 @@ class Rotation:
         meta.put(tx, _ON_RECORD, str(record.revision).encode())
 
     def _next_position(self, tx: Tx) -> tuple[int, int]:
+        if not self._may_write(tx):
+            raise Refusal(
+                "journal-halted",
+                "It is not known yet how far this facility's journal has come, and new keys begin "
+                "with its next batch.",
+                "Wait until it is: openpriors journal show",
+            )
         head = journal.head(tx, self._keys.peer_id)
         return (0, 0) if head is None else (head.epoch, head.batch + 1)
 

@@ -43,6 +43,7 @@ from peer.partners import RECORD, Partners
 from peer.people import Link, People
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
+from peer.recovery import Recovery
 from peer.report import Report
 from peer.retention import Retention
 from peer.retrieve import Retrieve
@@ -149,6 +150,7 @@ async def _build(
     access = Access(db, clock, settings.audit)
     ingest = Ingest(db, store, keys.store_key, clock, settings)
     links = Links(keys, partners, clock, settings.link, settings.audit.fault_s, proxy)
+    recovery = Recovery(db, data, keys, clock, partners.active)
     gossip = Gossip(
         db,
         partners_db,
@@ -156,11 +158,20 @@ async def _build(
         keys,
         clock,
         partners=partners,
+        recovery=recovery,
         labels=labels,
         settings=settings,
     )
     reciprocity = Reciprocity(db, keys.peer_id, links, clock, gossip)
-    publish = Publish(db, keys, clock, partners.active, gossip.appended, settings)
+    publish = Publish(
+        db,
+        keys,
+        clock,
+        partners=partners.active,
+        appended=gossip.appended,
+        may_write=recovery.may_write,
+        settings=settings,
+    )
     person_links = PersonLinks(db, keys, clock, settings, name_of=partners.name)
     search = Search(
         db,
@@ -237,6 +248,7 @@ async def _build(
         consents=consents,
         ingest=ingest,
         publish=publish,
+        recovery=recovery,
         search=search,
         identifying=identifying,
         identities=identities,
@@ -252,7 +264,15 @@ async def _build(
         reciprocity=reciprocity,
         alerts=Alerts(db, clock, partners.name, settings.lists.alerts),
         expiry=Expiry(db=db, keys=keys, partners=partners, clock=clock, settings=settings),
-        rotation=Rotation(data, settings, db=db, keys=keys, clock=clock, links=links),
+        rotation=Rotation(
+            data,
+            settings,
+            db=db,
+            keys=keys,
+            clock=clock,
+            links=links,
+            may_write=recovery.may_write,
+        ),
     )
 
 
@@ -260,6 +280,7 @@ def _tie_together(rooms: Services) -> None:
     """Let each room learn of what happens in others; nothing runs yet."""
 
     async def partner_changed(peer_id: PeerId, state: str) -> None:
+        await rooms.recovery.partner_changed()
         await rooms.publish.partner_changed(peer_id, state)
         if state == RECORD:
             await rooms.gossip.keys_changed(peer_id)
@@ -288,6 +309,7 @@ def _tie_together(rooms: Services) -> None:
     rooms.consents.apply_with(rooms.publish.apply_in)
     rooms.consents.on_change(rooms.publish.written)
     rooms.partners.on_change(partner_changed)
+    rooms.recovery.on_change(rooms.publish.journal_changed)
     rooms.gossip.on_withdrawn(rooms.search.forget)
     rooms.reciprocity.completeness.look_with(rooms.search.look)
     rooms.gossip.on_fault(partner_erred)
@@ -304,6 +326,7 @@ async def _recover(services: Services) -> None:
             "so some images cannot be read. Look at the disk, and restore the folder store/."
         )
     await services.partners.load()
+    await services.recovery.load()
     await services.gossip.load()
     await services.rotation.put_on_record()
 

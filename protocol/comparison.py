@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from protocol.entries import SignedHeader, read_header
+from protocol.entries import Header, SignedHeader, read_header
 from protocol.events import Effect, FindHeader, Freeze, HeaderFound, HeldJournal, Send
 from protocol.forks import ForkProof, verify_fork
 from protocol.frontier import claimed
 from protocol.hashing import LISTED, tagged
 from protocol.identifiers import PeerId
+from protocol.limits import HEADER_BYTES
 from protocol.messages import Fork, HaveBody, HeldHeader, OriginHead, Origins, WantHeader
+from protocol.records import from_bytes
 
 Others: TypeAlias = Callable[[], Mapping[PeerId, HeldJournal]]
 """What is held at this moment of each partner's journal, the partner at hand excepted."""
@@ -54,7 +56,7 @@ class Comparison:
         self._said: tuple[bytes, ...] = ()
         self._theirs: frozenset[bytes] = frozenset()
         self._searches: dict[PeerId, _Search] = {}
-        self._done: set[PeerId] = set()
+        self._done: set[tuple[PeerId, int]] = set()
         self._forks: dict[PeerId, ForkProof] = {}
         self._told: set[ForkProof] = set()
 
@@ -100,7 +102,7 @@ class Comparison:
             claim = claimed(body, origin)
             if claim is None or held.head is None or claim.epoch != held.head.epoch:
                 continue
-            if origin not in self._done and claim.batch <= held.head.batch:
+            if (origin, claim.epoch) not in self._done and claim.batch <= held.head.batch:
                 effects.append(FindHeader(origin, claim.epoch, claim.batch, claim))
         return effects
 
@@ -128,9 +130,10 @@ class Comparison:
     def _suspect(self, event: HeaderFound, claim: OriginHead) -> list[Effect]:
         if event.header is None or event.header.hash == claim.header_hash:
             return []
-        search = self._searches.setdefault(
-            event.origin, _Search(claim.epoch, -1, claim.batch, claim.batch)
-        )
+        search = self._searches.get(event.origin)
+        if search is None or search.epoch < claim.epoch:
+            search = _Search(claim.epoch, -1, claim.batch, claim.batch)
+            self._searches[event.origin] = search
         # One under way is asked again: its question or its answer may have been lost.
         return [Send(WantHeader(event.origin, search.epoch, search.asked))]
 
@@ -142,7 +145,7 @@ class Comparison:
         if search is None or held is None:
             return []
         header = read_header(message.header, origin, held.keys)
-        if (header.epoch, header.batch) != (search.epoch, search.asked):
+        if header.epoch > search.epoch or header.batch != search.asked:
             return []
         return [FindHeader(origin, header.epoch, header.batch, message.header)]
 
@@ -151,14 +154,16 @@ class Comparison:
         if search is None or search.asked != event.batch or event.header is None:
             return []
         effects: list[Effect] = []
-        if event.header.header == theirs.header:
+        both = (event.header, theirs)
+        if event.header.header == theirs.header or min(map(_epoch, both)) < search.epoch:
+            # What the records of epochs have made void here or there is no fork of this epoch.
             search.same = event.batch
         else:
             search.differ = event.batch
             effects.append(Freeze(origin, ForkProof(event.header, theirs)))
         if search.differ - search.same <= 1:
             del self._searches[origin]
-            self._done.add(origin)
+            self._done.add((origin, search.epoch))
             return effects
         search.asked = (search.same + search.differ) // 2
         return [*effects, Send(WantHeader(origin, search.epoch, search.asked))]
@@ -189,3 +194,7 @@ class Comparison:
         verify_fork(proof, origin, held.keys)
         self._told.add(proof)
         return [Freeze(origin, proof)]
+
+
+def _epoch(signed: SignedHeader) -> int:
+    return from_bytes(Header, signed.header, HEADER_BYTES).epoch

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from protocol.entries import Header, SignedBatch, SignedHeader
+from protocol.entries import SignedBatch, SignedHeader
+from protocol.epochs import SignedEpoch
 from protocol.errors import RemoteProtocolError
 from protocol.forks import ForkProof
 from protocol.identifiers import PeerId
 from protocol.journal import Head
 from protocol.messages import (
     Batches,
+    Epochs,
     Fork,
     Have,
     HaveBody,
@@ -31,7 +33,8 @@ class HeldJournal:
 
     `keys` verify it.  `incomplete_from`: the first batch with a hole that nothing justifies.
     `forked`: a fork of it is on record, so it is followed no further.  For `joining` see
-    `journal.is_joining`.
+    `journal.is_joining`.  `early`: the highest header that came before those between it and the
+    head, as a HAVE names it; None if there is none.
     """
 
     head: Head | None
@@ -39,6 +42,7 @@ class HeldJournal:
     incomplete_from: int | None = None
     forked: bool = False
     joining: bool = False
+    early: OriginHead | None = None
 
 
 # -- events: what happened --------------------------------------------------------------------
@@ -62,7 +66,8 @@ class Received:
 class Loaded:
     """A `Load` was performed; `through` is the number of the last batch, `more` lie beyond it.
 
-    `newest`: the newest header, if batches below its floor are among these.
+    `newest`: the newest header, if batches below its floor are among these.  `epochs`: the records
+    of all epochs after the one that the asker holds.
     """
 
     origin: PeerId
@@ -70,15 +75,16 @@ class Loaded:
     through: int
     more: bool
     newest: SignedHeader | None = None
+    epochs: tuple[SignedEpoch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A `Store` was performed, durably.
+    """A `Store` or a `Regain` was performed, durably.
 
     `through` is the last batch number judged, `incomplete_from` the first batch held with a hole
-    that nothing justifies, and `error` what ended the run before its last batch.  For `joining` see
-    `journal.is_joining`.
+    that nothing justifies, and `error` what ended the run before its last batch.  For `joining` and
+    `early` see `HeldJournal`.
     """
 
     origin: PeerId
@@ -88,6 +94,22 @@ class Stored:
     incomplete_from: int | None = None
     error: RemoteProtocolError | None = None
     joining: bool = False
+    early: OriginHead | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A `Begin` was performed, durably: where the journal ends now.
+
+    `forked`: a fork is on record that no later epoch has ended.  For the rest see `HeldJournal`.
+    """
+
+    origin: PeerId
+    head: Head | None
+    incomplete_from: int | None = None
+    joining: bool = False
+    forked: bool = False
+    early: OriginHead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +145,7 @@ class ForkKnown:
 
 
 Event: TypeAlias = (
-    Connected | Received | Loaded | Stored | Appended | HeaderFound | ForkKnown | Tick
+    Connected | Received | Loaded | Stored | Begun | Appended | HeaderFound | ForkKnown | Tick
 )
 
 # -- effects: what to do ------------------------------------------------------------------------
@@ -133,7 +155,7 @@ Event: TypeAlias = (
 class Send:
     """Tell the partner."""
 
-    message: Have | Want | Batches | Origins | WantHeader | HeldHeader | Fork
+    message: Have | Want | Epochs | Batches | Origins | WantHeader | HeldHeader | Fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +173,25 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Read batches from `from_batch` on, as many as one answer may hold; feed back `Loaded`."""
+    """Read batches from `from_batch` on, as many as one answer may hold; feed back `Loaded`.
+
+    `epoch` is the one that the asker holds.
+    """
 
     origin: PeerId
     from_batch: int
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Keep these records of epochs and rewind the journal to where they begin; feed back `Begun`.
+
+    Each is verified first; one that the root key did not sign is refused instead.
+    """
+
+    origin: PeerId
+    epochs: tuple[SignedEpoch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +227,16 @@ class Freeze:
 
 
 @dataclass(frozen=True, slots=True)
-class Halt:
-    """Sign nothing more: a partner holds a header that we signed and do not hold ourselves.
+class Regain:
+    """Take back batches of our own journal, which we signed and do not hold, and sign nothing more.
 
-    Our database is older than our word: it was restored from a backup, or copied.
+    Our database is older than our word: it was restored from a backup, or copied.  Store what
+    continues it in one transaction, then feed back `Stored`.  `newest`: as in `Store`.
     """
 
-    signed: SignedHeader
-    header: Header
+    batches: tuple[SignedBatch, ...]
+    more: bool
+    newest: SignedHeader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,4 +246,4 @@ class Refuse:
     error: RemoteProtocolError
 
 
-Effect: TypeAlias = Send | Store | Load | FindHeader | Witness | Freeze | Halt | Refuse
+Effect: TypeAlias = Send | Store | Load | Begin | FindHeader | Witness | Freeze | Regain | Refuse

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final
 
 from protocol.comparison import Comparison, Others
-from protocol.entries import SignedBatch, header_hash, read_header
 from protocol.errors import (
     Gap,
     Incomplete,
@@ -23,12 +22,13 @@ from protocol.errors import (
 )
 from protocol.events import (
     Appended,
+    Begin,
+    Begun,
     Connected,
     Effect,
     Event,
     ForkKnown,
     Freeze,
-    Halt,
     HeaderFound,
     HeldJournal,
     Load,
@@ -44,11 +44,12 @@ from protocol.events import (
 from protocol.forks import ForkFound
 from protocol.frontier import claimed, have_body, is_ahead, next_batch
 from protocol.identifiers import PeerId
-from protocol.journal import Head
+from protocol.journal import Head, epoch_of
 from protocol.limits import BACK_OFF_MOST_S, CLOCK_SKEW_S, EXCHANGE_S, HAVE_BYTES, WANT_S
 from protocol.messages import (
     HAVE_DOMAIN,
     Batches,
+    Epochs,
     Fork,
     Have,
     HaveBody,
@@ -60,6 +61,7 @@ from protocol.messages import (
     WantHeader,
 )
 from protocol.records import to_bytes
+from protocol.regaining import Regaining
 from protocol.statements import Statement, open_addressed
 
 _FIRST_BACK_OFF_S: Final = EXCHANGE_S
@@ -83,14 +85,13 @@ class Exchange:
     ) -> None:
         self.me = me
         self.partner = partner
-        self.own = own.head
         self.theirs = theirs.head
         self.wake_at = 0
-        self._own_keys = own.keys
         self._partner_key = theirs.keys[-1].public
         self._incomplete_from = theirs.incomplete_from
         self._frozen = theirs.forked
         self._joining = theirs.joining
+        self._early = theirs.early
         self._sign = sign
         self._interval_s = interval_s
         self._jitter_s = 0
@@ -102,6 +103,12 @@ class Exchange:
         self._failures = 0
         self._last_have_at = 0
         self._comparison = Comparison(me, partner, others)
+        self._regaining = Regaining(me, own)
+
+    @property
+    def own(self) -> Head | None:
+        """Where our own journal ends."""
+        return self._regaining.head
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Return what is to be done about `event`, in order.  `now`: Unix seconds."""
@@ -113,14 +120,10 @@ class Exchange:
                     return [*self._comparison.introduce(), self._have(now)]
                 case Received(message):
                     return self._received(message, now)
-                case Loaded():
-                    return self._loaded(event)
-                case Stored():
-                    return self._stored(event, now)
+                case Loaded() | Stored() | Begun() | HeaderFound():
+                    return self._done(event, now)
                 case Appended(head):
                     return self._appended(head, now)
-                case HeaderFound():
-                    return self._comparison.found(event)
                 case ForkKnown(origin, proof):
                     self._frozen = self._frozen or origin == self.partner
                     return self._comparison.known(origin, proof)
@@ -138,14 +141,8 @@ class Exchange:
                 return self._heard(statement, now)
             case Want():
                 return self._wanted(message)
-            case Batches(origin, batches, more, newest):
-                if origin == self.me:
-                    return self._given_back(batches)
-                if origin != self.partner:
-                    msg = "batches of a journal that this link does not carry"
-                    raise WrongAddressee(msg)
-                self._asked_until = 0
-                return [] if self._frozen else [Store(self.partner, batches, more, newest)]
+            case Epochs() | Batches():
+                return self._given(message)
             case Refused(code):
                 # That something else was not understood says nothing of what was asked for.
                 if code != UnknownMessage.code and now < self._asked_until:
@@ -177,10 +174,10 @@ class Exchange:
         self._last_have_at = body.issued_at
         effects: list[Effect] = [Witness(body, statement)]
         ours = claimed(body, self.me)
-        if ours is not None and is_ahead(ours, self.own):
-            # Only our own signature proves that we are behind ourselves, so ask for it.
-            effects.append(Send(Want(self.me, ours.epoch, next_batch(ours, self.own))))
-        elif ours is not None and self.own is not None and ours.batch == self.own.batch:
+        effects += self._regaining.heard(ours)
+        if is_ahead(ours, self.own):
+            pass  # It is asked for: we are behind ourselves.
+        elif ours is not None and self.own is not None and _is_at(ours, self.own):
             self._in_step_at = ours.batch
         elif self.own is not None and self._announced != self.own.batch:
             effects.append(self._have(now))
@@ -194,42 +191,69 @@ class Exchange:
             msg = "asks for a journal that this link does not carry"
             raise WrongAddressee(msg)
         head = heads[origin]
-        if head is None or want.from_batch > head.batch:
+        if head is None or (want.epoch == head.epoch and want.from_batch > head.batch):
             return []
-        if want.epoch != head.epoch:
+        if want.epoch > head.epoch:
             msg = "asks for an epoch that is not held"
             raise Gap(msg)
-        return [Load(origin, want.from_batch)]
+        return [Load(origin, want.from_batch, want.epoch)]
 
-    def _given_back(self, batches: tuple[SignedBatch, ...]) -> list[Effect]:
-        """Judge batches of our own journal, asked for because a HAVE claimed more of it."""
-        for batch in batches:
-            header = read_header(batch.signed_header, self.me, self._own_keys)
-            claim = OriginHead(
-                origin=self.me,
-                epoch=header.epoch,
-                batch=header.batch,
-                header_hash=header_hash(batch.header),
-                last_seq=header.last_seq,
-            )
-            if is_ahead(claim, self.own):
-                return [Halt(batch.signed_header, header)]
-        return []
+    def _given(self, message: Epochs | Batches) -> list[Effect]:
+        """Take what the partner has of its own journal, or of ours."""
+        if message.origin not in {self.me, self.partner}:
+            msg = "a part of a journal that this link does not carry"
+            raise WrongAddressee(msg)
+        match message:
+            case Epochs(origin, epochs):
+                return [Begin(PeerId(origin), epochs)]
+            case Batches(origin, batches, more, newest):
+                if origin == self.me:
+                    return self._regaining.given(batches, newest, more=more)
+                self._asked_until = 0
+                return [] if self._frozen else [Store(self.partner, batches, more, newest)]
 
     # -- what was done
 
+    def _done(self, event: Loaded | Stored | Begun | HeaderFound, now: int) -> list[Effect]:
+        match event:
+            case Loaded():
+                return self._loaded(event)
+            case Stored():
+                return self._stored(event, now)
+            case Begun():
+                return self._begun(event)
+            case HeaderFound(origin, _, _, OriginHead() as claim) if origin == self.me:
+                return self._regaining.found(event, claim)
+            case HeaderFound():
+                return self._comparison.found(event)
+
     def _loaded(self, event: Loaded) -> list[Effect]:
+        told: list[Effect] = [Send(Epochs(event.origin, event.epochs))] if event.epochs else []
         if not event.batches:
-            return []
+            return told
         if event.origin == self.me:
             self._in_step_at = None if event.more else event.through
-        return [Send(Batches(event.origin, event.batches, event.more, event.newest))]
+        return [*told, Send(Batches(event.origin, event.batches, event.more, event.newest))]
+
+    def _begun(self, event: Begun) -> list[Effect]:
+        """Go on from where a journal ends after its new epochs were taken note of."""
+        if event.origin == self.me:
+            self._regaining.begun(event)
+        else:
+            self.theirs, self._incomplete_from = event.head, event.incomplete_from
+            self._joining, self._frozen = event.joining, event.forked
+            self._early = event.early
+        return []
 
     def _stored(self, event: Stored, now: int) -> list[Effect]:
+        if event.origin == self.me:
+            before = self.own
+            asked = self._regaining.stored(event)
+            return asked if asked or before == self.own else [self._have(now)]
         advanced = event.head != self.theirs
         self.theirs = event.head
         self._incomplete_from = event.incomplete_from
-        self._joining = event.joining
+        self._joining, self._early = event.joining, event.early
         effects: list[Effect] = []
         # Batches that are held and fill nothing may hide a hole that the next ones justify.
         goes_on = event.error is None or isinstance(event.error, Replayed)
@@ -263,9 +287,9 @@ class Exchange:
     def _appended(self, head: Head, now: int) -> list[Effect]:
         if self.own is not None and (head.epoch, head.batch) <= (self.own.epoch, self.own.batch):
             return []  # Heads may be reported out of order; the newest is the one to speak of.
-        self.own = head
+        before, self._regaining.head = self.own, head
         if self._in_step_at is not None and self._in_step_at < head.batch:
-            return [Load(self.me, self._in_step_at + 1)]
+            return [Load(self.me, self._in_step_at + 1, epoch_of(before))]
         return [] if self._announced in {None, head.batch} else [self._have(now)]
 
     def _tick(self, now: int) -> list[Effect]:
@@ -277,20 +301,24 @@ class Exchange:
     # -- what we say
 
     def _have(self, now: int) -> Send:
-        # A head that is being joined acknowledges nothing: withdrawals before it may be lacking.
         common = self._comparison.common()
-        held = {each: None if its.joining else its.head for each, its in common.items()}
-        held |= {self.me: self.own, self.partner: None if self._joining else self.theirs}
-        payload = to_bytes(have_body(self.me, self.partner, held, now))
+        held = {each: its.head for each, its in common.items()}
+        held |= {self.me: self.own, self.partner: self.theirs}
+        joining = {each for each, its in common.items() if its.joining}
+        if self._joining:
+            joining.add(self.partner)
+        payload = to_bytes(have_body(self.me, self.partner, held, now, joining, self._early))
         self._announced = -1 if self.own is None else self.own.batch
         self.wake_at = now + self._interval_s + self._jitter_s
         return Send(Have(Statement(payload, self._sign(payload))))
 
     def _ask(self, now: int, *, known_gap: bool = False) -> list[Effect]:
         """Ask for what the partner's journal has beyond ours, unless asked or failed just now."""
-        if self._frozen or now < self._asked_until or now < self._back_off_until:
+        epoch = epoch_of(self.theirs)
+        thawing = self._claim is not None and self._claim.epoch > epoch
+        frozen = self._frozen and not thawing
+        if frozen or now < self._asked_until or now < self._back_off_until:
             return []
-        epoch = 0 if self.theirs is None else self.theirs.epoch
         if self._incomplete_from is not None:
             start = self._incomplete_from
         elif self._claim is not None and is_ahead(self._claim, self.theirs):
@@ -313,3 +341,8 @@ class Exchange:
         delay = min(_FIRST_BACK_OFF_S << min(self._failures, 16), BACK_OFF_MOST_S)
         self._failures += 1
         self._back_off_until = now + delay
+
+
+def _is_at(claim: OriginHead, head: Head) -> bool:
+    """Return whether all up to `head` is held by whoever makes the claim."""
+    return (claim.batch, claim.last_seq) == (head.batch, head.last_seq)

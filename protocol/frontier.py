@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from protocol.identifiers import PeerId
 from protocol.journal import Head
@@ -20,17 +20,36 @@ def is_fresh(head: Head | None, now: int) -> bool:
     return head is not None and head.issued_at <= now + CLOCK_SKEW_S and now < head.fresh_until
 
 
-def origin_head(origin: PeerId, head: Head) -> OriginHead:
-    """Return how a HAVE states that `head` of `origin`'s journal is held."""
-    return OriginHead(origin, head.epoch, head.batch, head.header_hash, head.last_seq)
+def origin_head(origin: PeerId, head: Head, *, joining: bool = False) -> OriginHead:
+    """Return how a HAVE states that `head` of `origin`'s journal is held.
+
+    A head that is being joined acknowledges nothing: withdrawals before it may be lacking.
+    """
+    last_seq = 0 if joining else head.last_seq
+    return OriginHead(origin, head.epoch, head.batch, head.header_hash, last_seq)
 
 
 def have_body(
-    author: PeerId, addressee: PeerId, held: Mapping[PeerId, Head | None], now: int
+    author: PeerId,
+    addressee: PeerId,
+    held: Mapping[PeerId, Head | None],
+    now: int,
+    joining: Collection[PeerId] = (),
+    early: OriginHead | None = None,
 ) -> HaveBody:
-    """Return the body of a HAVE, in the order of the origins' ids."""
-    heads = tuple(origin_head(origin, head) for origin, head in sorted(held.items()) if head)
-    return HaveBody(author, addressee, now, heads)
+    """Return the body of a HAVE, in the order of the origins' ids; `joining`: whose are joined.
+
+    `early` stands for the head of its origin, if it is ahead of it: an origin that has lost what it
+    signed must learn of every header that somebody could show.
+    """
+    heads = {
+        origin: origin_head(origin, head, joining=origin in joining)
+        for origin, head in held.items()
+        if head
+    }
+    if early is not None and is_ahead(early, held.get(PeerId(early.origin))):
+        heads[PeerId(early.origin)] = early
+    return HaveBody(author, addressee, now, tuple(heads[origin] for origin in sorted(heads)))
 
 
 def claimed(body: HaveBody, origin: PeerId) -> OriginHead | None:

@@ -25,6 +25,7 @@ from protocol.entries import (
     leaf,
     read_header,
 )
+from protocol.epochs import check_first
 from protocol.errors import Gap, LocalProtocolError, Malformed, Replayed
 from protocol.forks import ForkFound, ForkProof
 from protocol.hashing import merkle_root
@@ -51,6 +52,11 @@ class Head:
     state_digest: bytes
     issued_at: int
     fresh_until: int
+
+
+def epoch_of(head: Head | None) -> int:
+    """Return the epoch in which a journal stands that ends at `head`."""
+    return 0 if head is None else head.epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,7 @@ def portions(entries: Sequence[NewEntry]) -> list[tuple[NewEntry, ...]]:
     return runs
 
 
-def append(
+def append(  # noqa: PLR0913 - all that a header states
     head: Head | None,
     origin: bytes,
     entries: Sequence[NewEntry],
@@ -173,12 +179,14 @@ def append(
     lease_s: int,
     sign: Callable[[bytes], bytes],
     floor: int | None = None,
+    epoch: int | None = None,
 ) -> Advance:
     """Return the next batch of our own journal, signed; no entries renew the lease.
 
-    `floor` raises the floor to a seq below which nothing is live after this batch.  `sign` returns
-    the 64-byte signature of a header's bytes in the domain "header".  The batch must be durable
-    before any byte of it leaves: a position is never signed twice.
+    `floor` raises the floor to a seq below which nothing is live after this batch.  `epoch`: of a
+    root-signed record that names this batch as its first; None: as before.  `sign` returns the
+    64-byte signature of a header's bytes in the domain "header".  The batch must be durable before
+    any byte of it leaves: a position is never signed twice.
     """
     if len(portions(entries)) > 1:
         msg = "these entries do not fit into one batch; cut them with portions()"
@@ -187,6 +195,7 @@ def append(
         msg = f"a lease is between 1 and {LEASE_MOST_S} seconds"
         raise LocalProtocolError(msg)
     first_seq = 1 if head is None else head.last_seq + 1
+    next_epoch = epoch_of(head) if epoch is None else epoch
     positioned = tuple(_entry(seq, new) for seq, new in enumerate(entries, first_seq))
     leaves = [leaf(entry) for entry in positioned]
     state = _state_at(head, holding)
@@ -206,7 +215,7 @@ def append(
     header = Header(
         version=VERSION,
         origin=origin,
-        epoch=0 if head is None else head.epoch,
+        epoch=next_epoch,
         batch=0 if head is None else head.batch + 1,
         first_seq=first_seq,
         last_seq=last_seq,
@@ -310,19 +319,17 @@ def _check_position(
         msg = "a lease ends before it begins or lasts longer than any may"
         raise Malformed(msg)
     epoch, after = (0, -1) if head is None else (head.epoch, head.batch)
-    if header.epoch != epoch:
-        msg = "a batch of another epoch needs the root-signed record that begins the epoch"
-        raise Gap(msg)
+    previous, last_seq = (NO_PREVIOUS, 0) if head is None else (head.header_hash, head.last_seq)
+    if header.epoch < epoch:
+        msg = "a batch of an epoch that has ended"
+        raise Replayed(msg)
+    if header.epoch > epoch:
+        check_first(holding.epoch(header.epoch), header, after, previous)
     if header.batch > after + 1:
         msg = "batches before this one are missing"
         raise Gap(msg)
     if header.batch <= after:
-        held = holding.header(header.batch)
-        if held is not None and held.header != signed.header:
-            raise ForkFound(ForkProof(held, signed))
-        msg = "a batch that is held already"
-        raise Replayed(msg)
-    previous, last_seq = (NO_PREVIOUS, 0) if head is None else (head.header_hash, head.last_seq)
+        raise _held_already(header, signed, holding.header(header.batch))
     if header.previous != previous:
         held = holding.header(after)
         if held is None:
@@ -332,3 +339,12 @@ def _check_position(
     if header.first_seq != last_seq + 1:
         msg = "the seqs of a batch do not continue those of the batch before it"
         raise Malformed(msg)
+
+
+def _held_already(header: Header, signed: SignedHeader, held: SignedHeader | None) -> Exception:
+    """Return what is wrong with a header whose place is taken by `held`."""
+    if held is None or held.header == signed.header:
+        return Replayed("a batch that is held already")
+    if from_bytes(Header, held.header, HEADER_BYTES).epoch != header.epoch:
+        return Malformed("a batch before the first one of which the record of its epoch speaks")
+    return ForkFound(ForkProof(held, signed))

@@ -94,6 +94,21 @@ are bad luck, more than that is a partner that takes and does not give."""
 EXCHANGE_NOW_S: Final = 10
 """How long a partner that asks for an exchange at once is kept waiting for its end."""
 
+EPOCH_RECORD_BYTES: Final = 256
+"""Largest record that begins an epoch; one has about 90 bytes."""
+
+EPOCHS: Final = 64
+"""Most epochs of one journal that one message tells: each is a recovery by hand, with the root key.
+"""
+
+FIRST_ANSWER_S: Final = 60
+"""How long a started node waits for one partner to say what it holds of the node's journal before
+it signs anything: a link comes up in seconds, and a node without a network must still serve."""
+
+RECOVERY_S: Final = 600
+"""How long a journal that was set back waits for every partner before it may begin a new epoch
+without some of them: longer than a restart, or than the longest pause before a link is tried."""
+
 # -- search and retrieval over a link -------------------------------------------------------
 EVALUATION_POINTS: Final = 8
 """Blinded elements of one tier in one search, always this many: the count tells nothing."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from protocol.entries import Entry, EntryKind, SignedHeader
+from protocol.epochs import EpochRecord
 from protocol.errors import Malformed
 from protocol.hashing import plain_hash
 from protocol.identifiers import EntryId
@@ -38,7 +39,10 @@ class Holding(Protocol):
         """Return the last seq of the newest batch that came without its entries, 0 if none did."""
 
     def header(self, batch: int) -> SignedHeader | None:
-        """Return the signed header held for a batch number of this epoch."""
+        """Return the signed header held for a batch number."""
+
+    def epoch(self, number: int) -> EpochRecord | None:
+        """Return the verified record that begins an epoch, None if it is not held."""
 
 
 @dataclass(slots=True)

@@ -11,10 +11,12 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from protocol.entries import SignedBatch, SignedHeader
+from protocol.epochs import SignedEpoch
 from protocol.errors import LocalProtocolError, Malformed, Oversized, UnknownMessage
 from protocol.keyrecord import SignedKeyRecord
 from protocol.limits import (
     ANSWER_BATCHES,
+    EPOCHS,
     EVALUATION_BYTES,
     GRANT_ANSWER_BYTES,
     HAVE_BYTES,
@@ -304,6 +306,15 @@ class Fork:
     origin: Key
     first: SignedHeader
     second: SignedHeader
+
+
+@message("epochs", limit=32768)
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """The root-signed records of the epochs of one journal that the asker does not know yet."""
+
+    origin: Key
+    epochs: Annotated[tuple[SignedEpoch, ...], Size(1, EPOCHS)]
 
 
 # -- search -------------------------------------------------------------------------------------

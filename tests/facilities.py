@@ -34,6 +34,7 @@ from peer.index.packs import PackRow
 from peer.link import LinkState, NotConnected
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
+from peer.recovery import Recovery
 from peer.search import Identifying, Identities, PersonLinks, Question, Search
 from protocol import digest
 from protocol.agreement import Terms
@@ -151,14 +152,22 @@ class Facility:
         self.links = Links(self)
         self.told = 0
 
-    @asynccontextmanager
-    async def open(self, folder):
+    async def build(self, folder):
+        """Open the databases in `folder` and build the rooms over them."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.db = await Database.open(folder / "index.db", self.index_key, INDEX_MIGRATIONS)
         self.partners_db = await Database.open(folder / "partners.db", None, PARTNERS_MIGRATIONS)
         self.audit = await Audit.open(self.db, self.clock, self.audit_key)
+        self.recovery = Recovery(self.db, folder, self.keys, self.clock, lambda: self.active)
         self.publish = Publish(
-            self.db, self.keys, self.clock, lambda: self.active, self._appended, self.settings
+            self.db,
+            self.keys,
+            self.clock,
+            partners=lambda: self.active,
+            appended=self._appended,
+            may_write=self.recovery.may_write,
+            settings=self.settings,
         )
         self.freshness = {}
         self.reciprocity = Reciprocity(self.db, self.peer_id, self.links, self.clock, self)
@@ -204,6 +213,10 @@ class Facility:
             name_of=lambda peer_id: self.knows[peer_id].name,
             per_hour=self.per_hour,
         )
+
+    @asynccontextmanager
+    async def open(self, folder):
+        await self.build(folder)
         await self.publish.renew()
         try:
             yield self

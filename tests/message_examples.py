@@ -14,6 +14,7 @@ from pathlib import Path
 from protocol import grant, notice
 from protocol import messages as m
 from protocol.entries import SignedHeader
+from protocol.epochs import EpochRecord, sign_epoch
 from protocol.records import to_bytes, to_value
 from protocol.sealing import exchange_public_key
 from protocol.signing import public_key
@@ -70,6 +71,8 @@ def examples():
     _, batches = m.decode(bytes.fromhex(frames["batches"]))
     named = json.loads((VECTORS / "identify.json").read_text(encoding="utf-8"))
     one, other = (SignedHeader(b"a header %d" % n, bytes([n]) * 64) for n in (1, 2))
+    record = EpochRecord(1, ALICE_ID, 3, 5, bytes([11]) * 32, NOW)
+    epochs = m.Epochs(ALICE_ID, (sign_epoch(ALICE, record),))
     head = m.OriginHead(ALICE_ID, 0, 4, bytes([8]) * 32, 11)
     made = [
         Example(m.Hello(1, 1, ALICE_ID, BOB_ID, 3, NOW), ask),
@@ -80,6 +83,7 @@ def examples():
         signed(tell, m.Have, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,)), 0),
         signed(ask, m.ExchangeNow, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,))),
         Example(m.Want(ALICE_ID, 0, 5), tell),
+        Example(epochs, tell),
         Example(batches, tell),
         Example(m.Origins((bytes([12]) * 16, bytes([14]) * 16)), tell),
         Example(m.WantHeader(ALICE_ID, 0, 4), tell),

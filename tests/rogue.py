@@ -13,8 +13,8 @@ from dataclasses import replace
 import aiohttp
 
 from peer.index import batches as batch_rows
-from peer.index.batches import Held
 from peer.index.database import INDEX_MIGRATIONS, Database
+from peer.index.held import Held
 from peer.keys.tls import partner_context
 from protocol import journal
 from protocol.entries import HEADER_DOMAIN, Header, SignedBatch, leaf

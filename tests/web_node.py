@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import aiohttp
 
-from peer.gossip.gossip import Acknowledged
+from peer.gossip import Acknowledged
 from peer.index import withdrawals
 from peer.people import People
 from peer.report import Report
@@ -178,6 +178,7 @@ async def served(hospital):
         consents=hospital.consents,
         ingest=hospital.ingest,
         publish=hospital.publish,
+        recovery=hospital.recovery,
         search=hospital.search,
         identifying=hospital.identifying,
         identities=hospital.identities,

@@ -18,6 +18,7 @@ from peer.cli import (
     init,
     invite,
     join,
+    journal,
     keys,
     link,
     notify,
@@ -43,7 +44,7 @@ for verb in (init, run, demo, import_, search, retrieve, invite, join, notify, i
 app.command(alerts.NAME, help=alerts.__doc__)(alerts.command)
 app.command(status.NAME, help=status.__doc__)(status.command)
 app.command(link.NAME, help=link.__doc__)(link.command)
-for group in (partners, checks, consent, identity, audit, retention, keys):
+for group in (partners, checks, consent, identity, audit, retention, keys, journal):
     app.add_typer(group.app, name=group.NAME, help=group.__doc__)
 
 

@@ -17,7 +17,9 @@ def command(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None
     say(f"{answer['facility']['name']}  ({answer['facility']['peer_id'][:16]})", style="bold")
     say(f"Running since {instant(answer['started_at'])}, version {answer['version']}")
     say(f"{answer['studies']} studies, {answer['instances']} instances")
-    say(f"Journal: {answer['journal']['live']} entries live, batch {answer['journal']['batch']}")
+    journal = answer["journal"]
+    state = "" if journal["state"] == "writing" else f" ({journal['state']})"
+    say(f"Journal: {journal['live']} entries live, batch {journal['batch']}{state}")
     if answer["partners"]:
         print_table(
             ("Partner", "State", "Connected", "Last confirmed", "Digests"),

@@ -4,6 +4,7 @@ Nothing here decides anything about a journal, that is `protocol.exchange`; and 
 in: whoever appends to ours says so with `appended`, whoever wants to know of theirs listens.
 """
 
-from peer.gossip.gossip import Freshness, Gossip
+from peer.gossip.answers import Acknowledged, Freshness
+from peer.gossip.gossip import Gossip
 
-__all__ = ["Freshness", "Gossip"]
+__all__ = ["Acknowledged", "Freshness", "Gossip"]

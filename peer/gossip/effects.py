@@ -15,7 +15,7 @@ from peer.actors import NODE
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import Conflict, NodeError
-from peer.index import batches, forks, frontiers, journal, witnesses
+from peer.index import batches, epochs, forks, frontiers, journal, witnesses
 from peer.index.batches import Labels, Run
 from peer.index.database import Database, Tx
 from peer.index.frontiers import Frontier
@@ -23,19 +23,24 @@ from peer.index.held import Held
 from peer.link import Links
 from peer.logs import Seldom
 from peer.partners import Partners
+from peer.recovery import Recovery
+from protocol.entries import Header
+from protocol.epochs import SignedEpoch
 from protocol.errors import Forked, RemoteProtocolError
 from protocol.events import (
+    Begin,
+    Begun,
     Effect,
     Event,
     FindHeader,
     ForkKnown,
     Freeze,
-    Halt,
     HeaderFound,
     HeldJournal,
     Load,
     Loaded,
     Refuse,
+    Regain,
     Send,
     Store,
     Stored,
@@ -45,9 +50,11 @@ from protocol.exchange import Exchange
 from protocol.forks import ForkProof, place_of
 from protocol.frontier import claimed
 from protocol.identifiers import EntryId, PeerId
+from protocol.limits import HEADER_BYTES
 from protocol.messages import Refused
 from protocol.nodekeys import NodeKeys
 from protocol.reciprocity import Progress
+from protocol.records import from_bytes
 
 _log = structlog.get_logger()
 
@@ -62,8 +69,9 @@ class Effects:
     """What the exchanges bring about here: in both databases, on the links, for listeners.
 
     `frontiers` is what is known of each partner's journal, as `partners_db` has it; `broadcast`
-    feeds an event to every exchange.  A partner that errs at full speed must not fill the audit
-    trail: it is told of each kind once in `fault_s`.
+    feeds an event to every exchange; None: our own journal has changed other than by growing.  A
+    partner that errs at full speed must not fill the audit trail: it is told of each kind once in
+    `fault_s`.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class Effects:
         clock: Clock,
         *,
         partners: Partners,
+        recovery: Recovery,
         labels: Labels,
         fault_s: int,
     ) -> None:
@@ -85,10 +94,11 @@ class Effects:
         self._links = links
         self._clock = clock
         self._partners = partners
+        self._recovery = recovery
         self._labels = labels
         self._faults = Seldom(fault_s)
         self._log_is_full = False
-        self.broadcast: Callable[[Event], None] = lambda _: None
+        self.broadcast: Callable[[Event | None], None] = lambda _: None
 
     async def load(self) -> None:
         """Read what is held of each partner."""
@@ -121,9 +131,9 @@ class Effects:
                 )
         return found
 
-    async def turn(self, exchange: Exchange, event: Event) -> None:
-        """Handle one event, and all that its effects bring about."""
-        events = deque([event])
+    async def turn(self, exchange: Exchange, event: Event | None) -> None:
+        """Handle one event, and all that its effects bring about.  None: see `broadcast`."""
+        events = deque([await self._own_again(exchange.me) if event is None else event])
         while events:
             for effect in exchange.handle(events.popleft(), self._clock.now()):
                 outcome = await self._perform(exchange, effect)
@@ -134,25 +144,36 @@ class Effects:
         partner = exchange.partner
         match effect:
             case Send(message):
+                if exchange.own is not None:
+                    await self._recovery.cover(exchange.own.epoch, exchange.own.batch)
                 await self._links.tell(partner, message)
-            case Store():
-                return await self._store(effect)
-            case Load(origin, from_batch):
-                return await self._load(exchange, origin, from_batch)
             case Witness():
                 await self._witness(exchange, effect)
-            case FindHeader():
-                return await self._find_header(exchange, effect)
             case Freeze(origin, proof):
                 await self._freeze(origin, proof, partner)
-            case Halt(signed, header):
-                await self._db.write(lambda tx: journal.halt(tx, exchange.me, signed, header.batch))
-                _log.error("journal-halted", partner=partner.hex())
             case Refuse(error):
                 await self._refuse(partner, error)
             case _:
-                assert_never(effect)
+                return await self._answer(exchange, effect)
         return None
+
+    async def _answer(
+        self, exchange: Exchange, effect: Store | Load | Begin | FindHeader | Regain
+    ) -> Event | None:
+        """Perform an effect whose outcome the exchange waits for."""
+        match effect:
+            case Store():
+                return await self._store(effect)
+            case Load():
+                return await self._load(exchange, effect)
+            case Begin(origin, records):
+                return await self._begin(exchange, origin, records)
+            case FindHeader():
+                return await self._find_header(exchange, effect)
+            case Regain():
+                return await self._regain(exchange, effect)
+            case _:
+                assert_never(effect)
 
     async def _store(self, effect: Store) -> Stored:
         origin = effect.origin
@@ -165,6 +186,7 @@ class Effects:
         def work(tx: Tx) -> tuple[bool, Run, Progress]:
             void = frontiers.drop_void(tx, origin, keys)
             run = batches.store(tx, origin, keys, effect.batches, self._labels, effect.newest)
+            run = epochs.drop_forked(tx, origin, run)
             progress = known.progress.stored(
                 run.head, now, whole=run.whole, advanced=run.head != known.head
             )
@@ -181,6 +203,7 @@ class Effects:
             head=run.head,
             incomplete_from=run.incomplete_from,
             joining=run.joining,
+            early=run.early,
             progress=progress,
         )
         if run.erased or void or self._log_is_full:
@@ -196,11 +219,71 @@ class Effects:
             run.incomplete_from,
             run.error,
             run.joining,
+            run.early,
         )
 
-    async def _load(self, exchange: Exchange, origin: PeerId, from_batch: int) -> Loaded:
-        database = self._db if origin == exchange.me else self._partners_db
-        return await database.read(lambda tx: batches.load(tx, origin, from_batch))
+    async def _regain(self, exchange: Exchange, effect: Regain) -> Stored:
+        me = exchange.me
+        run = await self._recovery.regain(effect.batches, effect.newest)
+        if run.head != exchange.own:
+            self.broadcast(None)
+        return Stored(me, run.head, run.through, effect.more, run.incomplete_from, run.error)
+
+    async def _own_again(self, me: PeerId) -> Begun:
+        """Return where our journal ends now: what was true when this was asked may be overtaken."""
+        held = await self._db.read(lambda tx: (Held(tx, me).head(), Held(tx, me).incomplete_from()))
+        return Begun(me, *held)
+
+    async def _begin(
+        self, exchange: Exchange, origin: PeerId, records: tuple[SignedEpoch, ...]
+    ) -> Begun | None:
+        """Take note of new epochs; what they make void is erased before anything else is read."""
+
+        def work(tx: Tx) -> tuple[epochs.Begun, bool]:
+            return epochs.begin(tx, origin, records), origin in forks.all_of(tx)
+
+        try:
+            if origin == exchange.me:
+                begun, forked = await self._recovery.learn_epochs(records), False
+            else:
+                begun, forked = await self._partners_db.write(work)
+        except RemoteProtocolError as error:
+            await self._refuse(exchange.partner, error)
+            return None
+        event = Begun(origin, begun.head, begun.incomplete_from, begun.joining, forked, begun.early)
+        if origin == exchange.me:
+            if begun.rewound:
+                self.broadcast(None)
+            return event
+        known = self.frontiers.get(origin, Frontier()).progress
+        whole = begun.incomplete_from is None and not begun.joining
+        self._update(
+            origin,
+            head=begun.head,
+            incomplete_from=begun.incomplete_from,
+            joining=begun.joining,
+            early=begun.early,
+            progress=known.heard(known.announced, begun.head, self._clock.now(), whole=whole),
+            forked=forked,
+        )
+        if begun.rewound:
+            _log.warning("journal-rewound", partner=origin.hex())
+            await self._empty_log()
+            for listener in self.withdrawn:
+                await listener(origin, begun.dropped)
+        return event
+
+    async def _load(self, exchange: Exchange, effect: Load) -> Loaded:
+        origin, start, epoch = effect.origin, effect.from_batch, effect.epoch
+        if origin != exchange.me:
+            return await self._partners_db.read(
+                lambda tx: batches.load(tx, origin, start, epoch=epoch, to_origin=True)
+            )
+        loaded = await self._db.read(lambda tx: batches.load(tx, origin, start, epoch=epoch))
+        if loaded.batches:
+            last = from_bytes(Header, loaded.batches[-1].header, HEADER_BYTES)
+            await self._recovery.cover(last.epoch, last.batch)
+        return loaded
 
     async def _find_header(self, exchange: Exchange, effect: FindHeader) -> HeaderFound:
         database = self._db if effect.origin == exchange.me else self._partners_db
@@ -226,6 +309,7 @@ class Effects:
     async def _witness(self, exchange: Exchange, effect: Witness) -> None:
         now = self._clock.now()
         me, ours = exchange.me, claimed(effect.body, exchange.me)
+        await self._recovery.heard(exchange.partner, ours)
         last_seq = await self._db.read(lambda tx: journal.applied(tx, me, ours))
         known = self.frontiers.get(exchange.partner, Frontier())
         theirs = claimed(effect.body, exchange.partner)

@@ -18,6 +18,7 @@ import structlog
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError
+from peer.gossip.answers import Acknowledged, Freshness
 from peer.gossip.effects import Effects, FaultListener, WithdrawnListener
 from peer.gossip.evidence import evidence
 from peer.index import forks, frontiers, journal, withdrawals, witnesses
@@ -26,20 +27,21 @@ from peer.index.batches import Labels
 from peer.index.database import Database, Tx
 from peer.index.forks import ForkRow
 from peer.index.frontiers import Frontier
+from peer.index.held import Held
 from peer.index.journal import JournalKeys
-from peer.index.withdrawals import Withdrawal
 from peer.link import Links, NotConnected
 from peer.partners import Partner, Partners
+from peer.recovery import Recovery
 from protocol.errors import Refusal
 from protocol.events import Appended, Connected, Event, ForkKnown, HeldJournal, Received, Tick
 from protocol.exchange import Exchange
 from protocol.frontier import claimed, have_body, is_fresh
 from protocol.identifiers import PeerId
-from protocol.journal import Head
 from protocol.limits import EXCHANGE_NOW_S, HAVE_BYTES
 from protocol.messages import (
     HAVE_DOMAIN,
     Batches,
+    Epochs,
     ExchangeNow,
     Fork,
     Have,
@@ -63,22 +65,6 @@ JITTER_S: Final = 15
 """The next HAVE comes up to this much after its minute, so that links do not beat as one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """How far, and since when, a partner's journal can be relied on.
-
-    `last_confirmed_at`: Unix seconds at which the partner last vouched for `head`, None if never.
-    `lease_over`: nothing of it may be listed.  `forked`: it signed two histories, and is followed
-    no further.
-    """
-
-    head: Head | None
-    last_confirmed_at: int | None
-    connected: bool
-    lease_over: bool
-    forked: bool
-
-
 class Keys(JournalKeys, Protocol):
     """What an exchange needs of this node's keys."""
 
@@ -87,26 +73,13 @@ class Keys(JournalKeys, Protocol):
         """Every node key of ours, with the part of our journal that it signs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """A withdrawal, and since when each partner has applied it; None: it has not said so yet."""
-
-    withdrawal: Withdrawal
-    applied_at: Mapping[PeerId, int | None]
-
-    @property
-    def outstanding(self) -> tuple[PeerId, ...]:
-        """The partners that have not confirmed it."""
-        return tuple(peer_id for peer_id, at in self.applied_at.items() if at is None)
-
-
 @dataclass(slots=True)
 class _Line:
     """One partner's exchange: its events, and room for what has been received."""
 
     room: asyncio.Semaphore
     """Messages that may wait for their turn; the next ones wait in the partner's socket."""
-    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[Event | None] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an event is dealt with."""
@@ -121,7 +94,7 @@ class Gossip:
     labels that stand open in a body, so that searches find them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter for each room that it speaks for
         self,
         db: Database,
         partners_db: Database,
@@ -130,6 +103,7 @@ class Gossip:
         clock: Clock,
         *,
         partners: Partners,
+        recovery: Recovery,
         labels: Labels,
         settings: Settings,
     ) -> None:
@@ -147,13 +121,14 @@ class Gossip:
             links,
             clock,
             partners=partners,
+            recovery=recovery,
             labels=labels,
             fault_s=settings.audit.fault_s,
         )
         self._effects.broadcast = self._broadcast
         self._lines: dict[PeerId, _Line] = {}
         self._group: asyncio.TaskGroup | None = None
-        for kind in (Have, Want, Batches, Origins, WantHeader, HeldHeader, Fork, Refused):
+        for kind in (Have, Want, Epochs, Batches, Origins, WantHeader, HeldHeader, Fork, Refused):
             links.handle(kind, self._receive)
         links.handle(ExchangeNow, self._exchange_now_wanted)
         links.on_connected(self._connected)
@@ -241,8 +216,9 @@ class Gossip:
         async with line.turn:
             own = await self._db.read(lambda tx: journal.head(tx, me))
             theirs = self.frontier(peer_id)
-            held = {me: own, peer_id: None if theirs.joining else theirs.head}
-            body = have_body(me, peer_id, held, self._clock.now())
+            held = {me: own, peer_id: theirs.head}
+            joining = {peer_id} if theirs.joining else ()
+            body = have_body(me, peer_id, held, self._clock.now(), joining, theirs.early)
             statement = sign_statement(self._keys.node_seed, HAVE_DOMAIN, body)
         await self._links.request(peer_id, ExchangeNow(statement), 2 * EXCHANGE_NOW_S)
 
@@ -351,17 +327,20 @@ class Gossip:
         frontier = (await self._partners_db.read(frontiers.read)).get(peer_id, Frontier())
         # What was stored as the last link broke may be known to the database alone.
         self._effects.frontiers[peer_id] = frontier
-        own = await self._db.read(lambda tx: journal.head(tx, me))
+        own, lacking = await self._db.read(
+            lambda tx: (journal.head(tx, me), Held(tx, me).incomplete_from())
+        )
         exchange = Exchange(
             me,
             peer_id,
-            HeldJournal(own, self._keys.node_keys),
+            HeldJournal(own, self._keys.node_keys, lacking),
             HeldJournal(
                 frontier.head,
                 node_keys,
                 frontier.incomplete_from,
                 frontier.forked,
                 frontier.joining,
+                frontier.early,
             ),
             partial(sign, self._keys.node_seed, HAVE_DOMAIN),
             interval_s=self._interval_s,
@@ -369,7 +348,7 @@ class Gossip:
         )
         for origin, row in (await self.forks()).items():
             line.events.put_nowait(ForkKnown(origin, row.proof))
-        event: Event = Connected(_jitter_s())
+        event: Event | None = Connected(_jitter_s())
         while True:
             try:
                 async with line.turn:
@@ -384,11 +363,11 @@ class Gossip:
             line.turned = asyncio.Event()
             event = await self._next_event(exchange, line)
 
-    def _broadcast(self, event: Event) -> None:
+    def _broadcast(self, event: Event | None) -> None:
         for line in self._lines.values():
             line.events.put_nowait(event)
 
-    async def _next_event(self, exchange: Exchange, line: _Line) -> Event:
+    async def _next_event(self, exchange: Exchange, line: _Line) -> Event | None:
         patience_s = max(1, exchange.wake_at - self._clock.now())
         try:
             # Not wait_for: until Python 3.12 it can swallow a cancellation, and run on for ever.

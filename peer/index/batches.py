@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from peer.index import bodies, orphans
+from peer.index import bodies, forks, orphans
 from peer.index.held import Held
 from peer.index.labels import add, remove
 from peer.index.migrate import Tx
 from protocol.entries import Entry, EntryKind, Header, SignedBatch, SignedHeader, hole, read_header
+from protocol.epochs import SignedEpoch
 from protocol.errors import RemoteProtocolError, Replayed
 from protocol.events import Loaded
 from protocol.identifiers import EntryId, PeerId
 from protocol.journal import Advance, Head, follow, is_joining, refill
-from protocol.limits import ANSWER_BATCHES, BATCH_ANSWER_BYTES, HEADER_BYTES
+from protocol.limits import ANSWER_BATCHES, BATCH_ANSWER_BYTES, EPOCHS, HEADER_BYTES
+from protocol.messages import OriginHead
 from protocol.nodekeys import NodeKeys
 from protocol.records import from_bytes
 
@@ -31,11 +33,21 @@ ENTRY_OVERHEAD_BYTES: Final = 56
 """What an entry adds to its payload on the wire, at most."""
 
 
-def load(tx: Tx, origin: PeerId, from_batch: int, max_bytes: int = BATCH_ANSWER_BYTES) -> Loaded:
+def load(
+    tx: Tx,
+    origin: PeerId,
+    from_batch: int,
+    max_bytes: int = BATCH_ANSWER_BYTES,
+    *,
+    epoch: int = 0,
+    to_origin: bool = False,
+) -> Loaded:
     """Return batches of a journal from `from_batch` on, as many as `max_bytes` on the wire hold.
 
     There is at least one in the answer if there is one at all.  What lies below the floor comes
-    without its entries, and then the newest header comes too, to show that it may.
+    without its entries, and then the newest header comes too, to show that it may.  `epoch`: the
+    one that the asker holds; the records of those after it come along.  `to_origin`: what has come
+    without its entries goes on so before the floor has, for an origin must see what it has signed.
     """
     held = Held(tx, origin)
     rows = tx.execute(
@@ -49,7 +61,7 @@ def load(tx: Tx, origin: PeerId, from_batch: int, max_bytes: int = BATCH_ANSWER_
     for row in rows[:ANSWER_BATCHES]:
         entries = held.entries(row["first_seq"], row["last_seq"])
         if not entries and row["first_seq"] <= row["last_seq"]:
-            if row["last_seq"] >= held.floor:
+            if row["last_seq"] >= held.floor and not to_origin:
                 break  # Not fetched yet here either: nothing shows that it may be lacking.
             newest = newest or held.newest_header()
         size += HEADER_BYTES + sum(ENTRY_OVERHEAD_BYTES + len(each.payload) for each in entries)
@@ -57,7 +69,18 @@ def load(tx: Tx, origin: PeerId, from_batch: int, max_bytes: int = BATCH_ANSWER_
             break
         batches.append(SignedBatch(row["header"], row["signature"], tuple(entries)))
         through = row["batch"]
-    return Loaded(origin, tuple(batches), through, len(batches) < len(rows), newest)
+    epochs = epochs_after(tx, origin, epoch)
+    return Loaded(origin, tuple(batches), through, len(batches) < len(rows), newest, epochs)
+
+
+def epochs_after(tx: Tx, origin: PeerId, epoch: int) -> tuple[SignedEpoch, ...]:
+    """Return the root-signed records of the epochs that came after `epoch`, oldest first."""
+    rows = tx.execute(
+        "SELECT record, signature FROM journal_epochs WHERE origin = ? AND epoch > ?"
+        " ORDER BY epoch LIMIT ?",
+        (origin, epoch, EPOCHS),
+    )
+    return tuple(SignedEpoch(row["record"], row["signature"]) for row in rows)
 
 
 # -- storing ------------------------------------------------------------------------------------
@@ -97,6 +120,10 @@ def save(held: Held, advance: Advance, labels: Labels | None = None) -> None:
         "INSERT INTO journal_missing VALUES (?, ?, ?, ?)",
         ((journal, e.seq, header.epoch, header.batch) for e in advance.holes),
     )
+    if labels is not None and header.epoch:
+        record = held.epoch(header.epoch)
+        if record is not None and record.first_batch == header.batch:
+            forks.list_again(held, header.epoch)
     if advance.bare:
         held.note_bare(header.last_seq)
     # While joining, what is below a floor still counts as live here, and is erased in the end.
@@ -128,6 +155,17 @@ def _erase(held: Held, seq: int, labels: Labels | None) -> None:
             remove(held.tx, [(label, *position) for label in read_labels(labels, entry)])
     bodies.erase(held.tx, *position)
     held.tx.execute("DELETE FROM journal_missing WHERE journal = ? AND seq = ?", position)
+
+
+def erase_from(held: Held, seq: int, *, labelled: bool) -> None:
+    """Erase all entries from `seq` on, as if they had never come; how ids stand is not touched."""
+    bodies.erase_from(held.tx, held.journal, seq)
+    tables = ("entries", "missing", *(("labels", "new_labels") if labelled else ()))
+    for table in tables:
+        held.tx.execute(
+            f"DELETE FROM journal_{table} WHERE journal = ? AND seq >= ?",  # noqa: S608 - names from above
+            (held.journal, seq),
+        )
 
 
 def read_labels(labels: Labels, entry: Entry) -> Sequence[bytes]:
@@ -186,6 +224,7 @@ class Run:
     withdrawn: tuple[EntryId, ...]
     erased: bool
     error: RemoteProtocolError | None
+    early: OriginHead | None = None
 
     @property
     def whole(self) -> bool:
@@ -198,14 +237,15 @@ def store(
     origin: PeerId,
     keys: NodeKeys,
     batches: Sequence[SignedBatch],
-    labels: Labels,
+    labels: Labels | None,
     newest: SignedHeader | None = None,
 ) -> Run:
     """Follow `batches` in order, storing each that verifies; never raises for the origin's faults.
 
-    `newest` came with them to show that what lies below its floor may lack its entries.  Batches
-    that are held already are used to fill holes.  If a run brings nothing new at all, the error is
-    Replayed.
+    Without `labels` nothing is made to be found by them: our own journal is not searched.
+    `newest` came with the batches to show that what lies below its floor may lack its entries.
+    Batches that are held already are used to fill holes.  If a run brings nothing new at all, the
+    error is Replayed.
     """
     held = Held(tx, origin)
     withdrawn: list[EntryId] = []
@@ -244,7 +284,9 @@ def store(
             break
     if useful and isinstance(error, Replayed):
         error = None
-    add(tx, [(x, held.journal, e.seq) for e in unlabelled.values() for x in read_labels(labels, e)])
+    if labels is not None:
+        found = ((x, e.seq) for e in unlabelled.values() for x in read_labels(labels, e))
+        add(tx, [(label, held.journal, seq) for label, seq in found])
     return Run(
         head=head,
         through=through,
@@ -253,6 +295,7 @@ def store(
         withdrawn=tuple(withdrawn),
         erased=erased,
         error=error,
+        early=orphans.newest(held),
     )
 
 

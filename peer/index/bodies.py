@@ -46,6 +46,12 @@ def erase(tx: Tx, journal: int | None, seq: int) -> None:
     )
 
 
+def erase_from(tx: Tx, journal: int | None, seq: int) -> None:
+    """Erase every body and salt from `seq` on, of entries that are about to be deleted."""
+    which = "SELECT body FROM journal_entries WHERE journal = ? AND seq >= ? AND body IS NOT NULL"
+    _erase(tx, which, (journal, seq))
+
+
 def erase_all(tx: Tx, journal: int | None) -> None:
     """Erase every body and salt of a journal whose entries are about to be deleted."""
     which = "SELECT body FROM journal_entries WHERE journal = ? AND body IS NOT NULL"

@@ -65,6 +65,18 @@ def note_withdrawal(tx: Tx, directive_id: str, seq: int) -> None:
     )
 
 
+def note_withdrawals_since(tx: Tx, patient: int, since: int, seq: int) -> None:
+    """Record where the withdrawals of a patient's revocations from `since` on ended, late."""
+    row = patients.get(tx, patient)
+    if row is not None:
+        tx.execute(
+            "UPDATE directives SET withdrawn_seq = ?"
+            " WHERE withdrawn_seq IS NULL AND revoked_at >= ? AND directive_id IN"
+            " (SELECT directive_id FROM directive_patients WHERE issuer = ? AND patient_id = ?)",
+            (seq, since, row.issuer, row.patient_id),
+        )
+
+
 def get(tx: Tx, directive_id: str) -> Recorded | None:
     """Return a directive, or None."""
     row = tx.execute("SELECT * FROM directives WHERE directive_id = ?", (directive_id,)).fetchone()

@@ -29,7 +29,8 @@ class ForkRow:
 def record(tx: Tx, origin: PeerId, proof: ForkProof, now: int, told_by: PeerId | None) -> bool:
     """Keep a verified proof; return whether it is the first of its epoch, or of an earlier batch.
 
-    From then on nothing is listed of the batch in question and those after it.
+    From then on nothing is listed of the batch in question and those after it.  A fork that a later
+    epoch has ended is kept and is no news.
     """
     epoch, batch = place_of(proof)
     changed = tx.execute(
@@ -49,9 +50,15 @@ def record(tx: Tx, origin: PeerId, proof: ForkProof, now: int, told_by: PeerId |
             told_by,
         ),
     ).rowcount
-    if changed == 1:
+    is_news = changed == 1 and not _is_ended(tx, origin, epoch)
+    if is_news:
         _stop_listing(tx, origin, batch)
-    return changed == 1
+    return is_news
+
+
+def _is_ended(tx: Tx, origin: PeerId, epoch: int) -> bool:
+    query = "SELECT 1 FROM journal_epochs WHERE origin = ? AND epoch > ?"
+    return tx.execute(query, (origin, epoch)).fetchone() is not None
 
 
 def _stop_listing(tx: Tx, origin: PeerId, batch: int) -> None:
@@ -63,9 +70,26 @@ def _stop_listing(tx: Tx, origin: PeerId, batch: int) -> None:
     )
 
 
+def list_again(held: Held, epoch: int) -> None:
+    """List what is held of a journal that has come to `epoch`, or back into it, by its root's word.
+
+    A fork of the same epoch or a later one stands.
+    """
+    held.tx.execute(
+        "UPDATE journals SET common_seq = CASE WHEN EXISTS (SELECT 1 FROM forks f"
+        " WHERE f.origin = ?1 AND f.epoch >= ?2 AND NOT EXISTS"
+        "  (SELECT 1 FROM journal_epochs e WHERE e.origin = ?1 AND e.epoch > f.epoch))"
+        " THEN 0 END WHERE origin = ?1",
+        (held.origin, epoch),
+    )
+
+
 def all_of(tx: Tx) -> dict[PeerId, ForkRow]:
-    """Return the earliest proof on record against each origin."""
-    rows = tx.execute("SELECT * FROM forks ORDER BY epoch DESC")
+    """Return the earliest proof against each origin, of forks that no later epoch has ended."""
+    rows = tx.execute(
+        "SELECT * FROM forks f WHERE NOT EXISTS (SELECT 1 FROM journal_epochs e"
+        " WHERE e.origin = f.origin AND e.epoch > f.epoch) ORDER BY epoch DESC"
+    )
     return {PeerId(row["origin"]): _row(row) for row in rows}
 
 

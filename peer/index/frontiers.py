@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from peer.index import forks, witnesses
+from peer.index import forks, orphans, witnesses
 from peer.index.batches import purge
 from peer.index.held import Held
 from peer.index.migrate import Tx
 from protocol.entries import read_header
 from protocol.errors import BadSignature
 from protocol.identifiers import PeerId
-from protocol.journal import Head, is_joining
+from protocol.journal import Head
+from protocol.messages import OriginHead
 from protocol.nodekeys import NodeKeys
 from protocol.reciprocity import Progress
 
@@ -22,7 +23,7 @@ class Frontier:
 
     `incomplete_from`: the first batch with a live entry that came without its body, None if all
     came.  `progress`: how far the exchange has come.  `forked`: it signed two histories.
-    `joining`: see `protocol.journal.is_joining`.
+    For `joining` and `early` see `protocol.events.HeldJournal`.
     """
 
     head: Head | None = None
@@ -30,6 +31,7 @@ class Frontier:
     progress: Progress = field(default_factory=Progress)
     forked: bool = False
     joining: bool = False
+    early: OriginHead | None = None
 
     @property
     def whole(self) -> bool:
@@ -50,7 +52,8 @@ def read(tx: Tx) -> dict[PeerId, Frontier]:
             incomplete_from=held.incomplete_from(),
             progress=Progress(completed_at=heard[origin].in_step_at if origin in heard else None),
             forked=origin in forked,
-            joining=is_joining(head, held.bare_through()),
+            joining=held.joining(),
+            early=orphans.newest(held),
         )
     return found
 

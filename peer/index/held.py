@@ -7,9 +7,10 @@ from typing import Final
 
 from peer.index.migrate import Tx
 from protocol.entries import Entry, EntryKind, Header, SignedHeader
+from protocol.epochs import EpochRecord
 from protocol.identifiers import EntryId, PeerId
-from protocol.journal import Head, head_of
-from protocol.limits import HEADER_BYTES
+from protocol.journal import Head, head_of, is_joining
+from protocol.limits import EPOCH_RECORD_BYTES, HEADER_BYTES
 from protocol.live import Standing
 from protocol.records import from_bytes
 
@@ -42,10 +43,11 @@ class Held:
 
     def head(self) -> Head | None:
         """Return where the journal ends, as held."""
-        newest = self.newest_header()
-        if newest is None:
-            return None
-        return head_of(newest.header, from_bytes(Header, newest.header, HEADER_BYTES))
+        return _head(self.newest_header())
+
+    def head_at(self, batch: int) -> Head | None:
+        """Return where the journal ended with a batch; None before batch 0."""
+        return _head(self.header(batch))
 
     def read_standings(self, entry_ids: Sequence[bytes]) -> None:
         """Read how these ids stand, so that `find` need not ask for each until the next `save`."""
@@ -108,12 +110,35 @@ class Held:
         """Return the last seq of the newest batch that came without its entries, 0 if none did."""
         return self._bare_through
 
+    def joining(self) -> bool:
+        """Return whether entries are lacking that may be live (`protocol.journal.is_joining`)."""
+        return is_joining(self.head(), self._bare_through)
+
+    def first_bare(self, floor: int) -> int | None:
+        """Return the first batch beyond `floor` that is held without its entries, or None."""
+        row = self.tx.execute(
+            "SELECT min(batch) FROM journal_batches b WHERE journal = ? AND last_seq >= first_seq"
+            " AND last_seq >= ? AND NOT EXISTS (SELECT 1 FROM journal_entries e"
+            "  WHERE e.journal = b.journal AND e.seq BETWEEN b.first_seq AND b.last_seq)",
+            (self.journal, floor),
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
     def note_bare(self, seq: int) -> None:
         """Note that the entries up to `seq` did not come."""
         self.tx.execute(
             "UPDATE journals SET bare_through = ? WHERE journal = ?", (seq, self.journal)
         )
         self._bare_through = seq
+
+    def end_at(self, head: Head | None) -> None:
+        """Let the journal end at a head that it has had, none of whose entries is lacking."""
+        self.floor = 1 if head is None else head.floor
+        self._bare_through = min(self._bare_through, self.floor - 1)
+        self.tx.execute(
+            "UPDATE journals SET floor = ?, bare_through = ? WHERE journal = ?",
+            (self.floor, self._bare_through, self.journal),
+        )
 
     def header(self, batch: int) -> SignedHeader | None:
         """Return the signed header of a batch number in the newest epoch."""
@@ -123,6 +148,14 @@ class Held:
             (self.journal, batch),
         ).fetchone()
         return None if row is None else SignedHeader(row["header"], row["signature"])
+
+    def epoch(self, number: int) -> EpochRecord | None:
+        """Return the record that begins an epoch; it was verified when it came."""
+        row = self.tx.execute(
+            "SELECT record FROM journal_epochs WHERE origin = ? AND epoch = ?",
+            (self.origin, number),
+        ).fetchone()
+        return None if row is None else from_bytes(EpochRecord, row["record"], EPOCH_RECORD_BYTES)
 
     def newest_header(self) -> SignedHeader | None:
         """Return the signed header of the head."""
@@ -149,6 +182,12 @@ class Held:
             (self.journal, first_seq, last_seq),
         )
         return [_entry(*row) for row in rows]
+
+
+def _head(signed: SignedHeader | None) -> Head | None:
+    if signed is None:
+        return None
+    return head_of(signed.header, from_bytes(Header, signed.header, HEADER_BYTES))
 
 
 def _entry(

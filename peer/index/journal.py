@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Final, Protocol
 
-from peer.index import meta
+from peer.index import epochs, meta
 from peer.index.batches import save
 from peer.index.held import Held
 from peer.index.migrate import Tx
 from protocol.compaction import is_due
-from protocol.entries import HEADER_DOMAIN, Header, SignedHeader, header_hash
+from protocol.entries import HEADER_DOMAIN, Header, header_hash
 from protocol.errors import Refusal
 from protocol.identifiers import EntryId, PeerId
-from protocol.journal import Head, NewEntry, Publish, append, portions
+from protocol.journal import Head, NewEntry, Publish, append, epoch_of, portions
 from protocol.limits import HEADER_BYTES
 from protocol.messages import OriginHead
-from protocol.records import from_bytes, to_bytes
+from protocol.records import from_bytes
 from protocol.signing import sign
 
 _HALTED: Final = "journal.halted"
+_FENCED: Final = "journal.fenced"
+
+
+class Halt(StrEnum):
+    """Why nothing may be appended, across restarts, until the journal is recovered."""
+
+    BEHIND = "behind"
+    """The journal lacks, or may lack, what it had signed."""
+    FORKED = "forked"
+    """A partner holds another history under our signature."""
+    REGAINED = "regained"
+    """The journal is whole again; what stands about it in the index is not."""
+
 
 MOVED_AT_A_TIME: Final = 256
 """Live entries of one step of compaction: one batch of the usual size."""
@@ -64,9 +78,9 @@ def compact(tx: Tx, keys: JournalKeys, now: int, lease_s: int, least: int) -> He
     """
     held = Held(tx, keys.peer_id)
     newest = held.head()
+    _must_not_be_halted(tx)
     if newest is None or not is_due(newest, least) or held.incomplete_from() is not None:
         return None
-    _must_not_be_halted(tx)
     oldest = held.oldest_live(MOVED_AT_A_TIME + 1)
     again = [Publish(EntryId(each.entry_id), each.salt, each.payload) for each in oldest]
     moved = next(iter(portions(again[:MOVED_AT_A_TIME])), ())
@@ -75,13 +89,14 @@ def compact(tx: Tx, keys: JournalKeys, now: int, lease_s: int, least: int) -> He
 
 
 def _must_not_be_halted(tx: Tx) -> None:
-    if meta.get(tx, _HALTED) is not None:
+    if halted(tx) is not None:
         code = "journal-halted"
         reason = (
-            "A partner holds a part of this facility's own journal that this database lacks: it was"
-            " restored from a backup or copied, and signing on would tell two histories."
+            "This facility's own journal is older than what it has signed before: it was restored "
+            "from a backup or copied, and signing on would tell two histories."
         )
-        raise Refusal(code, reason, "Recover the journal from the partners before publishing.")
+        remedy = "It goes on by itself once every partner has answered; see: openpriors status"
+        raise Refusal(code, reason, remedy)
 
 
 def _append(
@@ -102,6 +117,7 @@ def _append(
         lease_s=lease_s,
         sign=lambda header: sign(keys.node_seed, HEADER_DOMAIN, header),
         floor=floor,
+        epoch=epochs.newest(held.tx, keys.peer_id),
     )
     save(held, advance)
     return advance.head
@@ -129,24 +145,55 @@ def live_at(tx: Tx, me: PeerId, claim: OriginHead | None) -> int | None:
 
 
 def _claimed(tx: Tx, me: PeerId, claim: OriginHead | None) -> Header | None:
-    held = None if claim is None else Held(tx, me).header(claim.batch)
-    if claim is None or held is None or header_hash(held.header) != claim.header_hash:
+    header = None if claim is None else _named(tx, me, claim)
+    # Whoever is joining names its head without acknowledging anything.
+    return header if header and claim and claim.last_seq >= header.last_seq else None
+
+
+def _named(tx: Tx, me: PeerId, claim: OriginHead) -> Header | None:
+    held = Held(tx, me).header(claim.batch)
+    if held is None or header_hash(held.header) != claim.header_hash:
         return None
     return from_bytes(Header, held.header, HEADER_BYTES)
 
 
-def halt(tx: Tx, me: PeerId, signed: SignedHeader, batch: int) -> bool:
-    """Sign nothing more, because `signed` is ours and not held here; return whether that is so.
-
-    The exchange judged by a head that may be older than this transaction.
-    """
-    held = Held(tx, me).header(batch)
-    if held is not None and held.header == signed.header:
-        return False
-    meta.put(tx, _HALTED, to_bytes(signed))
-    return True
+def holds(tx: Tx, me: PeerId, claim: OriginHead) -> bool:
+    """Return whether our journal has the header that `claim` names, or has made it void."""
+    return claim.epoch < epochs.newest(tx, me) or _named(tx, me, claim) is not None
 
 
-def halted(tx: Tx) -> bool:
-    """Return whether our journal is halted."""
-    return meta.get(tx, _HALTED) is not None
+def begins_epoch(tx: Tx, me: PeerId) -> bool:
+    """Return whether the next batch is the first of an epoch."""
+    return epochs.newest(tx, me) > epoch_of(head(tx, me))
+
+
+def halt(tx: Tx, why: Halt) -> None:
+    """Append nothing more until `resume`; a fork is not covered up by what is found later."""
+    if halted(tx) is not Halt.FORKED:
+        meta.put(tx, _HALTED, why.encode())
+
+
+def halted(tx: Tx) -> Halt | None:
+    """Return why nothing may be appended; None: append."""
+    value = meta.get(tx, _HALTED)
+    return None if value is None else Halt(value.decode())
+
+
+def end_fork(tx: Tx) -> None:
+    """A new epoch makes void what another history said; what is published is to be compared."""
+    meta.put(tx, _HALTED, Halt.REGAINED.encode())
+
+
+def resume(tx: Tx) -> None:
+    """Let the journal be appended to again."""
+    meta.delete(tx, _HALTED)
+
+
+def is_fenced(tx: Tx) -> bool:
+    """Return whether a fence was ever set up for this journal (`peer.index.fence`)."""
+    return meta.get(tx, _FENCED) is not None
+
+
+def note_fence(tx: Tx) -> None:
+    """Remember that there is a fence, so that a missing one is noticed."""
+    meta.put(tx, _FENCED, b"1")

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from peer.index.held import Held
-from protocol.entries import Header, SignedHeader
+from protocol.entries import Header, SignedHeader, header_hash
 from protocol.errors import Gap, RemoteProtocolError
 from protocol.forks import ForkFound, ForkProof
 from protocol.limits import HEADER_BYTES
+from protocol.messages import OriginHead
 from protocol.records import from_bytes
 
 ORPHANS: Final = 64
@@ -36,6 +37,29 @@ def keep(held: Held, signed: SignedHeader, fault: RemoteProtocolError) -> Remote
         )
     forked = known is not None and known.header != signed.header
     return ForkFound(ForkProof(known, signed)) if known and forked else fault
+
+
+def newest(held: Held) -> OriginHead | None:
+    """Return how a HAVE names the highest of them, acknowledging nothing; None if there is none."""
+    row = held.tx.execute(
+        "SELECT epoch, batch, header FROM orphan_headers WHERE journal = ?"
+        " ORDER BY epoch DESC, batch DESC LIMIT 1",
+        (held.journal,),
+    ).fetchone()
+    if row is None:
+        return None
+    return OriginHead(held.origin, row["epoch"], row["batch"], header_hash(row["header"]), 0)
+
+
+def let_go(held: Held, epoch: int, first_batch: int) -> None:
+    """Put aside those that a record of `epoch` makes void: they are evidence of what was signed."""
+    void = "FROM orphan_headers WHERE journal = ? AND epoch < ? AND batch >= ?"
+    held.tx.execute(
+        "INSERT OR IGNORE INTO journal_superseded"
+        f" SELECT ?, epoch, batch, header, signature {void}",
+        (held.origin, held.journal, epoch, first_batch),
+    )
+    held.tx.execute(f"DELETE {void}", (held.journal, epoch, first_batch))
 
 
 def places(held: Held) -> set[tuple[int, int]]:

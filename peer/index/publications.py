@@ -120,6 +120,14 @@ def with_entry(tx: Tx, entry_id: bytes) -> PublishedPatient | None:
     return None if row is None else PublishedPatient(**dict(row))
 
 
+def get(tx: Tx, published: int) -> PublishedPatient | None:
+    """Return a patient's publication by its number, or None."""
+    row = tx.execute(
+        "SELECT * FROM published_patients WHERE published = ?", (published,)
+    ).fetchone()
+    return None if row is None else PublishedPatient(**dict(row))
+
+
 def patients(tx: Tx) -> list[int]:
     """Return every patient of whom anything is published."""
     rows = tx.execute("SELECT DISTINCT patient FROM published_patients ORDER BY patient").fetchall()
@@ -259,6 +267,12 @@ def slot_chain(tx: Tx, output: bytes, audience: bytes, epoch: int) -> SlotChain:
     return _chain(tx, row)
 
 
+def chain(tx: Tx, number: int) -> SlotChain | None:
+    """Return the chain of a match key by its number, or None."""
+    row = tx.execute("SELECT * FROM slot_chains WHERE chain = ?", (number,)).fetchone()
+    return None if row is None else _chain(tx, row)
+
+
 def slots_of(tx: Tx, published: int) -> list[tuple[SlotChain, int]]:
     """Return the chains, each with the position, in which a published patient has a slot."""
     rows = tx.execute(
@@ -356,6 +370,8 @@ def schedule(tx: Tx, patient: int, due_at: int | None) -> None:
 def due(tx: Tx, now: int) -> list[int]:
     """Return the patients who must be looked at by now."""
     rows = tx.execute(
-        "SELECT patient FROM publication_reviews WHERE due_at <= ? ORDER BY due_at", (now,)
+        "SELECT patient FROM deferred_publications"
+        " UNION SELECT patient FROM publication_reviews WHERE due_at <= ? ORDER BY patient",
+        (now,),
     ).fetchall()
     return [row["patient"] for row in rows]

@@ -67,6 +67,23 @@ def difference(
     return work.entries()
 
 
+def mend(
+    tx: Tx, search_master: bytes, slot_chains: Sequence[int], published: Sequence[int]
+) -> tuple[NewEntry, ...]:
+    """Return the fillers that these chains need so that no walk ends too early.
+
+    slot_chains: numbers of chains of match keys; published: of patients with a chain of studies.
+    """
+    work = _Difference(tx, search_master)
+    for number in slot_chains:
+        if (chain := publications.chain(tx, number)) is not None:
+            work.mend_slots(chain)
+    for number in published:
+        if (patient := publications.get(tx, number)) is not None:
+            work.mend_studies(patient)
+    return work.entries()
+
+
 class _Difference:
     def __init__(self, tx: Tx, search_master: bytes) -> None:
         self._tx = tx
@@ -162,6 +179,11 @@ class _Difference:
         slots = self._slot_fillers.setdefault((chain.audience, chain.key_epoch), [])
         slots += [Slot(chain.output, position, SlotType.FILLER) for position in positions]
 
+    def mend_slots(self, chain: SlotChain) -> None:
+        change = chains.change(chain.state)
+        publications.change_chain(self._tx, chain.chain, change)
+        self._note_fillers(chain, change.fillers)
+
     # -- studies ------------------------------------------------------------------------------
 
     def _studies(self, published: PublishedPatient, wanted: Wanted) -> None:
@@ -179,14 +201,8 @@ class _Difference:
         new = [uid for uid in hashes if uid not in held or held[uid].content_hash != hashes[uid]]
         if not gone and not new:
             return
-        state = Chain(
-            published.next_position,
-            frozenset(row.position for row in held.values()),
-            frozenset(row.position for row in rows if row.study_instance_uid is None),
-        )
-        change = chains.change(state, [row.position for row in gone], len(new))
-        for position in change.fillers:
-            self._seal_study(published, PublishedStudy(b"", position, None, None, None), None)
+        change = chains.change(_chain(published, rows), [row.position for row in gone], len(new))
+        self._fill(published, change.fillers)
         for row in gone:
             self._withdraw(row.entry_id)
             publications.remove_study(self._tx, row.entry_id)
@@ -197,6 +213,14 @@ class _Difference:
             row = PublishedStudy(b"", position, uid, handle, hashes[uid])
             self._seal_study(published, row, replace(studies[uid], retrieve_handle=handle))
         publications.move_on(self._tx, published.published, change.after.next_position)
+
+    def mend_studies(self, published: PublishedPatient) -> None:
+        rows = publications.studies_of(self._tx, published.published)
+        self._fill(published, chains.change(_chain(published, rows)).fillers)
+
+    def _fill(self, published: PublishedPatient, positions: Sequence[int]) -> None:
+        for position in positions:
+            self._seal_study(published, PublishedStudy(b"", position, None, None, None), None)
 
     def _seal_study(
         self, published: PublishedPatient, row: PublishedStudy, study: StudyDigest | None
@@ -215,6 +239,14 @@ class _Difference:
 
     def _withdraw(self, entry_id: bytes) -> None:
         self._withdrawals.append(Withdraw(EntryId(entry_id)))
+
+
+def _chain(published: PublishedPatient, rows: Sequence[PublishedStudy]) -> Chain:
+    return Chain(
+        published.next_position,
+        frozenset(row.position for row in rows if row.study_instance_uid is not None),
+        frozenset(row.position for row in rows if row.study_instance_uid is None),
+    )
 
 
 def _portions(slots: Sequence[Slot]) -> Iterator[Sequence[Slot]]:

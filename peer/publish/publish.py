@@ -18,13 +18,14 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict, NodeError
-from peer.index import journal, packs, publications, studies
+from peer.index import deferrals, journal, packs, publications, studies
 from peer.index.database import Database, Tx
-from peer.index.journal import JournalKeys
+from peer.index.journal import Halt, JournalKeys
 from peer.index.packs import ManifestRow
 from peer.partners import Partner
 from peer.publish.announcing import announcement
 from peer.publish.difference import difference
+from peer.publish.rebuilt import rebuild
 from peer.publish.wanted import wanted
 from protocol import manifest
 from protocol.compaction import is_due
@@ -56,7 +57,8 @@ class Publish:
     """Publishes and withdraws.
 
     `partners` returns the active partners, loaded before anything here is called; `appended` is
-    awaited after each commit that grew the journal.
+    awaited after each commit that grew the journal; `may_write` says in a transaction whether the
+    journal may grow at all now.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Publish:
         db: Database,
         keys: Keys,
         clock: Clock,
+        *,
         partners: Callable[[], Iterable[Partner]],
         appended: Callable[[], Awaitable[None]],
+        may_write: Callable[[Tx], bool],
         settings: Settings,
     ) -> None:
         self._db = db
@@ -73,6 +77,7 @@ class Publish:
         self._clock = clock
         self._partners = partners
         self._appended = appended
+        self._may_write = may_write
         self._lease_s = settings.journal.lease_s
         self._renew_s = settings.journal.renew_s
         self._compaction_entries = settings.journal.compaction_entries
@@ -125,6 +130,10 @@ class Publish:
             self._look_at_all = True
             self._wake.set()
 
+    async def journal_changed(self) -> None:
+        """It may have become possible to write: what waited for that is due."""
+        self._wake.set()
+
     # -- what time demands ------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -145,7 +154,9 @@ class Publish:
             self._wake.clear()
 
     async def _catch_up(self) -> None:
-        if not await self._db.read(journal.halted):
+        if await self._db.read(journal.halted) is Halt.REGAINED:
+            await self._write(self._rebuild)
+        if await self._db.read(self._may_write):
             await self.renew()
             await self.apply_due()
             if self._look_at_all:
@@ -189,10 +200,10 @@ class Publish:
 
     def _reconcile(self, tx: Tx, patients: Sequence[int], without: str = "") -> int | None:
         now = self._clock.now()
-        if journal.halted(tx):
-            # What changed must not wait for the journal's recovery; the journal follows after it.
+        if not self._may_write(tx):
+            # What changed must not wait until the journal can be written; the journal follows it.
             for patient in patients:
-                publications.schedule(tx, patient, now)
+                deferrals.defer(tx, patient, now)
             return None
         partners = tuple(self._partners())
         names = [bytes(one.peer_id) for one in partners]
@@ -207,7 +218,25 @@ class Publish:
                 _record(tx, patient, changed, now)
             entries += changed
         entries[:0] = announcement(tx, self._keys.search_master, publishing=bool(entries))
-        return self._append(tx, entries) if entries else None
+        seq = self._append(tx, entries) if entries else None
+        for patient in patients:
+            deferrals.make_good(tx, patient, seq)
+        return seq
+
+    def _rebuild(self, tx: Tx) -> None:
+        """Bring what is published in step with a journal that was regained, and go on writing."""
+        rebuilt: Sequence[NewEntry] = rebuild(
+            tx,
+            self._keys.peer_id,
+            self._keys.search_master,
+            tuple(self._partners()),
+            self._clock.now(),
+        )
+        announced = announcement(tx, self._keys.search_master, publishing=bool(rebuilt))
+        journal.resume(tx)
+        self._look_at_all = True
+        if announced or rebuilt or journal.begins_epoch(tx, self._keys.peer_id):
+            self._append(tx, [*announced, *rebuilt])
 
     def _append(self, tx: Tx, entries: Sequence[NewEntry]) -> int:
         now = self._clock.now()

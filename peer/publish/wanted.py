@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from peer.access import facts, offered
-from peer.index import consents, nicknames, patients, publications, studies
+from peer.index import consents, deferrals, nicknames, patients, publications, studies
 from peer.index.database import Tx
 from peer.index.patients import PatientRow
 from peer.index.studies import StudyRow
@@ -16,6 +16,7 @@ from protocol import consent
 from protocol.consent import Directive, Request, StudyFacts
 from protocol.digest import PatientCard, StudyDigest
 from protocol.evaluation import EVERYONE
+from protocol.identifiers import PatientIdentifier
 from protocol.matching.keys import Demographics, index_keys
 
 ONLINE = "ONLINE"
@@ -47,8 +48,10 @@ def wanted(
     ]
     due_at = consent.earliest_change(directives, now, map(facts, own))
     publications.schedule(tx, patient, due_at)
-    keys = index_keys(_demographics(row), nicknames.load()) if row is not None else ()
-    if row is None or not keys:
+    if row is None or deferrals.is_held(tx, PatientIdentifier(row.issuer, row.patient_id)):
+        return {}
+    keys = index_keys(_demographics(row), nicknames.load())
+    if not keys:
         return {}
     return {
         audience: Wanted(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from peer.people import People
     from peer.publish import Publish
     from peer.reciprocity import Reciprocity
+    from peer.recovery import Recovery
     from peer.report import Report
     from peer.retention import Retention
     from peer.retrieve import Retrieve
@@ -67,6 +68,7 @@ class Services:
     consents: Consents
     ingest: Ingest
     publish: Publish
+    recovery: Recovery
     search: Search
     identifying: Identifying
     identities: Identities

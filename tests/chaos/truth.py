@@ -9,7 +9,7 @@ from typing import Any
 
 from peer import config, keys
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database, forks, frontiers
-from peer.index.batches import Held
+from peer.index.held import Held
 from peer.keys import NodeKeys
 from protocol.entries import leaf
 from protocol.hashing import plain_hash

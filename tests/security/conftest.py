@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from peer.clock import ManualClock
-from peer.index.batches import Held
+from peer.index.held import Held
 from protocol.identifiers import EntryId
 from protocol.journal import Withdraw
 from tests.facilities import START

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from itertools import permutations
 
+from peer.index import orphans
 from protocol import reciprocity
 from protocol.frontier import claimed, have_body
 from protocol.journal import is_joining
@@ -115,9 +116,10 @@ class AskingNode(Node):
     def exchange_now(self, partner):
         mine, theirs = self.facility, self.world.nodes[partner].facility
         copy = mine.held(theirs)
-        joining = is_joining(copy.head(), copy.bare_through())
-        held = {mine.peer_id: mine.head(), theirs.peer_id: None if joining else copy.head()}
-        body = have_body(mine.peer_id, theirs.peer_id, held, self.now)
+        joining = {theirs.peer_id} if copy.joining() else ()
+        held = {mine.peer_id: mine.head(), theirs.peer_id: copy.head()}
+        early = orphans.newest(copy)
+        body = have_body(mine.peer_id, theirs.peer_id, held, self.now, joining, early)
         have = Have(sign_statement(mine.node_seed, HAVE_DOMAIN, body))
         self.world.send(self.name, partner, have)
 

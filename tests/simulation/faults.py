@@ -16,6 +16,10 @@ ABSENCES_S = (*[80 * HOUR_S] * 5, *[31 * DAY_S] * 4, 181 * DAY_S)
 """Longer than a lease; longer than any lease may be; longer than sealed batches are kept."""
 
 
+BACKED_UP = 0.1
+RESTORED_BY_THE_BOOK = 0.5
+
+
 @dataclass(frozen=True)
 class Faults:
     """Probabilities: the first four for each message, the others for each minute and node or pair.
@@ -34,6 +38,7 @@ class Faults:
     clock: float = 0.02
     full_disk: float = 0.03
     absence: float = 0.6
+    restore: float = 0.05
 
     @classmethod
     def some(cls, chance):
@@ -62,6 +67,10 @@ class Mishaps:
                 self.soon(self.step_clock, node)
             if self.happens(faults.full_disk):
                 self.soon(self.fill_disk, node)
+            if faults.restore and self.happens(BACKED_UP):
+                self.soon(self.back_up, node)
+            if node.writer.backup and self.happens(faults.restore):
+                self.soon(self.restore, node)
         for one, other in permutations(world.members, 2):
             if one < other and self.happens(faults.partition):
                 self.soon(self.part, [(one, other), (other, one)])
@@ -108,6 +117,24 @@ class Mishaps:
     def free_disk(self, node):
         self.world.say(node.name, "has room on its disk again")
         node.facility.free_disk()
+
+    def back_up(self, node):
+        if node.up and not self.world.healed:
+            self.world.say(node.name, "is backed up")
+            node.writer.back_up()
+
+    def restore(self, node):
+        """Its disk dies; the machine is back some time later, with what the backup has.
+
+        Sometimes somebody copies the files, so that the fence alone shows that they are old.
+        """
+        if not self.world.healed:
+            self.world.say(node.name, "is restored from its backup")
+            node.crash()
+            node.lives += 1
+            node.writer.restore(told=self.chance.random() < RESTORED_BY_THE_BOOK)
+            self.world.promises.restored(node.name)
+            self.world.at(self.chance.randrange(10, 300), self.world.start, node.name)
 
     # -- the network
 

@@ -50,8 +50,12 @@ class Facility:
         self.peer_id = PeerId(public_key(seed[::-1]))
         self.node_seed = seed
         self.node_keys = only_key(public_key(seed))
-        self.index = database(INDEX_MIGRATIONS, {"meta_audit", "journal", "floor"})
-        self.partners = database(PARTNERS_MIGRATIONS, {"batches", "new_labels", "floor", "forks"})
+        self.index = database(
+            INDEX_MIGRATIONS, {"meta_audit", "journal", "epochs", "orphan_headers", "floor"}
+        )
+        self.partners = database(
+            PARTNERS_MIGRATIONS, {"batches", "new_labels", "epochs", "floor", "forks"}
+        )
 
     def append(self, *entries, now=1_000, lease_s=LEASE_S):
         return append_entries(self.index, self, entries, now, lease_s)
@@ -74,14 +78,16 @@ class Facility:
     def batches(self, from_batch=0):
         return load(self.index, self.peer_id, from_batch).batches
 
-    def follow(self, origin, batches):
-        return store(self.partners, origin.peer_id, origin.node_keys, batches, labels_of)
+    def follow(self, origin, batches, newest=None):
+        keys = origin.node_keys
+        return store(self.partners, origin.peer_id, keys, batches, labels_of, newest)
 
     def catch_up(self, origin):
         """Follow, answer by answer, to the end of what `origin` has."""
         while self.held(origin).head() != origin.head():
             head = self.held(origin).head()
-            assert self.follow(origin, origin.batches(head.batch + 1 if head else 0)).error is None
+            given = load(origin.index, origin.peer_id, head.batch + 1 if head else 0)
+            assert self.follow(origin, given.batches, given.newest).error is None
 
     def held(self, origin):
         return self.held_of(origin.peer_id)
@@ -127,6 +133,10 @@ def publish(number, body=None):
         b"salt%012d" % number,
         body or label(number) + b"-body-of-%08d" % number + b"." * 24,
     )
+
+
+def number_of(entry_id):
+    return int(entry_id[2:])
 
 
 def withdraw(number):

@@ -10,13 +10,17 @@ from dataclasses import dataclass, replace
 from unittest import mock
 
 import peer.index.bodies
+import peer.index.epochs
+import peer.index.orphans
 import protocol.entries
 import protocol.frontier
 import protocol.journal
 from peer.index.held import Held
 from protocol.events import Appended
 from protocol.exchange import Exchange
+from protocol.recovery import Pen
 from tests.simulation.node import Node
+from tests.simulation.writing import Writer
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def _leaf_without_id(entry, leaf=protocol.entries.leaf):
 
 def _speak_before_the_commit(node):
     """Tell of a batch; the machine stops before it is durable, and has never signed it."""
-    if not node.up:
+    if not node.up or not node.writer.may_write():
         return
     before, images = node.truth.copy(), node.facility.index.serialize()
     head = node.append([node.some_entry()])
@@ -54,6 +58,10 @@ def _speak_before_the_commit(node):
         node.world.mishaps.crash(node)
         node.facility.index.deserialize(images)
         node.truth = before
+
+
+def _start_as_if_nothing_were(writer):
+    writer.pen, writer.in_doubt = Pen(writer.node.now), False
 
 
 _LEAVE = "UPDATE journal_bodies SET salt = salt, body = body"
@@ -73,6 +81,16 @@ MUTANTS = {
     "nobody asks again": Mutant(((Exchange, "_tick"),), lambda *_: [], (12, "acknowledgement")),
     "a clock set back is waited for": Mutant(
         ((Exchange, "_bound_pauses"),), lambda *_: None, (12, "acknowledgement")
+    ),
+    "a restored journal goes on without asking": Mutant(
+        ((Pen, "may_continue"),), lambda pen, _: pen.set_back_at is not None, (3, 4)
+    ),
+    "nobody looks at the fence": Mutant(((Writer, "start"),), _start_as_if_nothing_were, (3, 4)),
+    "what came early is not named": Mutant(
+        ((peer.index.orphans, "newest"),), lambda _: None, (3, 4)
+    ),
+    "what is void is kept": Mutant(
+        ((peer.index.epochs, "erase_from"),), lambda *_, **__: None, (1, 2, 5)
     ),
     "a lease has no end": Mutant(
         ((protocol.frontier, "is_fresh"),), lambda head, _: head is not None, (7,)

@@ -10,21 +10,23 @@ import sqlite3
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from peer.index import forks, journal, labels, witnesses
+from peer.index import epochs, forks, journal, labels, orphans, witnesses
 from peer.index.batches import load, store
 from protocol import frontier
 from protocol.events import (
     Appended,
+    Begin,
+    Begun,
     Connected,
     FindHeader,
     ForkKnown,
     Freeze,
-    Halt,
     HeaderFound,
     HeldJournal,
     Load,
     Received,
     Refuse,
+    Regain,
     Send,
     Store,
     Stored,
@@ -38,6 +40,7 @@ from protocol.limits import RENEW_S
 from protocol.messages import HAVE_DOMAIN, Refused
 from protocol.signing import sign
 from tests.simulation.memory import Facility, label, labels_of, publish, withdraw
+from tests.simulation.writing import Writer
 
 JITTER_S = 15
 """As `peer.gossip` spreads its HAVEs."""
@@ -91,6 +94,9 @@ class Node:
         self.up = True
         self.lines = {}
         self.truth = Truth()
+        self.writer = Writer(self)
+        self.lives = 0
+        """How often it was restored from a backup: what was under way then is lost."""
 
     @property
     def now(self):
@@ -110,7 +116,7 @@ class Node:
 
     def work(self):
         """Append a random batch; perhaps the machine stops before the first byte of it leaves."""
-        if not self.up:
+        if not self.up or not self.writer.may_write():
             return
         before, chance = self.truth.copy(), self.world.random
         entries = [self.some_entry() for _ in range(chance.randrange(5))]
@@ -178,7 +184,8 @@ class Node:
     def renew(self):
         """Sign a fresh head if the last one is getting old, as `peer.publish` does."""
         head = self.facility.head()
-        if self.up and (head is None or not 0 <= self.now - head.issued_at < RENEW_S):
+        may = self.up and self.writer.may_write()
+        if may and (head is None or not 0 <= self.now - head.issued_at < RENEW_S):
             fresh = self.append()
             if fresh is not None:
                 self.tell_of(fresh)
@@ -199,7 +206,7 @@ class Node:
         exchange = Exchange(
             mine.peer_id,
             theirs.peer_id,
-            HeldJournal(mine.head(), mine.node_keys),
+            HeldJournal(mine.head(), mine.node_keys, mine.held_of(mine.peer_id).incomplete_from()),
             self.held_journal(theirs),
             lambda payload: sign(mine.node_seed, HAVE_DOMAIN, payload),
             others=lambda: self.others(partner),
@@ -241,23 +248,25 @@ class Node:
         mine = self.facility
         match effect:
             case Send(message):
+                self.writer.cover(exchange.own, message)
                 self.world.send(self.name, partner, message)
             case Store():
                 return self.store(effect)
-            case Load(origin, from_batch):
-                tx = mine.index if origin == mine.peer_id else mine.partners
+            case Load(origin, from_batch, epoch):
+                own = origin == mine.peer_id
+                tx = mine.index if own else mine.partners
                 most = self.world.random.choice([1, 1000, 10**6])
-                return load(tx, origin, from_batch, max_bytes=most)
+                return load(tx, origin, from_batch, max_bytes=most, epoch=epoch, to_origin=not own)
+            case Begin(origin, records):
+                return self.begin(partner, origin, records)
             case Witness():
                 self.witness(partner, exchange, effect)
             case FindHeader(origin, _, batch, because):
                 return HeaderFound(origin, batch, mine.held_of(origin).header(batch), because)
             case Freeze(origin, proof):
                 self.freeze(origin, proof)
-            case Halt(signed, header):
-                with self.transaction(mine.index):
-                    halted = journal.halt(mine.index, mine.peer_id, signed, header.batch)
-                self.world.promises.halted(self.name, halted)
+            case Regain():
+                return self.writer.regain(effect)
             case Refuse(error):
                 self.world.refused(self.name, partner, error)
                 self.world.send(self.name, partner, Refused(error.code, str(error), "Ask again."))
@@ -284,7 +293,8 @@ class Node:
         held = self.facility.held_of(other.peer_id)
         head, forked = held.head(), other.peer_id in forks.all_of(self.facility.partners)
         joining = is_joining(head, held.bare_through())
-        return HeldJournal(head, other.node_keys, held.incomplete_from(), forked, joining)
+        early = orphans.newest(held)
+        return HeldJournal(head, other.node_keys, held.incomplete_from(), forked, joining, early)
 
     def store(self, effect):
         tx, origin = self.facility.partners, self.world.by_id[effect.origin]
@@ -292,6 +302,7 @@ class Node:
             with self.transaction(tx):
                 keys, batches = origin.node_keys, effect.batches
                 run = store(tx, origin.peer_id, keys, batches, labels_of, effect.newest)
+                run = epochs.drop_forked(tx, origin.peer_id, run)
         except sqlite3.IntegrityError as error:
             self.world.promises.position_taken_twice(self.name, origin.name, error)
         self.world.promises.stored(self.name, origin.name)
@@ -303,7 +314,35 @@ class Node:
             run.incomplete_from,
             run.error,
             run.joining,
+            run.early,
         )
+
+    def begin(self, partner, origin, records):
+        if origin == self.peer_id:
+            begun = self.writer.learn_epochs(records)
+            self.look_again()
+            return begun
+        tx = self.facility.partners
+        with self.transaction(tx):
+            begun = epochs.begin(tx, origin, records)
+        forked = origin in forks.all_of(tx)
+        if begun.rewound:
+            self.world.recoveries["rewound"] += 1
+            self.say(f"rewinds what it holds of {self.world.by_id[origin].name}")
+            self.world.promises.rewound(self.name, self.world.by_id[origin].name)
+        return Begun(origin, begun.head, begun.incomplete_from, begun.joining, forked, begun.early)
+
+    def look_again(self):
+        """Tell the exchanges where our journal ends, after what is under way."""
+        for partner in list(self.lines):
+            self.world.at(0, self.happen_again, partner)
+
+    def happen_again(self, partner):
+        own = self.facility.held_of(self.peer_id)
+        self.happen(partner, Begun(self.peer_id, own.head(), own.incomplete_from()))
+
+    def say(self, what):
+        self.world.say(self.name, what)
 
     def witness(self, partner, exchange, effect):
         mine = self.facility
@@ -319,6 +358,7 @@ class Node:
                 now=self.now,
             )
         self.world.promises.acknowledged(partner, self.name, last_seq)
+        self.writer.heard(exchange.partner, ours)
 
     def transaction(self, tx):
         return _Transaction(tx)

@@ -50,7 +50,7 @@ class Promises:
     def __init__(self, world):
         self.world = world
         self.headers = set()
-        self.positions = set()
+        self.positions = {}
         self.signed_at = {}
         self.checked = {}
 
@@ -104,18 +104,38 @@ class Promises:
         self.headers.add(signed)
         header = from_bytes(Header, signed, 512)
         position = (header.origin, header.epoch, header.batch)
-        if position in self.positions:
+        before = self.positions.get(position)
+        if before is not None and self._is_held_elsewhere(name, header.batch, before):
             self.fail(3, f"{name} has two batches for position {position[1:]}")
-        self.positions.add(position)
+        self.positions[position] = signed
+
+    def _is_held_elsewhere(self, name, batch, signed):
+        """What a disk took with it that nobody else has, nobody can ever show."""
+        me = self.world.nodes[name].peer_id
+        held = [
+            each.facility.held_of(me).header(batch)
+            for each in self.world.nodes.values()
+            if each.name != name
+        ]
+        return any(each is not None and each.header == signed for each in held)
+
+    def shown_its_own(self, name, *, unknown, forked):
+        if unknown:
+            self.fail(3, f"{name} was shown a batch of its own and did not know that it lacks it")
+        if forked:
+            self.fail(3, f"{name} has signed two histories")
+
+    def restored(self, name):
+        """What it holds of others is older than it was; its own may end earlier than its copies."""
+        self.checked = {each: at for each, at in self.checked.items() if each[0] != name}
+
+    def rewound(self, holder, origin):
+        self.checked.pop((holder, origin), None)
 
     # -- 4: a fork ends with the proof
 
     def fork_found(self, name, origin):
         self.fail(4, f"{name} found a fork of {self.world.by_id[origin].name}, which is honest")
-
-    def halted(self, name, halted):
-        if halted:
-            self.fail(3, f"{name} was shown a batch of its own that it does not hold")
 
     # -- 5 and 8: what is held is a beginning of what was signed, in its signed state
 
@@ -133,8 +153,12 @@ class Promises:
         author = self.world.nodes[origin]
         original = author.facility.held_of(author.peer_id)
         for batch in range(since, copy.head().batch + 1):
-            if copy.header(batch) != original.header(batch):
+            if copy.header(batch).header not in self.headers:
                 self.fail(5, f"{holder} holds a header that {origin} did not sign")
+        if original.head() is None or copy.header(copy.head().batch) != original.header(
+            copy.head().batch
+        ):
+            return  # Its origin was set back, and is to get it from here; or has made it void.
         # What its origin has dropped below the floor can be compared no more.
         first = max(from_bytes(Header, copy.header(since).header, 512).first_seq, original.floor)
         if not entries_from(copy, first) <= entries_from(original, first):
@@ -215,7 +239,7 @@ class Promises:
 
     def acknowledged(self, author, me, last_seq):
         """What a HAVE acknowledges is applied, durably, before it is said."""
-        if last_seq is not None and author in self.world.nodes:
+        if last_seq and author in self.world.nodes:
             held = self.world.nodes[author].facility.held(self.world.nodes[me].facility).head()
             if held is None or held.last_seq < last_seq:
                 self.fail(

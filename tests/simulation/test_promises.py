@@ -29,7 +29,7 @@ def live_through(seeds):
             world.run()
         except Violation as violation:
             broken[seed] = violation
-        refusals += world.refusals
+        refusals += world.refusals + world.recoveries
     if broken:
         others = "\n".join(f"{each.headline}\n  {command(seed)}" for seed, each in broken.items())
         pytest.fail(f"{next(iter(broken.values()))}\n\nAll that broke:\n{others}", pytrace=False)
@@ -57,8 +57,9 @@ def test_every_promise_holds_on_a_good_day(nodes):
 
 def test_the_faults_are_felt():
     """A simulation in which nothing happens would pass as well."""
-    refusals = live_through(range(12))
-    assert {"replayed", "wrong-content", "incomplete"} <= set(refusals)
+    felt = set(live_through(range(12)))
+    assert {"replayed", "wrong-content", "incomplete"} <= felt
+    assert {"in the same epoch", "by the root key", "batches given back", "rewound"} <= felt
 
 
 def test_a_seed_tells_one_story_whatever_the_hash_seed():

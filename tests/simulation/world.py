@@ -74,6 +74,7 @@ class World:
         self.numbers = count(1)
         self.cut = set()
         self.refusals = Counter()
+        self.recoveries = Counter()
         self.sent_bytes = Counter()
         self.deliveries = Counter()
         self.nodes = {name: Node(name, self) for name in NAMES[: nodes or usual_nodes]}
@@ -88,6 +89,8 @@ class World:
     def run(self):
         """Live through the faults, heal, and check every promise; return the hash of the story."""
         self.say("world", f"seed {self.seed}, {self.minutes} minutes, {self.faults}")
+        for node in self.nodes.values():
+            node.writer.start()
         for one, other in combinations(self.members, 2):
             self.connect(one, other)
         away_at = self.random.randrange(self.minutes)
@@ -99,6 +102,8 @@ class World:
         self.heal()
         while self.rounds < HEALING_ROUNDS and not self.promises.agreed():
             self.rounds += 1
+            for node in self.nodes.values():
+                node.writer.round()
             self.pass_time(ROUND_S)
         self.promises.check_the_end()
         self.sent_bytes.clear()
@@ -121,6 +126,8 @@ class World:
                 self.at(self.random.randrange(60), node.work)
             if self.random.random() < 0.3:
                 self.at(self.random.randrange(60), self.promises.check_a_search, node.name)
+            if node.up:
+                node.writer.minute()
         self.mishaps.minute()
         self.pass_time(60)
 
@@ -162,6 +169,7 @@ class World:
         if not node.up:
             self.say(name, "starts")
             node.up = True
+            node.writer.start()
             node.renew()
             self.promises.check_a_search(name)
             for other in self.members:
@@ -195,10 +203,14 @@ class World:
             return
         for _ in range(1 + (self.random.random() < self.faults.repeat)):
             delay = self.random.randrange(90) if self.random.random() < self.faults.late else 0
-            self.at(delay, self.deliver, me, partner, self.tamper(message, data))
+            lives = self.lives(me, partner)
+            self.at(delay, self.deliver, me, partner, self.tamper(message, data), lives)
 
-    def deliver(self, me, partner, data):
-        if self.members[partner].up:
+    def lives(self, *names):
+        return [self.members[name].lives for name in names]
+
+    def deliver(self, me, partner, data, lives):
+        if self.members[partner].up and lives == self.lives(me, partner):
             _, message = decode(data)
             if isinstance(message, Batches):
                 for batch in message.batches:

@@ -9,6 +9,7 @@ import pytest
 
 from peer.index import batches, forks, journal, labels, witnesses
 from peer.index.frontiers import Frontier, read
+from peer.index.journal import Halt
 from protocol.entries import Header, hole
 from protocol.errors import Malformed, Refusal
 from protocol.forks import ForkProof
@@ -49,17 +50,20 @@ def test_no_entries_begin_the_journal_and_renew_its_lease(alice):
 
 def test_a_halted_journal_signs_nothing(alice):
     alice.append(publish(1))
-    held = alice.batches()[0].signed_header
-    assert not journal.halt(alice.index, alice.peer_id, held, 0), "what is held stops nobody"
-    assert not journal.halted(alice.index)
-    other = Facility("alice")
-    other.append(publish(2))
-    assert journal.halt(alice.index, alice.peer_id, other.batches()[0].signed_header, 0)
-    assert journal.halted(alice.index)
+    journal.halt(alice.index, Halt.BEHIND)
+    assert journal.halted(alice.index) is Halt.BEHIND
     with pytest.raises(Refusal) as refused:
         alice.append(publish(3))
     assert refused.value.code == "journal-halted"
     assert refused.value.remedy
+    journal.resume(alice.index)
+    alice.append(publish(3))
+
+
+def test_what_is_regained_later_does_not_cover_up_a_fork(alice):
+    journal.halt(alice.index, Halt.FORKED)
+    journal.halt(alice.index, Halt.REGAINED)
+    assert journal.halted(alice.index) is Halt.FORKED
 
 
 # -- reading --------------------------------------------------------------------------------------

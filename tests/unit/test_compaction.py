@@ -9,6 +9,7 @@ import pytest
 
 from peer.index import batches, bodies, journal
 from peer.index.frontiers import read
+from peer.index.journal import Halt
 from protocol.compaction import dead, is_due
 from protocol.entries import EntryKind, Header, SignedHeader
 from protocol.errors import BadSignature, LocalProtocolError, Refusal, WrongContent
@@ -182,9 +183,7 @@ def test_one_step_is_one_batch_and_needs_no_other(alice, monkeypatch):
 
 def test_a_halted_journal_is_not_compacted(alice):
     grown(alice)
-    other = Facility("alice")
-    other.append(publish(77))
-    journal.halt(alice.index, alice.peer_id, other.batches()[0].signed_header, 0)
+    journal.halt(alice.index, Halt.BEHIND)
     with pytest.raises(Refusal):
         compact(alice)
 
@@ -326,7 +325,10 @@ def test_who_is_joining_acknowledges_nothing(alice, bob):
         (have,) = [e for e in exchange.handle(Tick(), exchange.wake_at) if is_have(e)]
         body = from_bytes(HaveBody, have.message.statement.payload, HAVE_BYTES)
         said = claimed(body, alice.peer_id)
-        assert (said is None) == run.joining
+        assert (said.last_seq == 0) == run.joining
+        applied = journal.applied(alice.index, alice.peer_id, said)
+        assert (applied is None) == run.joining
+        assert journal.holds(alice.index, alice.peer_id, said), "yet the origin learns of it"
     assert said.last_seq == alice.head().last_seq
 
 

@@ -7,17 +7,20 @@ from dataclasses import replace
 import pytest
 
 from protocol.entries import hole
+from protocol.epochs import SignedEpoch
 from protocol.errors import Gap, Incomplete, Replayed, WrongContent
 from protocol.events import (
     Appended,
+    Begin,
+    Begun,
     Connected,
     Freeze,
-    Halt,
     HeldJournal,
     Load,
     Loaded,
     Received,
     Refuse,
+    Regain,
     Send,
     Store,
     Stored,
@@ -29,7 +32,16 @@ from protocol.forks import ForkFound, ForkProof
 from protocol.frontier import claimed, have_body, is_ahead, is_fresh, next_batch
 from protocol.journal import Head
 from protocol.limits import BACK_OFF_MOST_S, CLOCK_SKEW_S, EXCHANGE_S, HAVE_BYTES, WANT_S
-from protocol.messages import HAVE_DOMAIN, Batches, Have, HaveBody, OriginHead, Refused, Want
+from protocol.messages import (
+    HAVE_DOMAIN,
+    Batches,
+    Epochs,
+    Have,
+    HaveBody,
+    OriginHead,
+    Refused,
+    Want,
+)
 from protocol.records import from_bytes
 from protocol.signing import sign
 from protocol.statements import sign_statement
@@ -295,25 +307,103 @@ def test_a_fork_freezes_the_origin(alice, bob):
     assert sent(side.handle(Received(have_of(alice, bob))), Want) == []
 
 
-def test_a_facility_that_is_behind_its_own_word_halts(alice, bob):
+def test_a_facility_that_is_behind_its_own_word_takes_back_what_it_lacks(alice, bob):
     bob.follow(alice, alice.batches())
     restored = Facility("alice")
     restored.append(publish(1))
     side = Side(restored, bob)
     effects = side.handle(Received(have_of(bob, alice)))
     assert sent(effects, Want) == [Want(alice.peer_id, 0, 1)]
-    signed = alice.batches()[1]
-    (halt,) = side.handle(Received(Batches(alice.peer_id, (signed,), more=False)))
-    assert isinstance(halt, Halt)
-    assert halt.signed == signed.signed_header
+    lost = alice.batches()[1:]
+    (regain,) = side.handle(Received(Batches(alice.peer_id, lost, more=True)))
+    assert regain == Regain(lost, more=True)
+    done = Stored(alice.peer_id, alice.head(), 1, more=True)
+    assert sent(side.handle(done), Want) == [Want(alice.peer_id, 0, 2)]
+    assert side.handle(replace(done, more=False)) == []
+    assert side.exchange.own == alice.head()
 
 
-def test_nobody_halts_a_facility_by_a_claim_alone(alice, bob):
+def test_what_another_partner_gave_back_is_announced(alice, bob):
+    restored = Facility("alice")
+    restored.append(publish(1))
+    side = Side(restored, bob)
+    (have,) = sent(side.handle(Stored(alice.peer_id, alice.head(), 1, more=False)), Have)
+    body = from_bytes(HaveBody, have.statement.payload, HAVE_BYTES)
+    assert claimed(body, alice.peer_id).batch == 1
+
+
+def test_a_body_that_is_lacking_of_our_own_journal_is_asked_for(alice, bob):
+    bob.follow(alice, alice.batches())
+    side = Side(alice, bob)
+    side.handle(Stored(alice.peer_id, alice.head(), 1, more=False, incomplete_from=0))
+    assert sent(side.handle(Received(have_of(bob, alice))), Want) == [Want(alice.peer_id, 0, 0)]
+    answer = Batches(alice.peer_id, alice.batches(), more=False)
+    assert side.handle(Received(answer)) == [Regain(alice.batches(), more=False)]
+
+
+def test_another_history_of_our_own_is_not_held_against_the_partner(alice, bob):
+    side = Side(alice, bob)
+    header = alice.batches()[0].signed_header
+    found = ForkFound(ForkProof(header, header))
+    event = Stored(alice.peer_id, alice.head(), 0, more=True, error=found)
+    assert sent(side.handle(event), Want) == [Want(alice.peer_id, 0, 0)], "where do they part?"
+    assert side.handle(event) == [], "asked once"
+
+
+# -- epochs ---------------------------------------------------------------------------------------
+
+
+def test_an_epoch_is_told_before_its_batches_and_taken_note_of_first(alice, bob):
+    signed = (SignedEpoch(b"record", bytes(64)),)
+    side = Side(alice, bob)
+    loaded = Loaded(alice.peer_id, alice.batches(), 1, more=False, epochs=signed)
+    assert side.handle(loaded) == [
+        Send(Epochs(alice.peer_id, signed)),
+        Send(Batches(alice.peer_id, alice.batches(), more=False)),
+    ]
+    other = Side(bob, alice)
+    told = other.handle(Received(Epochs(alice.peer_id, signed)))
+    assert told == [Begin(alice.peer_id, signed)]
+    other.handle(Begun(alice.peer_id, alice.head(), 0))
+    assert other.exchange.theirs == alice.head()
+    assert sent(other.handle(Tick(), NOW + 1), Want) == [Want(alice.peer_id, 0, 0)]
+
+
+def test_whoever_is_behind_an_epoch_is_told_of_it_wherever_it_stands(alice, bob):
+    newer = replace(alice.head(), epoch=1, batch=1)
+    side = Side(alice, bob)
+    side.handle(Begun(alice.peer_id, newer))
+    (load,) = side.handle(Received(Want(alice.peer_id, 0, 9)))
+    assert load == Load(alice.peer_id, 9, 0), "it holds batches that are void"
+    assert side.handle(Received(Want(alice.peer_id, 1, 2))) == []
+    assert refused(side.handle(Received(Want(alice.peer_id, 2, 0)))) == ["gap"]
+
+
+def test_a_later_epoch_thaws_a_forked_journal(alice, bob):
+    side = Side(bob, alice)
+    header = alice.batches()[0].signed_header
+    found = ForkFound(ForkProof(header, header))
+    side.handle(Stored(alice.peer_id, None, -1, more=False, error=found))
+    claim = OriginHead(alice.peer_id, 1, 5, bytes(32), 9)
+    body = HaveBody(alice.peer_id, bob.peer_id, NOW, (claim,))
+    have = Have(sign_statement(alice.node_seed, HAVE_DOMAIN, body))
+    assert sent(side.handle(Received(have)), Want) == [Want(alice.peer_id, 0, 0)]
+    side.handle(Begun(alice.peer_id, None))
+    answer = Batches(alice.peer_id, alice.batches(), more=False)
+    assert side.handle(Received(answer)) == [Store(alice.peer_id, alice.batches(), more=False)]
+
+
+def test_epochs_of_a_third_facility_are_not_taken_note_of(alice, bob):
+    told = Epochs(bytes(32), (SignedEpoch(b"record", bytes(64)),))
+    assert refused(Side(bob, alice).handle(Received(told))) == ["wrong-addressee"]
+
+
+def test_nobody_gives_back_what_we_never_signed(alice, bob):
     ahead = OriginHead(alice.peer_id, 0, 9, bytes(32), 99)
     lie = HaveBody(bob.peer_id, alice.peer_id, NOW, (ahead,))
     side = Side(alice, bob)
     effects = side.handle(Received(Have(sign_statement(bob.node_seed, HAVE_DOMAIN, lie))))
-    assert not any(isinstance(effect, Halt) for effect in effects)
+    assert not any(isinstance(effect, Regain) for effect in effects)
     forged = Batches(alice.peer_id, bob_signs(bob), more=False)
     assert refused(side.handle(Received(forged))) == ["bad-signature"]
     given_back = Batches(alice.peer_id, alice.batches(), more=False)

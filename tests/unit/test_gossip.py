@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,10 +20,9 @@ from peer.index import journal
 from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.held import Held
 from peer.index.journal import append_entries
-from protocol.entries import HEADER_DOMAIN
+from peer.recovery import Recovery
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
-from protocol.journal import append
 from protocol.messages import (
     HAVE_DOMAIN,
     ExchangeNow,
@@ -103,6 +103,7 @@ class Node:
     clock: ManualClock
     db: Database = None
     partners_db: Database = None
+    data: Path = None
     book: dict = field(default_factory=dict)
     seen: list = field(default_factory=list)
 
@@ -126,6 +127,7 @@ class Node:
         )
 
     def start(self):
+        self.recovery = Recovery(self.db, self.data, self, self.clock, self.active)
         self.gossip = Gossip(
             self.db,
             self.partners_db,
@@ -133,6 +135,7 @@ class Node:
             self,
             self.clock,
             partners=self,
+            recovery=self.recovery,
             labels=labels_of,
             settings=Settings(),
         )
@@ -184,6 +187,8 @@ async def acquainted(folder, *names):
     clock = ManualClock(NOW)
     nodes = [Node(name, clock) for name in names]
     for node in nodes:
+        node.data = folder / node.name
+        node.data.mkdir()
         node.db = await Database.open(folder / f"{node.name}.db", KEY, INDEX_MIGRATIONS)
         await Audit.open(node.db, clock, KEY)
         node.partners_db = await Database.open(
@@ -498,40 +503,6 @@ async def test_a_removed_partner_leaves_nothing_behind(pair, tmp_path):
     assert await bob.bodies(alice) == []
     for file in tmp_path.glob("bob-partners.db*"):
         assert publish(1).body not in file.read_bytes()
-
-
-async def test_a_node_that_finds_its_own_journal_ahead_elsewhere_signs_nothing_more(pair):
-    """A database restored from a backup: Bob holds batches of Alice's that she has lost."""
-    alice, bob = pair
-    await alice.publish(publish(1))
-    lost = await alice.db.read(
-        lambda tx: (
-            append(
-                journal.head(tx, alice.peer_id),
-                alice.peer_id,
-                [publish(2)],
-                Held(tx, alice.peer_id),
-                now=NOW,
-                lease_s=LEASE_S,
-                sign=lambda header: sign(alice.node_seed, HEADER_DOMAIN, header),
-            ).batch
-        )
-    )
-    from peer.index.batches import load, store
-
-    first = (await alice.db.read(lambda tx: load(tx, alice.peer_id, 0))).batches
-    await bob.partners_db.write(
-        lambda tx: store(tx, alice.peer_id, alice.node_keys, (*first, lost), labels_of)
-    )
-    async with running(alice, bob):
-        alice.links.connect(bob)
-
-        async def halted():
-            return await alice.db.read(journal.halted)
-
-        await until(halted)
-    with pytest.raises(Refusal, match="two histories"):
-        await alice.publish(publish(3))
 
 
 async def test_a_fork_is_kept_reported_and_followed_no_further(pair):

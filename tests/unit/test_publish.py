@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from peer.index import announced, journal, meta, opened, packs, publications, studies
+from peer.index import announced, journal, opened, packs, publications, studies
+from peer.index.journal import Halt
 from protocol.agreement import Terms
 from protocol.consent import Scope
 from tests.facilities import (
@@ -308,11 +309,11 @@ async def test_what_changes_while_the_journal_is_halted_follows_after_it(hospita
     alice, bob, _ = hospitals
     await bob.acquire(STUDY)
     directive = await bob.consent()
-    await bob.db.write(lambda tx: meta.put(tx, "journal.halted", b"x"))
+    await bob.db.write(lambda tx: journal.halt(tx, Halt.BEHIND))
     recorded = await bob.consents.revoke(directive.directive_id, "", OFFICER)
     assert recorded.directive.status == "revoked"
     assert recorded.withdrawn_seq is None
-    await bob.db.write(lambda tx: meta.delete(tx, "journal.halted"))
+    await bob.db.write(journal.resume)
     await bob.publish.apply_due()
     await everyone_shares(*hospitals)
     assert await published(bob) == []

@@ -62,7 +62,13 @@ async def main():
         die_at("adopted, not committed")
     type(keys).adopt = adopted
     rotated = rotation.Rotation(
-        folder / "data", SETTINGS, db=db, keys=keys, clock=ManualClock(NOW), links=Links()
+        folder / "data",
+        SETTINGS,
+        db=db,
+        keys=keys,
+        clock=ManualClock(NOW),
+        links=Links(),
+        may_write=lambda _: True,
     )
     record = await rotated.begin(new_keys=True)
     die_at("drafted")

@@ -12,6 +12,7 @@ from peer.web.api import (
     consents,
     identities,
     instances,
+    journal,
     keys,
     notices,
     partners,
@@ -27,6 +28,7 @@ from peer.web.api import (
 
 ROUTES: Final = (
     *status.ROUTES,
+    *journal.ROUTES,
     *instances.ROUTES,
     *studies.ROUTES,
     *search.ROUTES,

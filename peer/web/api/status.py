@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 from aiohttp import web
 
-from peer.index import Tx, alerts, journal, studies
+from peer.index import Tx, alerts, studies
 from peer.web.api.bodies import answer
+from peer.web.api.journal import journal_json
 from peer.web.api.partners import partner_json
 from peer.web.routes import ANYONE, Route, services
 from peer.web.services import Services
 from protocol.identifiers import PeerId
-from protocol.journal import Head
 from protocol.limits import CLOCK_SKEW_S, CLOCK_WARNING_S
+from protocol.recovery import Pause
 
 
 async def status(request: web.Request) -> web.StreamResponse:
@@ -27,11 +28,11 @@ async def status_json(rooms: Services) -> dict[str, Any]:
     """Return the status of the node, ready to be written as JSON."""
     me = PeerId(rooms.keys.peer_id)
 
-    def work(tx: Tx) -> tuple[tuple[int, int], Head | None, bool, int]:
-        counted = studies.count(tx), journal.head(tx, me), journal.halted(tx)
-        return *counted, alerts.count_open(tx)
+    def work(tx: Tx) -> tuple[tuple[int, int], int]:
+        return studies.count(tx), alerts.count_open(tx)
 
-    (held, instances), head, halted, waiting = await rooms.db.read(work)
+    (held, instances), waiting = await rooms.db.read(work)
+    journal = await journal_json(rooms)
     return {
         "facility": {"peer_id": me, "name": rooms.settings.facility.name},
         "version": version("openpriors"),
@@ -39,16 +40,12 @@ async def status_json(rooms: Services) -> dict[str, Any]:
         "studies": held,
         "instances": instances,
         "partners": [partner_json(rooms, each) for each in rooms.partners.all()],
-        "journal": {
-            "epoch": 0 if head is None else head.epoch,
-            "batch": 0 if head is None else head.batch,
-            "seq": 0 if head is None else head.last_seq,
-            "live": 0 if head is None else head.live_count,
-        },
+        "journal": {each: journal[each] for each in ("epoch", "batch", "seq", "live", "state")},
         "warnings": [
             *rooms.health.warnings,
+            *_about_journal(journal),
             *await _unconfirmed(rooms),
-            *_warnings(rooms, waiting, halted=halted),
+            *_warnings(rooms, waiting),
         ],
     }
 
@@ -71,17 +68,44 @@ async def _unconfirmed(rooms: Services) -> list[str]:
     return [sentence]
 
 
-def _warnings(rooms: Services, alerts_open: int, *, halted: bool) -> Iterator[str]:
+def _about_journal(journal: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each reason why our journal is not as it should be."""
+    waiting = ", ".join(each["name"] for each in journal["partners"] if not each["answered"])
+    lacking = ", ".join(each["name"] for each in journal["partners"] if each["lacking"])
+    match journal["state"]:
+        case Pause.CLAIMED:
+            yield (
+                "A partner says that it holds a later part of our own journal than this node; it "
+                "was asked to show it. Nothing is published meanwhile."
+            )
+        case Pause.BEHIND:
+            yield (
+                "This node is older than what it has told its partners: it was restored from a "
+                "backup or copied. Nothing is published until its journal is whole again; searching"
+                f" goes on. Still to answer: {waiting or 'none'}. Still to give back what they name"
+                f" of it: {lacking or 'none'}. If it stays so: openpriors journal recover"
+            )
+        case Pause.FORKED:
+            yield (
+                "Two copies of this node have written its journal: partners hold one history, this "
+                "node another. Nothing is published any more. Make sure that only one copy runs."
+            )
+        case _:
+            pass
+    if journal["held_patients"]:
+        yield (
+            f"{journal['held_patients']} patient(s) were withdrawn from partners after the backup "
+            "from which this node was restored, and are not published until someone has looked: "
+            "openpriors journal holds"
+        )
+
+
+def _warnings(rooms: Services, alerts_open: int) -> Iterator[str]:
     """Yield a sentence for each thing that an operator should look at now."""
     if alerts_open:
         yield (
             f"{alerts_open} {'alert waits' if alerts_open == 1 else 'alerts wait'} for someone to "
             "look: openpriors alerts, or the page of the node's status."
-        )
-    if halted:
-        yield (
-            "A partner holds a later part of our own journal than this node: it was restored from "
-            "an old copy. Nothing is published until that part is recovered; searching goes on."
         )
     yield from rooms.expiry.warnings()
     known = rooms.gossip.coverage()

@@ -42,6 +42,7 @@ class Facility:
     def __init__(self, name, folder, clock):
         self.name, self.folder, self.clock = name, folder, clock
         self.refuse_packs = False
+        self.may_write = True
         self.terms = Terms()
         self.proxy, self.speaks = Proxy(), OURS
         self.pieces = []
@@ -125,6 +126,7 @@ class Facility:
             keys=self.keys,
             clock=self.clock,
             links=self.links,
+            may_write=lambda _: self.may_write,
         )
         self.rotation.on_changed(self.federation.keys_changed)
         self.rotation.on_changed(self.pairing.keys_changed)

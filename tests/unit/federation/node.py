@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from peer.gossip import Gossip
 from peer.index import journal
 from peer.index.database import PARTNERS_MIGRATIONS, Database
+from peer.recovery import Recovery
 from tests.simulation.memory import labels_of, publish
 from tests.unit.federation.facility import Facility, linked, until
 
@@ -35,6 +36,7 @@ class Node(Facility):
                 self.folder / "partners.db", None, PARTNERS_MIGRATIONS
             )
         await super().start()
+        recovery = Recovery(self.db, self.folder, self.keys, self.clock, self.partners.active)
         self.gossip = Gossip(
             self.db,
             self.partners_db,
@@ -42,6 +44,7 @@ class Node(Facility):
             self.keys,
             self.clock,
             partners=self.partners,
+            recovery=recovery,
             labels=labels_of,
             settings=self.settings,
         )

@@ -159,6 +159,19 @@ async def test_what_is_published_between_draft_and_signature_makes_it_void(alice
     assert alice.keys.node_seed != before
 
 
+async def test_no_new_keys_while_it_is_not_known_where_our_journal_ends(alice):
+    """Partners may hold batches beyond it, which the old key has signed."""
+    alice.may_write = False
+    with pytest.raises(Refusal, match="how far"):
+        await alice.rotation.begin(new_keys=True)
+    await alice.rotation.begin(new_keys=False)
+    alice.may_write = True
+    drafted = await alice.rotation.begin(new_keys=True)
+    alice.may_write = False
+    with pytest.raises(Refusal, match="how far"):
+        await alice.rotation.finish(sign_record(alice.root_seed(), drafted), OPERATOR)
+
+
 async def test_another_root_key_changes_nothing(alice, bob):
     record = await alice.rotation.begin(new_keys=True)
     data = sign_record(alice.root_seed(), record).record

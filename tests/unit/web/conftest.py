@@ -14,6 +14,7 @@ from peer.config import Settings
 from peer.index import INDEX_MIGRATIONS, Database
 from peer.ingest import Memory
 from peer.people import People
+from peer.recovery import Recovery
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
 from peer.web.services import Addresses, Health, Services
@@ -98,13 +99,15 @@ def people(db, clock, settings):
 
 
 @pytest.fixture
-def rooms(db, clock, settings, people):
+def rooms(db, clock, settings, people, tmp_path):
+    keys = types.SimpleNamespace(peer_id=PEER_ID)
     stand_ins = {name: Room() for name in STAND_INS}
     stand_ins["ingest"].memory = Memory(settings.ingest)
     return Services(
         db=db,
         settings=settings,
-        keys=types.SimpleNamespace(peer_id=PEER_ID),
+        keys=keys,
+        recovery=Recovery(db, tmp_path, keys, clock, tuple),
         clock=clock,
         audit=Audit(db, clock),
         people=people,

@@ -82,7 +82,9 @@ async def test_status_over_the_socket(unix, city_clinic):
     assert status == 200
     assert found["facility"] == {"peer_id": bytes(range(32)).hex(), "name": "St. Anna"}
     assert (found["studies"], found["instances"]) == (0, 0)
-    assert found["journal"] == {"epoch": 0, "batch": 0, "seq": 0, "live": 0}
+    assert found["journal"] == {
+        "epoch": 0, "batch": 0, "seq": 0, "live": 0, "state": "writing",
+    }  # fmt: skip
     (partner,) = found["partners"]
     assert partner["words"] == ["one", "two", "three", "four", "five", "six"]
     assert (partner["connected"], partner["digests"], partner["last_confirmed_at"]) == (

@@ -8,9 +8,12 @@ import io
 import pytest
 from blake3 import blake3
 
+from peer.index import deferrals
+from peer.index.deferrals import Hold
+from protocol.identifiers import PatientIdentifier
 from tests import documented
 from tests import facilities as base
-from tests.facilities import ISSUER, JANE
+from tests.facilities import ISSUER, JANE, START
 from tests.transfers import STUDY, make_instance
 from tests.web_node import web_nodes
 
@@ -249,3 +252,26 @@ async def test_the_trail_of_all_this_is_whole(nodes, berg):
     await imported(berg)
     await berg.post("/consents", CONSENT, 201)
     assert (await berg.get("/audit/verify"))["ok"] is True
+
+
+async def test_a_held_patient_is_listed_and_released(nodes, anna, berg):
+    await imported(berg)
+    await berg.post("/consents", CONSENT, 201)
+    jane = PatientIdentifier(ISSUER, JANE.patient_id)
+    hospital = nodes[1].hospital
+    await hospital.db.write(lambda tx: deferrals.hold(tx, Hold(jane, "withdrawn since", START)))
+    await hospital.publish.study_changed(STUDY)
+    await share(nodes)
+    assert (await anna.post("/search", QUESTION))["results"] == []
+    assert (await berg.get("/journal"))["held_patients"] == 1
+    (held,) = (await berg.get("/journal/holds"))["holds"]
+    assert held["patient"] == {"issuer": ISSUER, "patient_id": JANE.patient_id}
+    warnings = (await berg.get("/status"))["warnings"]
+    assert any("openpriors journal holds" in each for each in warnings)
+
+    assert await berg.post("/journal/holds/release", {"patient": held["patient"]})
+    assert (await berg.get("/journal/holds"))["holds"] == []
+    await share(nodes)
+    assert len((await anna.post("/search", QUESTION))["results"]) == 1
+    status, found = await berg.ask("POST", "/journal/holds/release", {"patient": held["patient"]})
+    assert (status, found["error"]["code"]) == (404, "not-found")
