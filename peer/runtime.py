@@ -265,13 +265,7 @@ async def _build(
         alerts=Alerts(db, clock, partners.name, settings.lists.alerts),
         expiry=Expiry(db=db, keys=keys, partners=partners, clock=clock, settings=settings),
         rotation=Rotation(
-            data,
-            settings,
-            db=db,
-            keys=keys,
-            clock=clock,
-            links=links,
-            may_write=recovery.may_write,
+            data, settings, db=db, keys=keys, clock=clock, links=links, may_write=recovery.may_write
         ),
     )
 

@@ -40,7 +40,12 @@ class AskingNode(Node):
         self.signed = []
         self.moved_at = {}
 
-    # -- what it keeps of the exchanges, as `peer.gossip` does
+    def crash(self):
+        super().crash()
+        self.progress.clear()
+        self.refused.clear()
+
+    # -- what it keeps of the exchanges, as `peer.gossip` does: in memory
 
     def held(self, partner):
         held = self.facility.held(self.world.nodes[partner].facility)
@@ -81,7 +86,9 @@ class AskingNode(Node):
     def append(self, entries=()):
         head = super().append(entries)
         if head is not None:
-            self.signed.append((self.world.now, head.batch))
+            # An epoch that began anew has made void what was signed from there on.
+            still = [(at, batch) for at, batch in self.signed if batch < head.batch]
+            self.signed = [*still, (self.world.now, head.batch)]
         return head
 
     # -- asking and being asked
@@ -230,6 +237,7 @@ def live(world, rounds=HEALING_ROUNDS):
     faults = world.faults
     for world.faults in (faults, CALM):
         for minute in range(rounds * ROUND_S // 60):
+            world.at(60 * minute, world.renew)
             for one, other in permutations(world.nodes, 2):
                 world.at(60 * minute, world.nodes[one].ask, other)
         world.pass_time(rounds * ROUND_S)

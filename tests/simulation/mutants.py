@@ -11,7 +11,6 @@ from unittest import mock
 
 import peer.index.bodies
 import peer.index.epochs
-import peer.index.orphans
 import protocol.entries
 import protocol.frontier
 import protocol.journal
@@ -48,6 +47,7 @@ def _speak_before_the_commit(node):
     if not node.up or not node.writer.may_write():
         return
     before, images = node.truth.copy(), node.facility.index.serialize()
+    fence = node.writer.fence
     head = node.append([node.some_entry()])
     if head is None:
         node.truth = before
@@ -55,9 +55,14 @@ def _speak_before_the_commit(node):
     for partner in list(node.lines):
         node.happen(partner, Appended(head))
     if node.world.random.random() < node.world.faults.interrupted:
-        node.world.mishaps.crash(node)
+        node.world.at(1, _lose, node, images, fence, before)
+
+
+def _lose(node, images, fence, before):
+    node.world.mishaps.crash(node)
+    if not node.up:
         node.facility.index.deserialize(images)
-        node.truth = before
+        node.writer.fence, node.truth = fence, before
 
 
 def _start_as_if_nothing_were(writer):
@@ -86,9 +91,6 @@ MUTANTS = {
         ((Pen, "may_continue"),), lambda pen, _: pen.set_back_at is not None, (3, 4)
     ),
     "nobody looks at the fence": Mutant(((Writer, "start"),), _start_as_if_nothing_were, (3, 4)),
-    "what came early is not named": Mutant(
-        ((peer.index.orphans, "newest"),), lambda _: None, (3, 4)
-    ),
     "what is void is kept": Mutant(
         ((peer.index.epochs, "erase_from"),), lambda *_, **__: None, (1, 2, 5)
     ),

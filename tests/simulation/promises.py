@@ -153,7 +153,8 @@ class Promises:
         author = self.world.nodes[origin]
         original = author.facility.held_of(author.peer_id)
         for batch in range(since, copy.head().batch + 1):
-            if copy.header(batch).header not in self.headers:
+            signed = copy.header(batch)
+            if signed is None or signed.header not in self.headers:
                 self.fail(5, f"{holder} holds a header that {origin} did not sign")
         if original.head() is None or copy.header(copy.head().batch) != original.header(
             copy.head().batch

@@ -106,6 +106,7 @@ class World:
                 node.writer.round()
             self.pass_time(ROUND_S)
         self.promises.check_the_end()
+        self.pass_time(2 * ROUND_S)  # What is late arrives, and is answered.
         self.sent_bytes.clear()
         self.pass_time(QUIET_S)
         self.promises.check_the_quiet(QUIET_S)

@@ -340,6 +340,7 @@ async def test_what_bears_our_signature_stops_us_even_if_it_cannot_be_stored(pai
     for number in (1, 2, 3):
         ahead.append(publish(number), now=NOW)
     lost = ahead.batches(2)[0]
+    await alice.recovery.partner_changed()
     await alice.recovery.heard(bob.peer_id, origin_head(alice.peer_id, ahead.head()))
     await alice.recovery.regain([replace(lost, entries=())])
     assert await halted(alice) is Halt.BEHIND
