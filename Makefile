@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-deep coverage bench bench-journal lint format types imports lock clean
+.PHONY: help setup setup-dev demo test test-deep coverage bench bench-journal bench-matching lint format types imports lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,12 @@ setup-dev: .venv/.development ## Install what the tests need too
 	@.requirements/install development
 	@touch .venv/.runtime $@
 
+# The benchmark set contains the development set.
+.venv/.benchmark: .requirements/benchmark.txt .requirements/install pyproject.toml
+	@echo "Adding to .venv what benchmarks are measured beside (once; a minute at most)"
+	@.requirements/install benchmark
+	@touch .venv/.runtime .venv/.development $@
+
 demo: setup ## Three hospitals, one search, from pairing to report (ARGS="--once --json FILE")
 	@$(BIN)/openpriors demo $(ARGS)
 
@@ -43,10 +49,14 @@ coverage: setup-dev ## Run the tests and report the lines and branches that none
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: bench-journal ## Every benchmark, one line of JSON for each result
+bench: bench-journal bench-matching ## Every benchmark, one line of JSON for each result
 
 bench-journal: setup-dev ## Following a journal, between real nodes (ARGS="--entries 100000 --repeats 1")
 	@$(BIN)/python -m tests.benchmarks.journal $(ARGS)
+
+bench-matching: .venv/.benchmark ## Who is found: FEBRL beside splink, a population of our own (ARGS="--size 100000")
+	@$(BIN)/python -m tests.benchmarks.matching
+	@$(BIN)/python -m tests.benchmarks.population $(ARGS)
 
 lint: setup-dev ## Check style and format
 	$(BIN)/ruff check $(CODE)

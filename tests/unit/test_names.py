@@ -105,6 +105,14 @@ def test_particles_may_be_there_or_not():
     assert only_reading("O\u2019Brien^Pat").families == ("obrien",)
 
 
+def test_a_given_name_that_looks_like_a_particle_is_one_after_the_others():
+    assert only_reading("Nguyễn^Văn Hùng").givens == ("hung", "van")
+    assert only_reading("Chu^Văn").givens == ("van",)
+    assert only_reading("Berg^Jan^van der").givens == ("jan",)
+    read = {(each.family, each.given) for each in readings("Văn Chu")}
+    assert {("chu", "van"), ("van", "chu"), ("vanchu", "")} == read
+
+
 def test_a_comma_divides_when_no_caret_does():
     assert readings("Smith, John") == readings("Smith^John")
 
