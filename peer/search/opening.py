@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Final
 
 from peer.index import labels
@@ -56,14 +56,21 @@ def open_patients(tx: Tx, origin: PeerId, outputs: Sequence[bytes]) -> list[Open
 
 
 def find_hints(tx: Tx, origin: PeerId, outputs: Sequence[bytes]) -> list[Hint]:
-    """Return the patients of `origin` at whom the outputs (64 B each) of our weak keys hint."""
-    found: dict[bytes, Hint] = {}
+    """Return the patients of `origin` at whom the outputs (64 B each) of our weak keys hint.
+
+    One of each key in turn, because only a few are shown: a key that hundreds share, of a birth
+    date in a great archive, must not hide those of the others.
+    """
+    of_each = []
     for output in outputs:
+        hints = []
         for position, entry in _walk_slots(tx, origin, output):
             slot = _open_slot(entry, output, position)
             if slot is not None and slot.type is SlotType.WEAK:
-                found.setdefault(slot.key, Hint(entry.origin, entry.entry_id, slot.key))
-    return list(found.values())
+                hints.append(Hint(entry.origin, entry.entry_id, slot.key))
+        of_each.append(hints)
+    in_turn = (hint for one_of_each in zip_longest(*of_each) for hint in one_of_each if hint)
+    return list({hint.stub_key: hint for hint in in_turn}.values())
 
 
 def open_studies(tx: Tx, opened: Opened) -> list[FoundStudy]:

@@ -32,15 +32,23 @@ MOST_HINTS = 8
 
 @dataclass
 class Asked:
-    """A question about somebody, and whom its keys lead to: {number: (place, tier, record)}.
+    """A question about somebody, and whom its keys lead to: {number: (turn, tier, record)}.
 
-    The keys are in the order in which they are asked, strong ones first.
+    Hints are taken from each weak key in turn, as a searcher takes them, after who was opened.
     """
 
     number: int
     recorded: Demographics
     question: Demographics
     met: dict = field(default_factory=dict)
+    led: Counter = field(default_factory=Counter)
+
+    def meet(self, number, place, tier, record):
+        """Note that the key at `place` leads to somebody."""
+        turn = (-1 if tier == "strong" else self.led[place], place)
+        self.led[place] += 1
+        if number not in self.met or turn < self.met[number][0]:
+            self.met[number] = (turn, tier, record)
 
 
 def questions(size, each):
@@ -72,9 +80,7 @@ def publish(size, asked):
         record = recorded.get(number) or somebody.recorded()
         for key in index_keys(record, NICKNAMES):
             for each, place, tier in wanted.get(key.text, ()):
-                before = each.met.get(number)
-                if before is None or place < before[0]:
-                    each.met[number] = (place, tier, record)
+                each.meet(number, place, tier, record)
         if number < COUNTED:
             for reading in all_readings(record.names)[:1]:
                 borne.update(reading.borne)
@@ -97,14 +103,14 @@ class Tally:
         """Count one question: whom it lists, at whom it hints, and who of them is a stranger."""
         self.asked += 1
         hints = []
-        for number, (place, tier, record) in one.met.items():
+        for number, (turn, tier, record) in one.met.items():
             fit = score(one.question, record, NICKNAMES, shares=shares).tier
             self.strangers_opened += tier == "strong" and number != one.number
             if tier == "strong" and fit in LISTED:
                 self.listed += number == one.number
                 self.strangers_listed += number != one.number
             elif tier == "weak" or fit == "possible":
-                hints.append((place, number))
+                hints.append((turn, number))
         shown = [number for _, number in sorted(hints)[:MOST_HINTS]]
         self.hinted += one.number in shown
         self.strangers_hinted += sum(number != one.number for number in shown)

@@ -32,7 +32,7 @@ def some(kind, rng):
 
 
 @pytest.mark.parametrize("kind", sorted(STRONG))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seeds)
 def test_the_record_is_opened_and_shown_whoever_it_is_of(kind, rng):
     recorded, asked = some(kind, rng)
@@ -44,7 +44,7 @@ HINTED = ("another_month", "another_year", "nickname", "surname_changed", "undiv
 
 
 @pytest.mark.parametrize("kind", HINTED)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seeds)
 def test_there_is_at_least_a_hint_whoever_it_is(kind, rng):
     recorded, asked = some(kind, rng)

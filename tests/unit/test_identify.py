@@ -91,6 +91,25 @@ async def test_a_stranger_who_was_opened_is_not_hinted_at(asked):
     assert len(answer.hints) <= 1
 
 
+async def test_many_of_one_birth_date_do_not_hide_who_has_another_year_of_birth(hospitals):
+    alice, bob, _ = hospitals
+    for number in range(12):
+        other = replace(JANE, names=(f"{chr(98 + number) * 5}^Jane",), patient_id=f"B-1000{number}")
+        await bob.acquire(f"1.2.4.{number}", other)
+        await bob.consent(other)
+    meant = replace(JANE, birth_date="19700517", patient_id="B-20000")
+    await bob.acquire(STUDY, meant)
+    await bob.consent(meant)
+    await everyone_shares(*hospitals)
+    question = Question("Mueller^Jane", "19800517", "F")
+    hints = (await alice.find(question)).hints
+    assert len(hints) == alice.settings.search.max_hints
+    asked = [
+        await alice.identifying.ask(question, bob.peer_id, each.record, CLINICIAN) for each in hints
+    ]
+    assert Outcome.SAME in {each.outcome for each in asked}
+
+
 async def test_a_patient_restricted_to_another_partner_is_not_even_hinted_at(hospitals):
     alice, bob, carol = hospitals
     await bob.acquire(STUDY)
