@@ -20,7 +20,8 @@ Number = Annotated[int, typer.Argument(help="Number of the check, as `checks lis
 
 _SAID = {
     "found": "Found there.",
-    "missed": "Not found there. Ask the facility why: consent may have ended, or it was forgotten.",
+    "missed": "Not found there. Ask the facility why: consent may have ended, the patient "
+    "may be written otherwise, or it was forgotten.",
 }
 
 

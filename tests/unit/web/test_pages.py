@@ -554,3 +554,14 @@ async def test_a_study_that_was_made_at_a_partner_is_named_looked_for_and_counte
     assert "from 1 check without a miss" in await text_of(ada, place)
     async with here.browser("Opal", "operator") as opal:
         assert f'href="{place}"' not in await text_of(opal, "/partners/reciprocity")
+
+
+async def test_from_an_answer_a_missing_study_can_be_named(nodes, ada):
+    here, there = nodes
+    where, _ = await send(ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17")
+    page = await text_of(ada, where)
+    assert f'<a href="/partners/{there.hospital.peer_id.hex()}/checks">Bergblick</a>' in page
+    assert f"/partners/{here.hospital.peer_id.hex()}/checks" not in page
+    here.hospital.links.offline.add(there.hospital.peer_id)
+    where, _ = await send(ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17")
+    assert "/checks" not in await text_of(ada, where)
