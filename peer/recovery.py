@@ -349,7 +349,13 @@ class Recovery:
         if fence is None:
             self._fence = fence = await asyncio.to_thread(Fence, self._data, self._me)
         first = fence.is_missing
-        await asyncio.to_thread(fence.put, position)
+        putting = asyncio.ensure_future(asyncio.to_thread(fence.put, position))
+        try:
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            # The thread goes on. Whoever comes next would meet it, or be undone by it.
+            await asyncio.wait([putting])
+            raise
         if first:
             await self._db.write(journal.note_fence)
 

@@ -3,7 +3,9 @@ lacks."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -90,6 +92,31 @@ async def test_nothing_leaves_before_the_fence_covers_it(pair):
         await in_step(alice, bob)
     assert None not in seen
     assert seen[-1] == at(head)
+
+
+async def test_a_fence_that_is_being_raised_is_waited_for_though_the_link_is_cut(pair, monkeypatch):
+    """Two threads at one file would lose it, or leave the lower word."""
+    alice, _ = pair
+    await alice.recovery.cover(0, 1)
+    put, begun, go_on = Fence.put, threading.Event(), threading.Event()
+
+    def slow(fence, position):
+        begun.set()
+        go_on.wait(60)
+        put(fence, position)
+
+    monkeypatch.setattr(Fence, "put", slow)
+    first = asyncio.create_task(alice.recovery.cover(0, 2))
+    await asyncio.to_thread(begun.wait, 60)
+    first.cancel()
+    monkeypatch.setattr(Fence, "put", put)
+    second = asyncio.create_task(alice.recovery.cover(0, 3))
+    await asyncio.sleep(0)
+    assert Fence(alice.data, alice.peer_id).position == Position(0, 1)
+    go_on.set()
+    await second
+    assert first.cancelled()
+    assert Fence(alice.data, alice.peer_id).position == Position(0, 3)
 
 
 def test_a_fence_is_read_back_and_a_strange_one_is_in_doubt(tmp_path):
