@@ -79,6 +79,7 @@ ACTIONS: Final = frozenset(
         "stop",
         "recover",  # the journal, set back, is whole again or begins a new epoch
         "keys",  # keys of the node were renewed
+        "backup",  # a copy of everything was begun, or is complete
         "report",
         "export",
         "verify",

@@ -21,6 +21,7 @@ from peer.access import Access
 from peer.actors import NODE
 from peer.alerts import Alerts
 from peer.audit import Audit, AuditEvent
+from peer.backup import Backups
 from peer.clock import Clock, SystemClock
 from peer.config import Settings, load
 from peer.consents import Consents
@@ -40,7 +41,7 @@ from peer.logs import Seldom
 from peer.notify import Notify
 from peer.outbound import Proxy
 from peer.partners import RECORD, Partners
-from peer.people import Link, People
+from peer.people import People
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
 from peer.recovery import Recovery
@@ -71,20 +72,6 @@ async def run(data: Path) -> None:
         loop.add_signal_handler(number, stop.set)
     async with start(data):
         await stop.wait()
-
-
-async def first_link(data: Path) -> Link:
-    """Return the one-time link that signs in whoever has made the node of `data`."""
-    settings, clock = load(data), SystemClock()
-    with only_one(data):
-        keys = load_keys(data, settings)
-        async with AsyncExitStack() as stack:
-            db = await _open(stack, data / INDEX, keys, settings)
-            audit = await Audit.open(db, clock, keys.audit_key)
-            people = People(db, clock, settings.people, keys.pseudonym_key)
-            actor = people.os_user(os.getuid())
-            await audit.record(AuditEvent("init", "success", actor))
-            return await people.make_link(actor)
 
 
 @asynccontextmanager
@@ -267,6 +254,7 @@ async def _build(
         rotation=Rotation(
             data, settings, db=db, keys=keys, clock=clock, links=links, may_write=recovery.may_write
         ),
+        backups=Backups(db, clock),
     )
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import aiohttp
 
+from peer.backup import Backups
 from peer.gossip import Acknowledged
 from peer.index import withdrawals
 from peer.people import People
@@ -203,6 +204,7 @@ async def served(hospital):
         alerts=hospital.alerts,
         expiry=SimpleNamespace(warnings=lambda: iter(())),
         rotation=SimpleNamespace(),
+        backups=Backups(hospital.db, hospital.clock),
         health=Health(started_at=START, ready=True),
     )
     url, stop = await start_tcp(services)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from peer import config, keys, runtime
+from peer import config, keys, runtime, stopped
 from peer.actors import Actor, Role
 from peer.consents import NewDirective
 from protocol.consent import ALL_PARTNERS
@@ -72,7 +72,7 @@ class WholeNode:
 
     async def start(self):
         if not (self.data / runtime.INDEX).exists():
-            await runtime.first_link(self.data)
+            await stopped.first_link(self.data)
         self._running = AsyncExitStack()
         self.rooms = await self._running.enter_async_context(runtime.start(self.data, self.clock))
 

@@ -9,6 +9,7 @@ import typer
 from peer.cli import (
     alerts,
     audit,
+    backup,
     checks,
     consent,
     demo,
@@ -24,6 +25,7 @@ from peer.cli import (
     notify,
     partners,
     report,
+    restore,
     retention,
     retrieve,
     run,
@@ -44,7 +46,8 @@ for verb in (init, run, demo, import_, search, retrieve, invite, join, notify, i
 app.command(alerts.NAME, help=alerts.__doc__)(alerts.command)
 app.command(status.NAME, help=status.__doc__)(status.command)
 app.command(link.NAME, help=link.__doc__)(link.command)
-for group in (partners, checks, consent, identity, audit, retention, keys, journal):
+app.command(restore.NAME, help=restore.__doc__)(restore.command)
+for group in (partners, checks, consent, identity, audit, retention, keys, journal, backup):
     app.add_typer(group.app, name=group.NAME, help=group.__doc__)
 
 

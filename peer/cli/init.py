@@ -38,7 +38,7 @@ def command(
     data: DataDirectory = DEFAULT_DATA,
 ) -> None:
     """Make the node; it is started with `openpriors run`."""
-    from peer import config, keys, runtime
+    from peer import config, keys, stopped
     from peer.clock import SystemClock
 
     federation_url = f"https://{public_host}:{federation_port}" if public_host else ""
@@ -67,7 +67,7 @@ def command(
             federation_url=federation_url,
             pairing_url=pairing_url,
         )
-        link = asyncio.run(runtime.first_link(data))
+        link = asyncio.run(stopped.first_link(data))
     except NodeError as error:
         raise CommandError("cannot-init", str(error)) from error
     except OSError as error:

@@ -39,6 +39,7 @@ def rotate(root_key: RootKey, data: DataDirectory = DEFAULT_DATA, as_json: AsJso
     answer = ask(data, as_json, lambda client: _sign(client, root_key, new_keys=True))
     if not as_json:
         say("The node has new keys, and uses them from now on.", style="green")
+        say("Back it up now: a node restored from an older backup has the keys of then.")
         _print(answer)
 
 

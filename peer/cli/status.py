@@ -20,6 +20,8 @@ def command(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None
     journal = answer["journal"]
     state = "" if journal["state"] == "writing" else f" ({journal['state']})"
     say(f"Journal: {journal['live']} entries live, batch {journal['batch']}{state}")
+    backup = answer["last_backup"]
+    say(f"Last backup: {instant(backup['made_at']) if backup else 'none'}")
     if answer["partners"]:
         print_table(
             ("Partner", "State", "Connected", "Last confirmed", "Digests"),

@@ -184,6 +184,19 @@ def _connect(path: Path, *, encrypted: bool) -> Tx:
     return cast("Tx", connection)
 
 
+def connect(path: Path, key: bytes | None) -> Tx:
+    """Return a connection of one's own to a database that is there already, unlocked.
+
+    For whoever copies or checks it beside the node.  Raises what SQLite raises.
+    """
+    connection = _connect(path, encrypted=key is not None)
+    if key is not None:
+        _unlock(connection, key)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
 def _set_up(connection: Tx, path: Path, key: bytes | None, cache_bytes: int) -> None:
     """Unlock the database and make the settings of a connection.  Raises what SQLite raises."""
     if key is not None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from peer.access import Access
     from peer.alerts import Alerts
     from peer.audit import Audit
+    from peer.backup import Backups
     from peer.clock import Clock
     from peer.config import Settings
     from peer.consents import Consents
@@ -85,5 +86,6 @@ class Services:
     alerts: Alerts
     expiry: Expiry
     rotation: Rotation
+    backups: Backups
     health: Health = field(default_factory=Health)
     addresses: Addresses = field(default_factory=Addresses)

@@ -4,7 +4,7 @@ A block that is to be run says so behind its language: ```sh at=northgate.  `at`
 whose operator types it; `run` starts the node and leaves it running.  Nothing in a block is
 replaced: its working directory holds `studies/`, its home is a folder of the test's, and what a
 person would copy from the screen stands in the environment ($INVITATION, $DIRECTIVE, $STUDY), and
-where the root key is ($ROOT_KEY).
+where the root key is ($ROOT_KEY) and backups go to ($BACKUPS).
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Reader:
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 "HOME": str(self.folder),
                 "ROOT_KEY": str(node.root_key),
+                "BACKUPS": str(self.folder / "backups"),
                 "OPENPRIORS_DATA": str(node.data),
                 "COLUMNS": "250",
             },
@@ -171,6 +172,7 @@ def test_add_a_partner(partners):
         ("record-a-consent", "Status: revoked."),
         ("answer-who-saw-my-patient", "audit records are whole and in order."),
         ("rotate-keys", "The node has new keys, and uses them from now on."),
+        ("back-up-and-restore", "every byte is as it was written."),
     ],
 )
 def test_how_to(page, expected, tmp_path, partners):

@@ -8,6 +8,7 @@ from peer.web.api import (
     accounts,
     alerts,
     audit,
+    backups,
     checks,
     consents,
     identities,
@@ -46,4 +47,5 @@ ROUTES: Final = (
     *retention.ROUTES,
     *accounts.ROUTES,
     *keys.ROUTES,
+    *backups.ROUTES,
 )

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from peer.index import Tx, alerts, studies
+from peer.web.api.backups import backup_json
 from peer.web.api.bodies import answer
 from peer.web.api.journal import journal_json
 from peer.web.api.partners import partner_json
@@ -41,6 +42,7 @@ async def status_json(rooms: Services) -> dict[str, Any]:
         "instances": instances,
         "partners": [partner_json(rooms, each) for each in rooms.partners.all()],
         "journal": {each: journal[each] for each in ("epoch", "batch", "seq", "live", "state")},
+        "last_backup": backup_json(await rooms.backups.last()),
         "warnings": [
             *rooms.health.warnings,
             *_about_journal(journal),

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from peer.audit import Audit
+from peer.backup import Backups
 from peer.clock import ManualClock
 from peer.config import Settings
 from peer.index import INDEX_MIGRATIONS, Database
@@ -117,6 +118,7 @@ def rooms(db, clock, settings, people, tmp_path):
         pictures=Pictures(settings.dicomweb),
         expiry=types.SimpleNamespace(warnings=lambda: iter(())),
         rotation=Room(),
+        backups=Backups(db, clock),
         **stand_ins,
     )
 
