@@ -19,6 +19,9 @@ PIXELS_BYTES = 400_000
 RECOVERY_WAIT_S = 120
 """Partners dial again within seconds; a busy machine may need many."""
 
+pytestmark = pytest.mark.timeout(600)
+"""Two nodes are made, paired, lost and restored before the first test."""
+
 
 def original(number, patient):
     return instance(
