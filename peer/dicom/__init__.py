@@ -20,13 +20,14 @@ import warnings
 
 import pydicom.config
 
-from peer.dicom.header import NOTES, Header, read_header
+from peer.dicom.header import NOTES, Header
 from peer.dicom.part10 import (
     IMPLEMENTATION_CLASS_UID,
     Instance,
     open_instance,
     with_file_meta,
 )
+from peer.dicom.scan import read_header
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",

@@ -110,14 +110,18 @@ class Header:
     notes: tuple[str, ...]
 
 
-def read_header(data: bytes, inflated_bytes: int = INFLATED_BYTES) -> Header:
-    """Return the header of a complete instance; `inflated_bytes` as in `open_instance`.
+def parse_header(data: bytes, inflated_bytes: int = INFLATED_BYTES) -> Header:
+    """Return the header of a complete instance, parsed; `inflated_bytes` as in `open_instance`.
 
     Raises Refusal with the codes of `open_instance`, and "missing-uid" or "invalid-uid" if study,
     series, instance or SOP class is not named as PS3.5 section 9.1 demands.
     """
     instance = open_instance(data, inflated_bytes)
-    reader = Reader(instance.data_set)
+    return header_of(instance, Reader(instance.data_set))
+
+
+def header_of(instance: Instance, reader: Reader) -> Header:
+    """Return the header of an opened instance, its attributes as `reader` reads them."""
     uids = {keyword: _uid(reader, keyword) for keyword in _UIDS}
     study = _study(reader, uids["StudyInstanceUID"])
     series = _series(reader, uids["SeriesInstanceUID"])
@@ -226,3 +230,47 @@ def _instance(reader: Reader, instance: Instance, sop_class: str, uid: str) -> I
         columns=reader.natural("Columns"),
         bits_allocated=reader.natural("BitsAllocated"),
     )
+
+
+KEYWORDS: Final = (
+    "AccessionNumber",
+    "BitsAllocated",
+    "BodyPartExamined",
+    "Columns",
+    "InstanceNumber",
+    "InstitutionName",
+    "IssuerOfAccessionNumberSequence",
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "Laterality",
+    "Manufacturer",
+    "Modality",
+    "NumberOfFrames",
+    "OtherPatientIDs",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "PatientBirthDate",
+    "PatientBirthName",
+    "PatientID",
+    "PatientName",
+    "PatientSex",
+    "PerformedProcedureStepStartDate",
+    "PerformedProcedureStepStartTime",
+    "ProtocolName",
+    "ReferringPhysicianName",
+    "Rows",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SpecificCharacterSet",
+    "StationName",
+    "StudyDate",
+    "StudyDescription",
+    "StudyID",
+    "StudyInstanceUID",
+    "StudyTime",
+    "TimezoneOffsetFromUTC",
+)
+"""Every attribute of the data set that is read here, and what its texts are decoded by."""

@@ -25,7 +25,7 @@ _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
 _HEAD: Final = 8
-_LONG_VRS: Final = frozenset(
+LONG_VRS: Final = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
 """VRs with a 32-bit length after two reserved bytes (PS3.5 section 7.1.2)."""
@@ -76,6 +76,17 @@ def survey(data: bytes | memoryview, start: int, *, explicit: bool, little_endia
     return Layout(explicit, walk.pixel_data, walk.pixel_tag, regular)
 
 
+def end_of_items(data: bytes | memoryview, start: int, *, explicit: bool) -> int | None:
+    """Return where the items of undefined length end that begin at `start`, little endian.
+
+    None if they are irregular; raises Refusal as `survey` does.
+    """
+    try:
+        return _Walk(data, explicit=explicit, little_endian=True).items(start, 1)
+    except _Irregular:
+        return None
+
+
 class _Walk:
     def __init__(self, data: bytes | memoryview, *, explicit: bool, little_endian: bool) -> None:
         self.pixel_data: int | None = None
@@ -105,7 +116,7 @@ class _Walk:
         value = position + _HEAD
         if self._explicit and group != _ITEM >> 16:
             vr = bytes(self._data[position + 4 : position + 6])
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 if self._end - value < 4:  # noqa: PLR2004 - the long length
                     raise truncated()
                 (length,) = self._long(self._data, value)
@@ -117,12 +128,12 @@ class _Walk:
     def _skip(self, value: int, length: int, depth: int) -> int:
         """Return where the value ends that begins at `value`."""
         if length == _UNDEFINED:
-            return self._items(value, depth + 1)
+            return self.items(value, depth + 1)
         if length > self._end - value:
             raise truncated()
         return value + length
 
-    def _items(self, position: int, depth: int) -> int:
+    def items(self, position: int, depth: int) -> int:
         """Return where the items end that begin at `position`: of a sequence or of pixel data."""
         if depth > NESTING:
             raise Refusal(
