@@ -57,7 +57,7 @@ class Ingest(Section):
         60, le=600, description="An upload over HTTP that brings nothing for so long is ended"
     )
     group_commit_instances: int = Field(
-        64, ge=1, le=1024, description="Most instances that one disk synchronisation makes durable"
+        512, ge=1, le=1024, description="Most instances that one disk synchronisation makes durable"
     )
     default_issuer: str = Field(
         "", max_length=64, description="Issuer given to a Patient ID that comes without one"

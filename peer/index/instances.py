@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -160,37 +161,59 @@ def _update_study(tx: Tx, study: StudyAttributes, now: int) -> None:
 
 def add_instance(tx: Tx, header: Header, placement: Placement) -> None:
     """Record an instance of a study and pack that are on record; Conflict if it is there."""
-    series = _series(tx, header)
-    tx.execute(
+    add_instances(tx, [(header, placement)])
+
+
+def add_instances(tx: Tx, added: Iterable[tuple[Header, Placement]]) -> None:
+    """Record instances of studies and packs that are on record; Conflict if one is there."""
+    series_of: dict[tuple[str, str], int] = {}
+    counts: dict[int, list[int]] = {}
+    rows = []
+    for header, placement in added:
+        # The same series in two studies is a mistake of somebody's, and two series here.
+        key = (header.study.study_instance_uid, header.series.series_instance_uid)
+        series = series_of.get(key)
+        if series is None:
+            series = series_of[key] = _series(tx, header)
+            counts[series] = [0, 0]
+        counts[series][0] += 1
+        counts[series][1] += placement.length
+        rows.append(_row(header, placement, series))
+    tx.executemany(
         "INSERT INTO instances (sop_instance_uid, series, sop_class_uid, transfer_syntax_uid,"
         " instance_number, number_of_frames, rows, columns, bits_allocated, notes, length,"
         " header_length, content_hash, data_set_hash, pack_id, first_chunk, offset, chunk_hashes)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            header.instance.sop_instance_uid,
-            series,
-            header.instance.sop_class_uid,
-            header.instance.transfer_syntax_uid,
-            header.instance.instance_number,
-            header.instance.number_of_frames,
-            header.instance.rows,
-            header.instance.columns,
-            header.instance.bits_allocated,
-            " ".join(header.notes),
-            placement.length,
-            header.header_length,
-            placement.content_hash,
-            placement.data_set_hash,
-            placement.pack_id,
-            placement.first_chunk,
-            placement.offset,
-            b"".join(placement.chunk_hashes),
-        ),
+        rows,
     )
-    tx.execute(
-        "UPDATE series SET instances = instances + 1, stored_bytes = stored_bytes + ?"
+    tx.executemany(
+        "UPDATE series SET instances = instances + ?, stored_bytes = stored_bytes + ?"
         " WHERE series = ?",
-        (placement.length, series),
+        [(count, size, series) for series, (count, size) in counts.items()],
+    )
+
+
+def _row(header: Header, placement: Placement, series: int) -> tuple[object, ...]:
+    instance = header.instance
+    return (
+        instance.sop_instance_uid,
+        series,
+        instance.sop_class_uid,
+        instance.transfer_syntax_uid,
+        instance.instance_number,
+        instance.number_of_frames,
+        instance.rows,
+        instance.columns,
+        instance.bits_allocated,
+        " ".join(header.notes),
+        placement.length,
+        header.header_length,
+        placement.content_hash,
+        placement.data_set_hash,
+        placement.pack_id,
+        placement.first_chunk,
+        placement.offset,
+        b"".join(placement.chunk_hashes),
     )
 
 
@@ -223,22 +246,22 @@ def _series(tx: Tx, header: Header) -> int:
     return int(cursor.lastrowid or 0)
 
 
-def known(tx: Tx, sop_instance_uids: Iterable[str]) -> dict[str, Known]:
+def known(tx: Tx, sop_instance_uids: Sequence[str]) -> dict[str, Known]:
     """Return what is held already of these instances."""
-    found = {}
-    for uid in sop_instance_uids:
-        row = tx.execute(_KNOWN, (uid,)).fetchone()
-        if row is not None:
-            found[uid] = Known(
-                row["study_instance_uid"], row["transfer_syntax_uid"], row["data_set_hash"]
-            )
-    return found
+    rows = tx.execute(_KNOWN, (json.dumps(sop_instance_uids),)).fetchall()
+    return {
+        row["sop_instance_uid"]: Known(
+            row["study_instance_uid"], row["transfer_syntax_uid"], row["data_set_hash"]
+        )
+        for row in rows
+    }
 
 
 _KNOWN: Final = """
-SELECT i.transfer_syntax_uid, i.data_set_hash, e.study_instance_uid
-FROM instances i JOIN series e ON e.series = i.series
-WHERE i.sop_instance_uid = ?
+SELECT i.sop_instance_uid, i.transfer_syntax_uid, i.data_set_hash, e.study_instance_uid
+FROM json_each(?) asked
+CROSS JOIN instances i ON i.sop_instance_uid = asked.value
+JOIN series e ON e.series = i.series
 """
 
 

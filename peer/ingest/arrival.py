@@ -11,6 +11,9 @@ from peer.dicom import NOTES, Header, read_header
 from protocol.errors import Refusal
 from protocol.hashing import plain_hash
 
+Content: TypeAlias = bytes | memoryview
+"""The bytes of one instance; they must not change any more."""
+
 Status: TypeAlias = Literal["accepted", "duplicate", "refused"]
 
 CONFLICT: Final = "conflict"
@@ -39,7 +42,7 @@ class Outcome:
 class Arrival:
     """An instance that was examined and may be stored."""
 
-    data: bytes
+    data: Content
     header: Header
     content_hash: bytes
     data_set_hash: bytes
@@ -74,7 +77,9 @@ class Arrival:
         return self.outcome("accepted", notes[0] if notes else "", reason)
 
 
-def examine(data: bytes, actor: Actor, source: str, settings: Settings, named: str = "") -> Arrival:
+def examine(
+    data: Content, actor: Actor, source: str, settings: Settings, named: str = ""
+) -> Arrival:
     """Return the instance in `data`, hashed and with its header read.
 
     Raises Refusal with the codes of `peer.dicom.read_header`, "oversized" above

@@ -15,15 +15,14 @@ from peer.actors import Actor
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
-from peer.errors import Conflict, NodeError, StorageFull
+from peer.errors import Conflict, NodeError
 from peer.index import instances, packs, studies
 from peer.index.database import Database, Tx
-from peer.index.instances import Known
 from peer.ingest.adoption import Adopted, ReceivedStudy, record, verify
-from peer.ingest.arrival import CONFLICT, DISK_ERROR, NO_SPACE, Arrival, Outcome, examine
+from peer.ingest.arrival import Arrival, Content, Outcome, examine
+from peer.ingest.commits import Commits
 from peer.ingest.memory import Memory
-from peer.ingest.records import record_group
-from peer.ingest.writers import Group, Writers
+from peer.ingest.writers import Writers
 from peer.store import Store
 from protocol.errors import Refusal
 
@@ -31,8 +30,6 @@ SETTLE_CHECK_S: Final = 1.0
 """How often studies are looked at that may have settled."""
 
 Settled: TypeAlias = Callable[[str], Awaitable[None]]
-
-_NONE: Final = Outcome("accepted")
 
 _log = structlog.get_logger(__name__)
 
@@ -49,12 +46,6 @@ class Recovered:
     """Packs that are missing or shorter than what is on record."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    arrival: Arrival
-    outcome: asyncio.Future[Outcome]
-
-
 class Ingest:
     """The one writer of the store and of the studies in the index."""
 
@@ -69,10 +60,7 @@ class Ingest:
         self.memory = Memory(settings.ingest)
         """Whoever takes instances in has a share of it for each."""
         self._writers = Writers(store, store_key, settings.ingest.open_packs)
-        self._waiting: list[_Waiting] = []
-        self._committer: asyncio.Task[None] | None = None
-        self._lock = asyncio.Lock()
-        """Held by whoever changes packs and their rows."""
+        self._commits = Commits(db, self._writers, clock, settings.ingest)
         self._listeners: list[Settled] = []
 
     def on_settled(self, listener: Settled) -> None:
@@ -80,25 +68,39 @@ class Ingest:
         self._listeners.append(listener)
 
     async def store_instance(
-        self, data: bytes | memoryview, actor: Actor, source: str, *, named: str = ""
+        self, data: Content, actor: Actor, source: str, *, named: str = ""
     ) -> Outcome:
         """Take one instance in; return when it is durable, or why it is not kept.
 
         `source` names the door ("dimse", "stow", "folder", ...) for the audit record;
         `named` is the SOP Instance UID that the sender announced, if the door announces one.
         """
+        (outcome,) = await self.store_instances([data], actor, source, named=named)
+        return outcome
+
+    async def store_instances(
+        self, contents: Sequence[Content], actor: Actor, source: str, *, named: str = ""
+    ) -> list[Outcome]:
+        """Take several instances in together, and return what became of each in their order.
+
+        The contents must not change before that.
+        """
+
+        def look() -> list[Arrival | Outcome]:
+            return [self._examined(each, actor, source, named) for each in contents]
+
+        looked = await asyncio.to_thread(look)
+        arrivals = [each for each in looked if isinstance(each, Arrival)]
+        stored = iter(await self._commits.store(arrivals) if arrivals else ())
+        return [next(stored) if isinstance(each, Arrival) else each for each in looked]
+
+    def _examined(
+        self, content: Content, actor: Actor, source: str, named: str
+    ) -> Arrival | Outcome:
         try:
-            arrival = await asyncio.to_thread(
-                examine, bytes(data), actor, source, self._settings, named
-            )
+            return examine(content, actor, source, self._settings, named)
         except Refusal as refusal:
             return Outcome("refused", refusal.code, str(refusal))
-        outcome = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(arrival, outcome))
-        if self._committer is None or self._committer.done():
-            # A task of its own: the caller may be cancelled, the others of the group must not be.
-            self._committer = asyncio.create_task(self._commit_waiting())
-        return await asyncio.shield(outcome)
 
     async def known_contents(self, content_hashes: Collection[bytes]) -> set[bytes]:
         """Return which of these files (BLAKE3 of all their bytes) need not be sent."""
@@ -127,7 +129,7 @@ class Ingest:
 
     async def recover(self) -> Recovered:
         """Make store and index agree after whatever ended the last run.  Call before anything."""
-        async with self._lock:
+        async with self._commits.paused():
             await self._db.write(studies.unsettle_unsigned)
             recorded = await self._db.read(packs.sizes)
             recovered = await asyncio.to_thread(_recover, self._store, recorded)
@@ -161,7 +163,7 @@ class Ingest:
             audit.append(tx, event, now)
             return adopted
 
-        async with self._lock:
+        async with self._commits.paused():
             adopted = await self._db.write(work)
             await asyncio.to_thread(self._destroy, adopted.surplus)
             return adopted
@@ -173,7 +175,7 @@ class Ingest:
             also(tx)
             return packs.remove_study(tx, study_instance_uid)
 
-        async with self._lock:
+        async with self._commits.paused():
             ids = await self._db.write(work)
             self._writers.close(study_instance_uid)
             try:
@@ -185,9 +187,8 @@ class Ingest:
     async def close(self) -> None:
         """Finish what is waiting and end every pack."""
         self.memory.close()
-        if self._committer is not None:
-            await self._committer
-        async with self._lock:
+        await self._commits.finish()
+        async with self._commits.paused():
             self._writers.close_all()
 
     def _destroy(self, pack_ids: Collection[bytes]) -> None:
@@ -198,7 +199,7 @@ class Ingest:
         settled = []
         for uid in due:
             mark = partial(studies.settle, study_instance_uid=uid, now=self._clock.now())
-            async with self._lock:
+            async with self._commits.paused():
                 self._writers.close(uid)
                 changed = await self._db.write(mark)
             if not changed:
@@ -211,83 +212,6 @@ class Ingest:
                 raise
             settled.append(uid)
         return tuple(settled)
-
-    async def _commit_waiting(self) -> None:
-        while self._waiting:
-            count = self._settings.group_commit_instances
-            group, self._waiting = self._waiting[:count], self._waiting[count:]
-            try:
-                async with self._lock:
-                    outcomes = await self._commit([each.arrival for each in group])
-            except BaseException as error:
-                failed, self._waiting = group + self._waiting, []
-                for each in failed:
-                    if not each.outcome.done():
-                        each.outcome.set_exception(error)
-                raise
-            for each, outcome in zip(group, outcomes, strict=True):
-                if not each.outcome.done():
-                    each.outcome.set_result(outcome)
-
-    async def _commit(self, arrivals: list[Arrival]) -> list[Outcome]:
-        known, keys = await self._db.read(lambda tx: _look_up(tx, arrivals))
-        outcomes: dict[int, Outcome] = {}
-        fresh: list[Arrival] = []
-        for arrival in arrivals:
-            held = known.get(arrival.sop_instance_uid)
-            if held is None:
-                fresh.append(arrival)
-                known[arrival.sop_instance_uid] = _as_known(arrival)
-            else:
-                outcomes[id(arrival)] = _held(arrival, held)
-        group = await asyncio.to_thread(self._writers.write, fresh, keys) if fresh else Group()
-        outcomes.update((id(arrival), outcome) for arrival, outcome in group.refused)
-        conflicts = [a for a in arrivals if outcomes.get(id(a), _NONE).code == CONFLICT]
-        outcomes.update(await self._record(group, conflicts))
-        return [outcomes[id(arrival)] for arrival in arrivals]
-
-    async def _record(self, group: Group, conflicts: list[Arrival]) -> dict[int, Outcome]:
-        if not group.written and not conflicts:
-            return {}
-        now = self._clock.now()
-        issuer = self._settings.default_issuer
-        try:
-            await self._db.write(lambda tx: record_group(tx, group, conflicts, issuer, now))
-        except NodeError as error:
-            code = NO_SPACE if isinstance(error, StorageFull) else DISK_ERROR
-            return {
-                id(each.arrival): each.arrival.outcome("refused", code, str(error))
-                for each in group.written
-            }
-        return {id(each.arrival): each.arrival.accepted() for each in group.written}
-
-
-def _as_known(arrival: Arrival) -> Known:
-    return Known(
-        arrival.study_instance_uid,
-        arrival.header.instance.transfer_syntax_uid,
-        arrival.data_set_hash,
-    )
-
-
-def _held(arrival: Arrival, held: Known) -> Outcome:
-    if held == _as_known(arrival):
-        return arrival.outcome("duplicate")
-    return arrival.outcome(
-        "refused",
-        CONFLICT,
-        "Another instance with the same SOP Instance UID is held; nothing was overwritten. "
-        "Give the changed instance a new UID, or remove the study that holds the other one.",
-    )
-
-
-def _look_up(tx: Tx, arrivals: list[Arrival]) -> tuple[dict[str, Known], dict[str, bytes]]:
-    keys = {}
-    for uid in {arrival.study_instance_uid for arrival in arrivals}:
-        wrapped = packs.wrapped_study_key(tx, uid)
-        if wrapped is not None:
-            keys[uid] = wrapped
-    return instances.known(tx, [arrival.sop_instance_uid for arrival in arrivals]), keys
 
 
 def _recover(store: Store, recorded: dict[bytes, int]) -> Recovered:

@@ -39,8 +39,7 @@ def record_group(tx: Tx, group: Group, conflicts: Iterable[Arrival], issuer: str
     for pack_id, pack in group.packs.items():
         row = packs.PackRow(pack_id, pack.study_instance_uid, pack.wrapped_key, pack.stored_bytes)
         packs.put(tx, row)
-    for each in group.written:
-        instances.add_instance(tx, each.arrival.header, each.placement)
+    instances.add_instances(tx, ((each.arrival.header, each.placement) for each in group.written))
     for event in _imports((each.arrival for each in group.written), patients):
         audit.append(tx, event, now)
     for event in _refusals(conflicts):

@@ -39,20 +39,26 @@ class PackState:
 
 @dataclass(slots=True)
 class Group:
-    """What one group commit wrote."""
+    """What one group commit writes."""
 
     written: list[Written] = field(default_factory=list)
     refused: list[tuple[Arrival, Outcome]] = field(default_factory=list)
     packs: dict[bytes, PackState] = field(default_factory=dict)
+    """What goes on record once it is durable."""
     study_keys: dict[str, bytes] = field(default_factory=dict)
     """Wrapped, by Study Instance UID."""
+    touched: dict[bytes, PackWriter] = field(default_factory=dict)
+    """By pack id: what is to be synced."""
+    ended: list[PackWriter] = field(default_factory=list)
+    """Nobody appends to these any more; they are closed once they are synced."""
 
 
 class Writers:
-    """Appends instances to packs.  Blocks on the disk; one thread at a time may use it.
+    """Appends instances to packs.  Blocks on the disk; one thread at a time may append.
 
-    Each open pack is a file descriptor of commonly 1,024: above `most_open` the pack that waited
-    longest is closed, and its study goes on in a new one.
+    One other thread may meanwhile make the groups before durable, in their order.  Each open pack
+    is a file descriptor of commonly 1,024: above `most_open` the pack that waited longest is ended,
+    and its study goes on in a new one.
     """
 
     def __init__(self, store: Store, store_key: bytes, most_open: int) -> None:
@@ -61,39 +67,56 @@ class Writers:
         self._most_open = most_open
         self._open: OrderedDict[str, PackWriter] = OrderedDict()
 
-    def write(self, arrivals: Sequence[Arrival], wrapped_keys: Mapping[str, bytes]) -> Group:
-        """Append the instances to their studies' packs and sync each pack once.
+    def append(self, arrivals: Sequence[Arrival], wrapped_keys: Mapping[str, bytes]) -> Group:
+        """Append the instances to their studies' packs; they are durable after `sync`.
 
-        `wrapped_keys` are those of the studies on record; the others get new ones.
+        `wrapped_keys` are those of the studies that have one; the others get new ones.
         """
         group = Group()
         keys: dict[str, StudyKeys] = {}
-        touched: dict[bytes, tuple[str, PackWriter]] = {}
         for arrival in arrivals:
             study = arrival.study_instance_uid
             if study not in keys:
                 keys[study] = self._keys(study, wrapped_keys.get(study))
             try:
-                writer = self._writer(study)
-                touched[writer.pack_id] = (study, writer)
+                writer = self._writer(group, study)
+                group.touched[writer.pack_id] = writer
                 group.written.append(Written(arrival, _append(writer, arrival)))
             except NodeError as error:
-                self.close(study, forget_only=True)
+                self._end(group, study)
                 group.refused.append((arrival, _refused(arrival, error)))
-        for study, writer in touched.values():
-            self._sync(group, study, writer, keys[study])
+        for each in group.written:
+            writer, study = group.touched[each.placement.pack_id], each.arrival.study_instance_uid
+            if writer.pack_id not in group.packs:
+                wrapped = wrap_pack_key(keys[study].plain, writer.key, writer.pack_id)
+                group.packs[writer.pack_id] = PackState(study, wrapped, writer.size)
         group.study_keys = {study: each.wrapped for study, each in keys.items()}
-        self._close_surplus()
+        while len(self._open) > self._most_open:
+            self._end(group, next(iter(self._open)))
         return group
 
-    def close(self, study_instance_uid: str, *, forget_only: bool = False) -> None:
-        """End the study's pack; with `forget_only` leave its file to whoever still syncs it."""
+    def sync(self, group: Group) -> None:
+        """Make the group durable; what the disk fails to keep becomes refused."""
+        for pack_id, writer in group.touched.items():
+            try:
+                writer.sync()
+            except NodeError as error:
+                # What the disk reported once it will not report again: nothing of it is believed.
+                lost = [each for each in group.written if each.placement.pack_id == pack_id]
+                group.written = [each for each in group.written if each not in lost]
+                group.refused += [(each.arrival, _refused(each.arrival, error)) for each in lost]
+                group.packs.pop(pack_id, None)
+        for writer in group.ended:
+            writer.close()
+
+    def close(self, study_instance_uid: str) -> None:
+        """End the study's pack; call it while no group is under way."""
         writer = self._open.pop(study_instance_uid, None)
-        if writer is not None and not forget_only:
+        if writer is not None:
             writer.close()
 
     def close_all(self) -> None:
-        """End every pack."""
+        """End every pack; call it while no group is under way."""
         for study in tuple(self._open):
             self.close(study)
 
@@ -103,35 +126,21 @@ class Writers:
         plain = new_key()
         return StudyKeys(plain, wrap_study_key(self._store_key, plain, study))
 
-    def _writer(self, study: str) -> PackWriter:
+    def _writer(self, group: Group, study: str) -> PackWriter:
         writer = self._open.get(study)
+        if writer is not None and not writer.usable:
+            self._end(group, study)
+            writer = None
         if writer is None:
             writer = self._open[study] = self._store.new_pack()
         self._open.move_to_end(study)
         return writer
 
-    def _sync(self, group: Group, study: str, writer: PackWriter, keys: StudyKeys) -> None:
-        try:
-            writer.sync()
-        except NodeError as error:
-            # What the disk reported once it will not report again: nothing of it is believed.
-            lost = [each for each in group.written if each.placement.pack_id == writer.pack_id]
-            group.written = [each for each in group.written if each not in lost]
-            group.refused += [(each.arrival, _refused(each.arrival, error)) for each in lost]
-            self._open.pop(study, None)
-            writer.close()
-            return
-        if not writer.usable:
-            writer.close()
-        if not any(each.placement.pack_id == writer.pack_id for each in group.written):
-            return  # Nothing in it will be on record: the next start removes the file.
-        wrapped = wrap_pack_key(keys.plain, writer.key, writer.pack_id)
-        group.packs[writer.pack_id] = PackState(study, wrapped, writer.size)
-
-    def _close_surplus(self) -> None:
-        while len(self._open) > self._most_open:
-            _, writer = self._open.popitem(last=False)
-            writer.close()
+    def _end(self, group: Group, study: str) -> None:
+        """Append no more to the study's pack; it is closed when this group, the last, is synced."""
+        writer = self._open.pop(study, None)
+        if writer is not None:
+            group.ended.append(writer)
 
 
 def _append(writer: PackWriter, arrival: Arrival) -> Placement:

@@ -105,18 +105,19 @@ def _associated(pack_id: bytes, number: int, last: bool) -> bytes:  # noqa: FBT0
 class PackWriter:
     """A pack being written.  After any error it takes nothing more: ask for a new one.
 
-    Not thread-safe; one thread at a time may use it.
+    One thread at a time may append; another may sync what was appended before, meanwhile.
     """
 
     def __init__(self, path: Path, pack_id: bytes, key: bytes) -> None:
         self.pack_id = pack_id
         self.key = key
         self.size = 0
-        """Bytes appended so far; what is durable is what was appended before the last sync()."""
+        """Bytes appended so far; what is durable is what was appended before sync() was called."""
         self._path = path
         self._cipher = AESGCM(key)
         self._chunks = 0
         self._usable = True
+        self._sync_failed = False
         self._name_is_durable = False
         with disk_errors():
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
@@ -124,14 +125,14 @@ class PackWriter:
     @property
     def usable(self) -> bool:
         """Whether it takes more."""
-        return self._usable
+        return self._usable and not self._sync_failed
 
     def append(self, data: bytes | bytearray | memoryview) -> tuple[Chunk, ...]:
         """Append one instance and return its chunks; durable only after sync().
 
         Raises StorageFull or NodeError; the pack is then closed and its tail is torn.
         """
-        if not self._usable:
+        if not self.usable:
             raise NodeError("This pack was closed after an error; append to a new one.")
         if not data:
             raise ValueError("an instance has at least one byte")
@@ -169,17 +170,22 @@ class PackWriter:
                 data = data[os.write(self._file, data) :]
 
     def sync(self) -> None:
-        """Return when everything appended, and the file's name, are on the disk.
+        """Return when everything appended before, and the file's name, are on the disk.
 
-        Raises NodeError; nothing since the last sync may then be believed to be there.
+        Raises NodeError; nothing since the last sync may then be believed to be there, and no
+        later sync is: what the disk reported once it does not report again.
         """
-        usable, self._usable = self._usable, False
-        with disk_errors():
-            os.fdatasync(self._file)
-            if not self._name_is_durable:
-                sync_directory(self._path.parent)
-                self._name_is_durable = True
-        self._usable = usable
+        if self._sync_failed:
+            raise NodeError("The disk failed to write this pack a moment ago. Send it again.")
+        try:
+            with disk_errors():
+                os.fdatasync(self._file)
+                if not self._name_is_durable:
+                    sync_directory(self._path.parent)
+                    self._name_is_durable = True
+        except BaseException:
+            self._sync_failed = True
+            raise
 
     def close(self) -> None:
         """End the pack for good."""

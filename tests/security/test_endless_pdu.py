@@ -131,7 +131,7 @@ async def test_a_data_set_that_never_ends_holds_nothing_once_the_caller_is_gone(
 async def test_requests_that_do_not_wait_for_answers_end_the_association(tmp_path):
     async with listening(tmp_path) as (intake, port), associated(port) as association:
         context_id = context_of(association)
-        async with intake.ingest._lock:  # Nothing is stored meanwhile.
+        async with intake.ingest._commits.paused():  # Nothing is stored meanwhile.
             for number in range(WAITING + 4):
                 for pdu in store_request(context_id, instance(number), number + 1):
                     association.dul.socket.send(pdu)

@@ -95,6 +95,16 @@ async def test_many_instances_share_one_sync(intake, monkeypatch):
     assert len(intake.store.sizes()) == 1, "one study is one pack"
 
 
+async def test_several_together_have_an_outcome_each_in_their_order(intake):
+    body = memoryview(instance(1) + b"x" * 200 + instance(2))
+    size = len(instance(1))
+    contents = [body[:size], body[size : size + 200], body[size + 200 :], body[:size]]
+    outcomes = await intake.ingest.store_instances(contents, SENDER, "test")
+    assert [each.status for each in outcomes] == ["accepted", "refused", "accepted", "duplicate"]
+    assert outcomes[1].code == "not-dicom"
+    assert [await intake.read(f"1.2.3.1.{n}") for n in (1, 2)] == [instance(1), instance(2)]
+
+
 async def test_an_oversized_instance_is_refused(tmp_path):
     async with open_intake(tmp_path / "data", max_instance_bytes=2**20) as intake:
         outcome = await intake.take(instance(1, pixels=bytes(2**20)))

@@ -1,0 +1,210 @@
+"""Group commit: what arrives together becomes durable together.
+
+A group passes two steps, and the next group is in the first while it is in the second:
+
+1. its instances are compared with what is held, then encrypted and appended to their packs;
+2. the packs are synced, then one transaction puts the instances on record.
+
+The first step of a group knows of the one before it, which is not on record yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from peer.clock import Clock
+from peer.config import Ingest as Settings
+from peer.errors import NodeError, StorageFull
+from peer.index import instances, packs
+from peer.index.database import Database, Tx
+from peer.index.instances import Known
+from peer.ingest.arrival import CONFLICT, DISK_ERROR, NO_SPACE, Arrival, Outcome
+from peer.ingest.records import record_group
+from peer.ingest.writers import Group, Writers
+
+_NONE: Final = Outcome("accepted")
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """Instances that came together, and who waits for what becomes of them."""
+
+    arrivals: Sequence[Arrival]
+    outcomes: asyncio.Future[list[Outcome]]
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A group that is appended and not on record yet."""
+
+    deliveries: list[_Delivery] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    """By the identity of the arrival."""
+    known: dict[str, Known] = field(default_factory=dict)
+    """Its instances, by SOP Instance UID."""
+    group: Group = field(default_factory=Group)
+
+
+class Commits:
+    """Makes arrivals durable, in groups; the one writer of packs and of their rows."""
+
+    def __init__(self, db: Database, writers: Writers, clock: Clock, settings: Settings) -> None:
+        self._db = db
+        self._writers = writers
+        self._clock = clock
+        self._settings = settings
+        self._waiting: list[_Delivery] = []
+        self._committer: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        """Held by whoever appends to packs, or needs that nobody does."""
+        self._before = _UnderWay()
+        self._recording: asyncio.Task[None] | None = None
+        """The second step of `_before`."""
+
+    async def store(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Return what became of each, once that is durable."""
+        outcomes = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Delivery(arrivals, outcomes))
+        if self._committer is None or self._committer.done():
+            # A task of its own: the caller may be cancelled, the others of the group must not be.
+            self._committer = asyncio.create_task(self._commit_waiting())
+        return await asyncio.shield(outcomes)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Let no group be under way as long as the context lasts."""
+        async with self._lock:
+            await self._recorded()
+            yield
+
+    async def finish(self) -> None:
+        """Return when nothing waits any more."""
+        while self._committer is not None and not self._committer.done():
+            await self._committer
+        async with self.paused():
+            return
+
+    async def _commit_waiting(self) -> None:
+        while self._waiting:
+            deliveries = self._next_group()
+            try:
+                async with self._lock:
+                    under_way = await self._append(deliveries)
+                    await self._recorded()
+                    self._before = under_way
+                    self._recording = asyncio.create_task(self._record(under_way))
+            except BaseException as error:
+                _fail(deliveries, error)
+                if not isinstance(error, Exception):
+                    _fail(self._waiting, error)
+                    self._waiting = []
+                    raise
+
+    def _next_group(self) -> list[_Delivery]:
+        """Take deliveries whole, in their order, up to the number of instances of a group."""
+        count = taken = 0
+        for each in self._waiting:
+            count += len(each.arrivals)
+            if taken and count > self._settings.group_commit_instances:
+                break
+            taken += 1
+        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return group
+
+    async def _recorded(self) -> None:
+        if self._recording is not None:
+            await asyncio.wait({self._recording})
+
+    async def _append(self, deliveries: list[_Delivery]) -> _UnderWay:
+        """Take the first step."""
+        arrivals = [arrival for each in deliveries for arrival in each.arrivals]
+        if any(arrival.sop_instance_uid in self._before.known for arrival in arrivals):
+            await self._recorded()  # Whether it is held is known only then.
+        known, keys = await self._db.read(lambda tx: _look_up(tx, arrivals))
+        under_way, fresh = _UnderWay(deliveries), []
+        for arrival in arrivals:
+            uid = arrival.sop_instance_uid
+            held = known.get(uid)
+            if held is None:
+                fresh.append(arrival)
+                known[uid] = under_way.known[uid] = _as_known(arrival)
+            else:
+                under_way.outcomes[id(arrival)] = _held(arrival, held)
+        if fresh:
+            keys = self._before.group.study_keys | keys
+            under_way.group = await asyncio.to_thread(self._writers.append, fresh, keys)
+        return under_way
+
+    async def _record(self, under_way: _UnderWay) -> None:
+        """Take the second step, and tell who waits."""
+        try:
+            await asyncio.to_thread(self._writers.sync, under_way.group)
+            group, outcomes = under_way.group, under_way.outcomes
+            outcomes.update((id(arrival), outcome) for arrival, outcome in group.refused)
+            arrivals = [arrival for each in under_way.deliveries for arrival in each.arrivals]
+            conflicts = [a for a in arrivals if outcomes.get(id(a), _NONE).code == CONFLICT]
+            outcomes.update(await self._put_on_record(group, conflicts))
+        except BaseException as error:
+            _fail(under_way.deliveries, error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        finally:
+            under_way.known.clear()
+        for delivery in under_way.deliveries:
+            if not delivery.outcomes.done():
+                delivery.outcomes.set_result([outcomes[id(each)] for each in delivery.arrivals])
+
+    async def _put_on_record(
+        self, group: Group, conflicts: Sequence[Arrival]
+    ) -> dict[int, Outcome]:
+        if not group.written and not conflicts:
+            return {}
+        now, issuer = self._clock.now(), self._settings.default_issuer
+        try:
+            await self._db.write(lambda tx: record_group(tx, group, conflicts, issuer, now))
+        except NodeError as error:
+            code = NO_SPACE if isinstance(error, StorageFull) else DISK_ERROR
+            return {
+                id(each.arrival): each.arrival.outcome("refused", code, str(error))
+                for each in group.written
+            }
+        return {id(each.arrival): each.arrival.accepted() for each in group.written}
+
+
+def _fail(deliveries: Sequence[_Delivery], error: BaseException) -> None:
+    for each in deliveries:
+        if not each.outcomes.done():
+            each.outcomes.set_exception(error)
+
+
+def _as_known(arrival: Arrival) -> Known:
+    return Known(
+        arrival.study_instance_uid,
+        arrival.header.instance.transfer_syntax_uid,
+        arrival.data_set_hash,
+    )
+
+
+def _held(arrival: Arrival, held: Known) -> Outcome:
+    if held == _as_known(arrival):
+        return arrival.outcome("duplicate")
+    return arrival.outcome(
+        "refused",
+        CONFLICT,
+        "Another instance with the same SOP Instance UID is held; nothing was overwritten. "
+        "Give the changed instance a new UID, or remove the study that holds the other one.",
+    )
+
+
+def _look_up(tx: Tx, arrivals: Sequence[Arrival]) -> tuple[dict[str, Known], dict[str, bytes]]:
+    keys = {}
+    for uid in {arrival.study_instance_uid for arrival in arrivals}:
+        wrapped = packs.wrapped_study_key(tx, uid)
+        if wrapped is not None:
+            keys[uid] = wrapped
+    return instances.known(tx, [arrival.sop_instance_uid for arrival in arrivals]), keys

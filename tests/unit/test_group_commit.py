@@ -1,0 +1,100 @@
+"""One group is encrypted while the one before it becomes durable, and nothing is mixed up by it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+
+import pytest
+
+from peer.index import studies
+from peer.ingest.writers import Writers
+from tests.dicom_samples import instance
+from tests.intake import open_intake
+
+
+@pytest.fixture
+async def intake(tmp_path):
+    async with open_intake(tmp_path / "data") as opened:
+        yield opened
+
+
+def held_in_sync(monkeypatch, fail=None):
+    """Hold the first sync of a pack until `release` is set; return that and what shows it."""
+    reached, release, real, count = threading.Event(), threading.Event(), os.fdatasync, []
+
+    def sync(file):
+        count.append(file)
+        if len(count) == 1:
+            reached.set()
+            assert release.wait(60)
+            if fail is not None:
+                raise fail
+        real(file)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    return reached, release
+
+
+def seen(monkeypatch, reached):
+    """Return an event that is set once a group was appended after `reached`."""
+    appended, loop, real = asyncio.Event(), asyncio.get_running_loop(), Writers.append
+
+    def append(*args):
+        group = real(*args)
+        if reached.is_set():
+            loop.call_soon_threadsafe(appended.set)
+        return group
+
+    monkeypatch.setattr(Writers, "append", append)
+    return appended
+
+
+async def test_a_group_is_encrypted_while_the_one_before_it_becomes_durable(intake, monkeypatch):
+    reached, release = held_in_sync(monkeypatch)
+    appended = seen(monkeypatch, reached)
+    first = asyncio.create_task(intake.take(instance(1)))
+    await asyncio.to_thread(reached.wait, 60)
+    second = asyncio.create_task(intake.take(instance(2)))
+    async with asyncio.timeout(60):
+        await appended.wait()
+    assert not first.done()
+    assert not second.done()
+    release.set()
+    assert [(await each).status for each in (first, second)] == ["accepted", "accepted"]
+    assert [await intake.read(f"1.2.3.1.{n}") for n in (1, 2)] == [instance(1), instance(2)]
+    assert len(intake.store.sizes()) == 1, "both are in one pack, under one key"
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["kept", "lost"])
+async def test_a_copy_of_what_is_not_durable_yet_waits_for_what_becomes_of_it(
+    intake, monkeypatch, fails
+):
+    error = OSError(errno.EIO, "broken") if fails else None
+    reached, release = held_in_sync(monkeypatch, error)
+    first = asyncio.create_task(intake.take(instance(1)))
+    await asyncio.to_thread(reached.wait, 60)
+    copy = asyncio.create_task(intake.take(instance(1)))
+    while not intake.ingest._commits._lock.locked():  # noqa: ASYNC110 - a thread sets no event
+        await asyncio.sleep(0.01)
+    release.set()
+    statuses = [(await each).status for each in (first, copy)]
+    assert statuses == (["refused", "accepted"] if fails else ["accepted", "duplicate"])
+    assert await intake.read("1.2.3.1.1") == instance(1)
+
+
+async def test_nothing_in_a_pack_is_believed_after_a_sync_of_it_failed(intake, monkeypatch):
+    reached, release = held_in_sync(monkeypatch, OSError(errno.EIO, "broken"))
+    appended = seen(monkeypatch, reached)
+    first = asyncio.create_task(intake.take(instance(1)))
+    await asyncio.to_thread(reached.wait, 60)
+    second = asyncio.create_task(intake.take(instance(2)))
+    async with asyncio.timeout(60):
+        await appended.wait()
+    release.set()
+    outcomes = [await first, await second]
+    assert [each.code for each in outcomes] == ["disk-error", "disk-error"]
+    assert await intake.db.read(studies.count) == (0, 0)
+    assert (await intake.take(instance(2))).status == "accepted", "in a new pack"
