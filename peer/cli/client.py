@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Final, Self, TypeVar
 import aiohttp
 
 from peer.cli.output import CommandError, print_json
+from peer.cli.sending import send
 from peer.directory import ADDRESSES, RUN
 
 Answer = TypeVar("Answer")
@@ -55,6 +57,22 @@ class Client:
         """Return the outcome of storing one DICOM instance."""
         headers = {"Content-Type": "application/dicom"}
         return await self._ask("POST", "/instances", data=content, headers=headers)
+
+    async def post_instances(self, contents: Sequence[bytes]) -> Any:  # noqa: ANN401 - JSON
+        """Return the outcomes of storing several DICOM instances, in their order."""
+        address, path = "/api/v1/instances/batch", socket_of(self._data)
+        with self._faults_explained():
+            try:
+                status, text = await asyncio.to_thread(
+                    send, path, address, contents, ANSWER_TIMEOUT_S
+                )
+            except TimeoutError:
+                raise
+            except (OSError, http.client.HTTPException) as error:
+                raise not_running(self._data) from error
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise refusal(text)
+        return json.loads(text)["outcomes"]
 
     async def delete(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         """Return the JSON answer to a DELETE."""

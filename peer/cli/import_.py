@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -24,8 +24,13 @@ from peer.cli.output import CommandError, console, print_json, print_table, say
 
 NAME = "import"
 
-AT_ONCE: Final = 8
-"""Instances under way at once, so that the node can make many durable with one sync."""
+AT_ONCE: Final = 4
+"""Batches under way at once: one is being read, one sent, one encrypted, one made durable."""
+
+BATCH_INSTANCES: Final = 512
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Instances sent together, so that the node makes many durable with one sync.  What is larger goes
+alone."""
 
 TRIES: Final = 5
 """How often an instance is sent to a node that has no room for it, and has let it wait each time
@@ -65,6 +70,16 @@ class Item:
     status: str = ""
     code: str = ""
     reason: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes, so far as it can be known without reading; 0 where nothing can be read."""
+        if self.member is not None:
+            return self.member.file_size
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
     def read(self) -> bytes:
         """Return its bytes; raise CommandError if it is larger than anything we would store."""
@@ -150,12 +165,14 @@ async def import_paths(client: Client, paths: list[Path], *, quiet: bool) -> Sum
     )
     with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
         task = progress.add_task("Importing", total=len(items))
-        waiting = iter(items)
+        waiting = batches(items)
+        importing = Importing(client)
 
         async def work() -> None:
-            for item in waiting:
-                summary.add(item, await _store(client, item))
-                progress.advance(task)
+            for batch in waiting:
+                for item, outcome in zip(batch, await importing.store(batch), strict=True):
+                    summary.add(item, outcome)
+                progress.advance(task, len(batch))
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
     if summary.studies:
@@ -234,37 +251,106 @@ def _left_out(path: Path, status: str, code: str, reason: str) -> Item:
     return Item(path, status=status, code=code, reason=reason)
 
 
-async def _store(client: Client, item: Item) -> dict[str, Any]:
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items in their order, in runs that are sent together."""
+    batch: list[Item] = []
+    room = BATCH_BYTES
+    for item in items:
+        size = 0 if item.status else item.size
+        if batch and (size > room or len(batch) == BATCH_INSTANCES):
+            yield batch
+            batch, room = [], BATCH_BYTES
+        batch.append(item)
+        room -= size
+    if batch:
+        yield batch
+
+
+class Importing:
+    """Stores batches, and sends nothing twice that the node may hold already.
+
+    Whether it holds an instance is asked at the start, and then as long as it does: an import that
+    goes on after an interruption finds all the first ones there, a new one not even the first.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._may_be_there = True
+
+    async def store(self, batch: list[Item]) -> list[dict[str, Any]]:
+        """Return what became of each item."""
+        read = await asyncio.to_thread(lambda: [_read(item) for item in batch])
+        outcomes = [each if isinstance(each, dict) else {} for each in read]
+        contents = {at: each for at, each in enumerate(read) if isinstance(each, bytes)}
+        if self._may_be_there:
+            for at, study in (await self._held(contents)).items():
+                outcomes[at] = {"status": "duplicate", "study_instance_uid": study}
+                del contents[at]
+        for at, outcome in zip(contents, await self._sent([*contents.values()]), strict=True):
+            outcomes[at] = outcome
+        self._may_be_there = any(each["status"] == "duplicate" for each in outcomes)
+        return outcomes
+
+    async def _held(self, contents: dict[int, bytes]) -> dict[int, str]:
+        """Return the studies of those contents that the node holds."""
+        digests = await asyncio.to_thread(
+            lambda: {at: blake3(content).hexdigest() for at, content in contents.items()}
+        )
+        known = await self._client.post(
+            "/instances/known", {"content_hashes": sorted(set(digests.values()))}
+        )
+        studies = known["studies"]
+        return {at: studies[digest] for at, digest in digests.items() if digest in studies}
+
+    async def _sent(self, contents: list[bytes]) -> list[dict[str, Any]]:
+        if not contents:
+            return []
+        if len(contents) > 1:
+            try:
+                return list(await _patiently(lambda: self._client.post_instances(contents)))
+            except CommandError as error:
+                _raise_if_gone(error)
+                # Of all together; each by itself may well be taken.
+        return [await self._sent_alone(content) for content in contents]
+
+    async def _sent_alone(self, content: bytes) -> dict[str, Any]:
+        try:
+            return dict(await _patiently(lambda: self._client.post_instance(content)))
+        except CommandError as error:
+            _raise_if_gone(error)
+            return _not_kept("refused", error.code, error.reason)
+
+
+def _read(item: Item) -> bytes | dict[str, Any]:
+    """Return the bytes of an item, or what becomes of one that is not sent."""
     if item.status:
         return _not_kept(item.status, item.code, item.reason)
     try:
-        content = await asyncio.to_thread(item.read)
-        if content.startswith(ZIP_MARK):
-            return _not_kept("refused", "archive-in-archive", "Unpack it and import what is in it.")
-        digest = blake3(content).hexdigest()
-        known = await client.post("/instances/known", {"content_hashes": [digest]})
-        if known["known"]:
-            return {"status": "duplicate", "study_instance_uid": known["studies"][digest]}
-        outcome = await _sent(client, content)
+        content = item.read()
     except UNREADABLE as error:
         reason = f"It cannot be read: {type(error).__name__}. It may be damaged or encrypted."
         return _not_kept("refused", "unreadable", reason)
     except CommandError as error:
-        if error.code in {"not-running", "no-node", "timed-out"}:
-            raise
         return _not_kept("refused", error.code, error.reason)
-    return outcome
+    if content.startswith(ZIP_MARK):
+        return _not_kept("refused", "archive-in-archive", "Unpack it and import what is in it.")
+    return content
 
 
-async def _sent(client: Client, content: bytes) -> dict[str, Any]:
-    """Return the outcome of storing an instance, sent again while the node has no room for it."""
+def _raise_if_gone(error: CommandError) -> None:
+    if error.code in {"not-running", "no-node", "timed-out"}:
+        raise error
+
+
+async def _patiently(send: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - JSON
+    """Return the answer to what is sent, again while the node has no room for it."""
     for _ in range(TRIES - 1):
         try:
-            return dict(await client.post_instance(content))
+            return await send()
         except CommandError as error:
             if error.code != "busy":
                 raise
-    return dict(await client.post_instance(content))
+    return await send()
 
 
 def _not_kept(status: str, code: str, reason: str) -> dict[str, Any]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiohttp import web
 
 from peer.config import Ingest
 from peer.web.errors import Problem, RequestError
+
+LENGTH_BYTES: Final = 8
+"""Of the length before each instance of several."""
+
+TOGETHER: Final = 1024
+"""Most instances of one body: what one group commit can take at most."""
 
 
 class Room(Protocol):
@@ -67,3 +73,47 @@ async def read_bounded(request: web.Request, room: Room, settings: Ingest) -> by
             "An operator can raise ingest.max_instance_bytes.",
         )
     )
+
+
+async def read_framed(request: web.Request, room: Room, settings: Ingest) -> list[memoryview]:
+    """Return the instances of a body in which 8 bytes, big endian, say how long the next one is.
+
+    Raises RequestError if the body as a whole is longer than an instance may be, or is not built
+    so; otherwise as `pieces` and `Room.grow` do.
+    """
+    size = request.content_length
+    if size is None or size > settings.max_instance_bytes:
+        raise RequestError(
+            Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "oversized",
+                f"Instances sent together have at most {settings.max_instance_bytes} bytes, and "
+                "the request says how many.",
+                "Send fewer at once.",
+            )
+        )
+    await room.grow(size)
+    content, filled = memoryview(bytearray(size)), 0
+    async for piece in pieces(request, settings):
+        content[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    return _framed(content)
+
+
+def _framed(content: memoryview) -> list[memoryview]:
+    found: list[memoryview] = []
+    position = 0
+    while position < len(content):
+        start = position + LENGTH_BYTES
+        position = start + int.from_bytes(content[start - LENGTH_BYTES : start], "big")
+        if position > len(content) or len(found) == TOGETHER:
+            raise RequestError(
+                Problem(
+                    HTTPStatus.BAD_REQUEST,
+                    "malformed",
+                    f"The body is no row of at most {TOGETHER} instances, each behind its length.",
+                    "Check the software that sent it.",
+                )
+            )
+        found.append(content[start:position])
+    return found

@@ -11,7 +11,18 @@ import zipfile
 import pytest
 
 from peer.cli.client import Client
-from peer.cli.import_ import TRIES, Summary, _show, find, import_paths
+from peer.cli.import_ import (
+    BATCH_BYTES,
+    BATCH_INSTANCES,
+    TRIES,
+    Importing,
+    Item,
+    Summary,
+    _show,
+    batches,
+    find,
+    import_paths,
+)
 from peer.cli.output import CommandError, print_json, visible
 from tests.dicom_samples import sample
 
@@ -25,7 +36,21 @@ class Recorder(Client):
     async def post(self, path: str, body: object = None) -> object:
         return {"known": [], "studies": {}} if path == "/instances/known" else {}
 
-    async def post_instance(self, content: bytes) -> object:
+    async def post_instances(self, contents: list[bytes]) -> object:
+        return [await self._outcome(content) for content in contents]
+
+    async def _outcome(self, content: bytes) -> dict[str, str]:
+        try:
+            return await self.post_instance(content)
+        except CommandError as error:
+            return {
+                "status": "refused",
+                "code": error.code,
+                "reason": error.reason,
+                "study_instance_uid": "",
+            }
+
+    async def post_instance(self, content: bytes) -> dict[str, str]:
         if content[128:132] != b"DICM":
             raise CommandError("not-dicom", "This is no DICOM file.")
         self.taken.append(content)
@@ -176,3 +201,50 @@ async def test_a_node_without_room_is_asked_again_and_not_for_ever(tmp_path, ful
     summary = await import_paths(node, [tmp_path], quiet=True)
     assert len(node.taken) == summary.as_json()["accepted"] == taken
     assert summary.as_json()["refused"] == 1 - taken
+
+
+async def test_a_refusal_of_all_together_is_none_of_each(tmp_path):
+    class Small(Recorder):
+        async def post_instances(self, contents: list[bytes]) -> object:
+            raise CommandError("oversized", "Send fewer at once.")
+
+    for number in range(3):
+        (tmp_path / f"{number}.dcm").write_bytes(CT)
+    node = Small()
+    summary = await import_paths(node, [tmp_path], quiet=True)
+    assert summary.as_json()["accepted"] == len(node.taken) == 3
+
+
+async def test_what_is_held_is_asked_for_as_long_as_it_is(tmp_path):
+    class Half(Recorder):
+        asked = 0
+
+        async def post(self, path: str, body: object = None) -> object:
+            if path != "/instances/known":
+                return {}
+            self.asked += 1
+            held = body["content_hashes"] if self.asked < 3 else []
+            return {"known": held, "studies": dict.fromkeys(held, "1.2.3")}
+
+    items = [Item(tmp_path / f"{number}.dcm") for number in range(5)]
+    for item in items:
+        item.path.write_bytes(CT)
+    node = Half()
+    importing = Importing(node)
+    statuses = [(await importing.store([item]))[0]["status"] for item in items]
+    assert statuses == ["duplicate", "duplicate", "accepted", "accepted", "accepted"]
+    assert node.asked == 3
+    assert len(node.taken) == 3
+
+
+def test_batches_keep_the_order_and_their_bounds(tmp_path):
+    sizes = [10, BATCH_BYTES, 5, BATCH_BYTES + 1, 7, *[1] * (BATCH_INSTANCES + 1)]
+    items = []
+    for number, size in enumerate(sizes):
+        path = tmp_path / f"{number:05d}"
+        with path.open("wb") as file:
+            file.truncate(size)
+        items.append(Item(path))
+    found = list(batches(items))
+    assert [item for batch in found for item in batch] == items
+    assert [len(batch) for batch in found] == [1, 1, 1, 1, BATCH_INSTANCES, 2]

@@ -13,7 +13,7 @@ from peer.ingest import Outcome
 from peer.web.api.bodies import Body, HashHex, Uid, answer, body
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, OPERATOR, Route, services
-from peer.web.uploads import read_bounded
+from peer.web.uploads import read_bounded, read_framed
 
 KNOWN_HASHES: Final = 10_000
 """Most content hashes of one question: a large study's, within the bound of a body."""
@@ -51,6 +51,15 @@ async def store(request: web.Request) -> web.StreamResponse:
     if outcome.status == "refused":
         status = _REFUSED_STATUS.get(outcome.code, HTTPStatus.UNPROCESSABLE_ENTITY)
     return answer(outcome_json(outcome), status)
+
+
+async def store_batch(request: web.Request) -> web.StreamResponse:
+    """Store the instances that are the body, each behind its length; answered when durable."""
+    rooms = services(request)
+    with rooms.ingest.memory.share() as share:
+        contents = await read_framed(request, share, rooms.settings.ingest)
+        outcomes = await rooms.ingest.store_instances(contents, actor(request), "http")
+    return answer({"outcomes": [outcome_json(each) for each in outcomes]})
 
 
 def outcome_json(outcome: Outcome) -> dict[str, object]:
@@ -92,6 +101,7 @@ async def settle(request: web.Request) -> web.StreamResponse:
 
 ROUTES: Final = (
     Route("POST", "/api/v1/instances", store, CLINICIAN | OPERATOR),
+    Route("POST", "/api/v1/instances/batch", store_batch, CLINICIAN | OPERATOR),
     Route("POST", "/api/v1/instances/known", known, CLINICIAN | OPERATOR),
     Route("POST", "/api/v1/studies/settle", settle, CLINICIAN | OPERATOR),
 )

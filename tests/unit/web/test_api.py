@@ -537,3 +537,44 @@ async def test_what_is_no_request_is_refused_and_not_logged(tcp, caplog, capsys,
     await writer.wait_closed()
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
     assert "Ottilie" not in caplog.text + "".join(capsys.readouterr())
+
+
+def framed(*contents: bytes) -> bytes:
+    return b"".join(len(each).to_bytes(8, "big") + each for each in contents)
+
+
+async def test_instances_sent_together_have_an_outcome_each(unix, rooms):
+    kept, refused = Outcome("accepted", "", "", "1.2.3.4"), Outcome("refused", "not-dicom", "No.")
+    rooms.ingest.answers = {"store_instances": [kept, refused]}
+    async with unix.post("/api/v1/instances/batch", data=framed(b"one", b"", b"three")) as answer:
+        assert answer.status == 200
+        outcomes = (await answer.json())["outcomes"]
+    assert [each["status"] for each in outcomes] == ["accepted", "refused"]
+    assert outcomes[1]["error"]["code"] == "not-dicom"
+    ((_, (contents, actor, source), _),) = rooms.ingest.asked
+    assert [bytes(each) for each in contents] == [b"one", b"", b"three"]
+    assert (actor.kind, source) == ("os-user", "http")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [framed(b"one")[:-1], framed(b"one") + b"\0", framed(*[b"x"] * 1025)],
+    ids=["cut", "more", "too-many"],
+)
+async def test_of_a_body_that_is_no_row_of_instances_nothing_is_stored(unix, rooms, body):
+    async with unix.post("/api/v1/instances/batch", data=body) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"]["code"] == "malformed"
+    assert rooms.ingest.asked == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_instances_sent_together_say_how_long_they_are_and_are_bounded(unix, rooms, chunked):
+    async def pieces():
+        yield framed(b"one")
+
+    data = pieces() if chunked else io.BytesIO(bytes(1_200_000))
+    async with unix.post("/api/v1/instances/batch", data=data) as answer:
+        assert answer.status == 413
+        assert (await answer.json())["error"]["code"] == "oversized"
+    assert rooms.ingest.asked == []
