@@ -127,7 +127,7 @@ async def _build(
     partners_db: Database,
 ) -> Services:
     """Build every room; none knows yet of what happens in another."""
-    store = Store(data / "store")
+    store = Store(data / "store", settings.store)
     audit = await Audit.open(db, clock, keys.audit_key)
     people = People(db, clock, settings.people, keys.pseudonym_key)
     proxy = Proxy.configured(settings.federation)

@@ -45,18 +45,21 @@ class Intake:
 
 
 @asynccontextmanager
-async def open_intake(root: Path, **ingest_settings):
-    """Start on `root` as a node does: recover before anything else."""
+async def open_intake(root: Path, *, store=None, **ingest_settings):
+    """Start on `root` as a node does: recover before anything else.
+
+    `store` is that section of the settings.
+    """
     root.mkdir(exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
-    settings = Settings(ingest=ingest_settings)
+    settings = Settings(ingest=ingest_settings, store=store or {"keep_free_bytes": 0})
     clock = ManualClock(NOW)
     db = await Database.open(root / "index.db", bytes(32), INDEX_MIGRATIONS)
     try:
         audit = await Audit.open(db, clock, bytes(32))
-        store = Store(root / "store")
-        ingest = Ingest(db, store, STORE_KEY, clock, settings)
+        kept = Store(root / "store", settings.store)
+        ingest = Ingest(db, kept, STORE_KEY, clock, settings)
         recovered = await ingest.recover()
-        yield Intake(root, db, audit, store, ingest, clock, settings, recovered)
+        yield Intake(root, db, audit, kept, ingest, clock, settings, recovered)
         await ingest.close()
     finally:
         await db.close()

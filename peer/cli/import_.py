@@ -46,6 +46,11 @@ DICOM_MARK: Final = slice(128, 132)
 
 DIRECTORY: Final = "This is the index of a medium, not an instance; nothing of it is needed."
 
+NOT_SENT: Final = (
+    "Not sent, for the node has no room for images. Import again when it has: what it holds is "
+    "skipped."
+)
+
 ZIP_MARK: Final = b"PK\x03\x04"
 
 UNREADABLE: Final = (
@@ -276,9 +281,12 @@ class Importing:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._may_be_there = True
+        self._is_full = False
 
     async def store(self, batch: list[Item]) -> list[dict[str, Any]]:
-        """Return what became of each item."""
+        """Return what became of each item; once the node has no room, nothing more is sent."""
+        if self._is_full:
+            return [_not_kept("refused", "no-space", NOT_SENT) for _ in batch]
         read = await asyncio.to_thread(lambda: [_read(item) for item in batch])
         outcomes = [each if isinstance(each, dict) else {} for each in read]
         contents = {at: each for at, each in enumerate(read) if isinstance(each, bytes)}
@@ -289,6 +297,7 @@ class Importing:
         for at, outcome in zip(contents, await self._sent([*contents.values()]), strict=True):
             outcomes[at] = outcome
         self._may_be_there = any(each["status"] == "duplicate" for each in outcomes)
+        self._is_full |= any(each.get("code") == "no-space" for each in outcomes)
         return outcomes
 
     async def _held(self, contents: dict[int, bytes]) -> dict[int, str]:

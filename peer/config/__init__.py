@@ -34,6 +34,7 @@ from peer.config.settings import (
     Settings,
     Transfer,
 )
+from peer.config.store import Store
 
 __all__ = [
     "FILE_NAME",
@@ -57,6 +58,7 @@ __all__ = [
     "Retention",
     "Search",
     "Settings",
+    "Store",
     "Transfer",
     "check",
     "load",

@@ -17,6 +17,7 @@ from peer.config.doors import (
     Local,
     Pairing,
 )
+from peer.config.store import Store
 from protocol.limits import EXCHANGE_S, GRANT_MOST_S, GRANT_S, LEASE_MOST_S, LEASE_S, RENEW_S
 
 ENV_PREFIX: Final = "OPENPRIORS_"
@@ -378,6 +379,7 @@ class Settings(BaseSettings):
     dicom: DicomSettings = DicomSettings()
     dicomweb: DicomWeb = DicomWeb()
     ingest: Ingest = Ingest()
+    store: Store = Store()
     index: Index = Index()
     journal: Journal = Journal()
     budgets: Budgets = Budgets()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -101,6 +101,11 @@ class Ingest:
             return examine(content, actor, source, self._settings, named)
         except Refusal as refusal:
             return Outcome("refused", refusal.code, str(refusal))
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a sentence for the operator where images will soon be refused."""
+        if warning := self._store.room.warning():
+            yield warning
 
     async def known_contents(self, content_hashes: Collection[bytes]) -> set[bytes]:
         """Return which of these files (BLAKE3 of all their bytes) need not be sent."""

@@ -79,6 +79,11 @@ class Writers:
             if study not in keys:
                 keys[study] = self._keys(study, wrapped_keys.get(study))
             try:
+                self._store.room.take(len(arrival.data))
+            except StorageFull as error:
+                group.refused.append((arrival, _refused(arrival, error)))
+                continue
+            try:
                 writer = self._writer(group, study)
                 group.touched[writer.pack_id] = writer
                 group.written.append(Written(arrival, _append(writer, arrival)))

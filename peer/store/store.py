@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from peer.config import Store as Settings
 from peer.errors import Damaged
 from peer.store.packs import (
     PackReceiver,
@@ -18,11 +19,14 @@ from peer.store.packs import (
     disk_errors,
     sync_directory,
 )
+from peer.store.room import Room
 from peer.store.wrapping import new_key
 from protocol.limits import CHUNK_TAG_BYTES
 from protocol.manifest import Chunk
 
 PACK_ID_BYTES: Final = 16
+
+UNBOUNDED: Final = Settings(keep_free_bytes=0)
 
 _PACK_NAME_CHARACTERS: Final = 2 * PACK_ID_BYTES
 
@@ -30,7 +34,7 @@ _PACK_NAME_CHARACTERS: Final = 2 * PACK_ID_BYTES
 class Store:
     """Packs by their id.  Every method blocks on the disk: call it in a worker thread."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, settings: Settings = UNBOUNDED) -> None:
         """Open the store at `root`, made if absent."""
         self._packs = root / "packs"
         self._incoming = root / "incoming"
@@ -38,6 +42,8 @@ class Store:
             for folder in (self._packs, self._incoming):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_directory(root)
+        self.room = Room(root, settings)
+        self.room.count(sum(self.sizes().values()) + sum(self.incoming().values()))
 
     def new_pack(self) -> PackWriter:
         """Return a writer of a new pack with a random id and key."""
@@ -77,7 +83,10 @@ class Store:
 
         Raises Conflict if the store holds a pack of this id, StorageFull if it has no room.
         """
-        return PackReceiver(self._path(pack_id, arriving=True), self._path(pack_id), size)
+        path = self._path(pack_id, arriving=True)
+        if not path.exists():
+            self.room.take(size)
+        return PackReceiver(path, self._path(pack_id), size)
 
     def incoming(self) -> Mapping[bytes, int]:
         """Return id and size of each pack that is still arriving."""
@@ -108,6 +117,7 @@ class Store:
             for arriving in (False, True):
                 path = self._path(pack_id, arriving=arriving)
                 if path.exists():
+                    self.room.count(-path.stat().st_size)
                     path.unlink()
                     sync_directory(path.parent)
 

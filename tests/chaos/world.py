@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -80,6 +81,10 @@ class World:
         )
         public, port = free_ports(2)
         node.init("--federation-port", str(public))
+        if disk is not None:
+            file = node.data / "openpriors.toml"
+            text = re.sub(r"# (keep_free_bytes) = \d+", r"\1 = 0", file.read_text())
+            file.write_text(text)
         clock = folder / "clock"
         write_offset(clock, 0)
         return Place(node, Cable(public, port), port, clock, disk)

@@ -248,3 +248,20 @@ def test_batches_keep_the_order_and_their_bounds(tmp_path):
     found = list(batches(items))
     assert [item for batch in found for item in batch] == items
     assert [len(batch) for batch in found] == [1, 1, 1, 1, BATCH_INSTANCES, 2]
+
+
+async def test_an_import_stops_where_the_node_has_no_room(tmp_path):
+    class Full(Recorder):
+        async def post_instance(self, content: bytes) -> dict[str, str]:
+            if len(self.taken) == 2:
+                raise CommandError("no-space", "The disk is nearly full.")
+            return await super().post_instance(content)
+
+    importing = Importing(Full())
+    items = [Item(tmp_path / f"{number}.dcm") for number in range(5)]
+    for item in items:
+        item.path.write_bytes(CT)
+    outcomes = [(await importing.store([item]))[0] for item in items]
+    assert [each["status"] for each in outcomes] == ["accepted"] * 2 + ["refused"] * 3
+    assert [each["code"] for each in outcomes[2:]] == ["no-space"] * 3
+    assert "Import again" in outcomes[4]["reason"]

@@ -109,6 +109,7 @@ def _warnings(rooms: Services, alerts_open: int) -> Iterator[str]:
             f"{alerts_open} {'alert waits' if alerts_open == 1 else 'alerts wait'} for someone to "
             "look: openpriors alerts, or the page of the node's status."
         )
+    yield from rooms.ingest.warnings()
     yield from rooms.expiry.warnings()
     known = rooms.gossip.coverage()
     for partner in rooms.partners.active():

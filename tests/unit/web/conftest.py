@@ -49,6 +49,9 @@ class Room:
     answers: dict = field(default_factory=dict)
     asked: list = field(default_factory=list)
 
+    def warnings(self):
+        return ()
+
     def __getattr__(self, name):
         if name.startswith("_") or name not in self.answers:
             raise AttributeError(name)
