@@ -39,6 +39,7 @@ ACTIONS: Final = frozenset(
         "release",  # images went out by another way than a grant, or a range was refused
         "purge",
         "purge-refused",
+        "verify",  # everything stored was, or will be, read back
         # Search
         "search",
         "check",  # a study that is known to be at a partner was looked for, or no longer counts
@@ -82,7 +83,6 @@ ACTIONS: Final = frozenset(
         "backup",  # a copy of everything was begun, or is complete
         "report",
         "export",
-        "verify",
         "disclosures",  # a patient's disclosures were listed
     }
 )

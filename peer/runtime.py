@@ -49,6 +49,7 @@ from peer.report import Report
 from peer.retention import Retention
 from peer.retrieve import Retrieve
 from peer.rotation import Rotation
+from peer.scrub import Scrub
 from peer.search import Identifying, Identities, PersonLinks, Search
 from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
@@ -251,6 +252,7 @@ async def _build(
         reciprocity=reciprocity,
         alerts=Alerts(db, clock, partners.name, settings.lists.alerts),
         expiry=Expiry(db=db, keys=keys, partners=partners, clock=clock, settings=settings),
+        scrub=Scrub(db, store, keys.store_key, clock, settings.store),
         rotation=Rotation(
             data, settings, db=db, keys=keys, clock=clock, links=links, may_write=recovery.may_write
         ),
@@ -325,6 +327,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
         services.retrieve,
         services.notify,
         services.expiry,
+        services.scrub,
     )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(room.run()) for room in rooms]

@@ -205,6 +205,7 @@ async def served(hospital):
         expiry=SimpleNamespace(warnings=lambda: iter(())),
         rotation=SimpleNamespace(),
         backups=Backups(hospital.db, hospital.clock),
+        scrub=SimpleNamespace(warnings=lambda: ()),
         health=Health(started_at=START, ready=True),
     )
     url, stop = await start_tcp(services)

@@ -31,6 +31,7 @@ from peer.cli import (
     run,
     search,
     status,
+    store,
 )
 from peer.cli.output import CommandError, fail
 
@@ -47,7 +48,7 @@ app.command(alerts.NAME, help=alerts.__doc__)(alerts.command)
 app.command(status.NAME, help=status.__doc__)(status.command)
 app.command(link.NAME, help=link.__doc__)(link.command)
 app.command(restore.NAME, help=restore.__doc__)(restore.command)
-for group in (partners, checks, consent, identity, audit, retention, keys, journal, backup):
+for group in (partners, checks, consent, identity, audit, retention, store, keys, journal, backup):
     app.add_typer(group.app, name=group.NAME, help=group.__doc__)
 
 

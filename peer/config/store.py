@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from peer.config.checked import GIB, Section
+from peer.config.checked import GIB, MIB, Section
 
 
 class Store(Section):
@@ -18,4 +18,10 @@ class Store(Section):
     )
     quota_bytes: int = Field(
         0, ge=0, description="Most bytes that all images may take; 0 for what the disk has"
+    )
+    verify_bytes_per_s: int = Field(
+        64 * MIB,
+        ge=MIB,
+        le=64 * GIB,
+        description="How fast `store verify` reads, so that it disturbs nobody",
     )

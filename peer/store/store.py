@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from peer.config import Store as Settings
@@ -72,6 +73,16 @@ class Store:
                 decrypt_chunk(cipher, pack_id, chunk, ciphertext, view[:length])
                 view = view[length:]
         return bytes(plain)
+
+    def verify(
+        self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk], content_hash: bytes
+    ) -> None:
+        """Read an instance back piece by piece; raise Damaged unless it is what was stored."""
+        hasher = blake3()
+        for piece in self.pieces(pack_id, key, chunks):
+            hasher.update(piece)
+        if hasher.digest() != content_hash:
+            raise Damaged("What is stored is not what came. Restore the store from a backup.")
 
     def read_range(self, pack_id: bytes, offset: int, length: int) -> bytes:
         """Return `length` bytes of ciphertext from `offset`; fewer only where the pack ends."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from peer.retention import Retention
     from peer.retrieve import Retrieve
     from peer.rotation import Rotation
+    from peer.scrub import Scrub
     from peer.search import Identifying, Identities, PersonLinks, Search
     from peer.web.pictures import Pictures
 
@@ -87,5 +88,6 @@ class Services:
     expiry: Expiry
     rotation: Rotation
     backups: Backups
+    scrub: Scrub
     health: Health = field(default_factory=Health)
     addresses: Addresses = field(default_factory=Addresses)

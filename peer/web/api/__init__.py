@@ -25,6 +25,7 @@ from peer.web.api import (
     search,
     status,
     studies,
+    verification,
 )
 
 ROUTES: Final = (
@@ -45,6 +46,7 @@ ROUTES: Final = (
     *alerts.ROUTES,
     *audit.ROUTES,
     *retention.ROUTES,
+    *verification.ROUTES,
     *accounts.ROUTES,
     *keys.ROUTES,
     *backups.ROUTES,

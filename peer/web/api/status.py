@@ -110,6 +110,7 @@ def _warnings(rooms: Services, alerts_open: int) -> Iterator[str]:
             "look: openpriors alerts, or the page of the node's status."
         )
     yield from rooms.ingest.warnings()
+    yield from rooms.scrub.warnings()
     yield from rooms.expiry.warnings()
     known = rooms.gossip.coverage()
     for partner in rooms.partners.active():

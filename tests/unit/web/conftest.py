@@ -122,6 +122,7 @@ def rooms(db, clock, settings, people, tmp_path):
         expiry=types.SimpleNamespace(warnings=lambda: iter(())),
         rotation=Room(),
         backups=Backups(db, clock),
+        scrub=Room(),
         **stand_ins,
     )
 
