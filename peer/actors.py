@@ -27,6 +27,8 @@ class Actor:
 
     `kind`: person, token, os-user, ae, partner or node.  `purpose`: purpose of use.  `facility`:
     the PeerId of the home facility, None for ours.  `pseudonym`: the name partners get to see.
+    `federated`: a program whose DICOMweb queries go to every facility; `issuer`: of Patient IDs
+    that it names without one.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Actor:
     purpose: str = "TREAT"
     facility: bytes | None = None
     pseudonym: str = ""
+    federated: bool = False
+    issuer: str = ""
 
 
 NODE: Final = Actor("node", "node", frozenset())

@@ -42,6 +42,7 @@ ACTIONS: Final = frozenset(
         "verify",  # everything stored was, or will be, read back
         # Search
         "search",
+        "prefetch",  # patients are expected, and to be searched for ahead
         "check",  # a study that is known to be at a partner was looked for, or no longer counts
         "evaluate",  # a partner's blinded question was answered
         "person-link",  # two records were called one person's, or two, or that was undone

@@ -12,7 +12,7 @@ import pwd
 import secrets
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from peer import audit
@@ -229,11 +229,15 @@ class People:
         roles: Iterable[str],
         purpose: str,
         valid_s: int | None = None,
+        *,
+        federated: bool = False,
+        issuer: str = "",
     ) -> tuple[str, TokenRow]:
         """Return a new bearer token, shown this once, and what is on record of it.
 
-        All that it does has the one purpose of use.  Raises Refusal "bad-validity" if it would live
-        for longer than tokens of this facility may.
+        All that it does has the one purpose of use.  `federated`: its DICOMweb queries go to every
+        facility; `issuer`: of Patient IDs that it names without one.  Raises Refusal
+        "bad-validity" if it would live for longer than tokens of this facility may.
         """
         name, chosen = _checked_name(name), _checked_roles(roles)
         _may_give(actor, chosen)
@@ -247,13 +251,18 @@ class People:
         secret = TOKEN_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
         now = self._clock.now()
         ends_at = None if valid_s is None else now + valid_s
-        wanted = table.TokenRow(0, name, chosen, purpose, actor.name, now, ends_at, None)
+        wanted = table.TokenRow(
+            0, name, chosen, purpose, actor.name, now, ends_at, None, federated, issuer.strip()
+        )
 
         def work(tx: Tx) -> TokenRow:
             if any(t.name == name and t.revoked_at is None for t in table.tokens(tx)):
                 raise Conflict("Another token has this name. Choose another, or revoke that one.")
             row = table.add_token(tx, _hash(_TOKEN, secret), wanted)
-            self._record(tx, "token", actor, now, token=name, roles=_said(chosen), purpose=purpose)
+            what = {"token": name, "roles": _said(chosen), "purpose": purpose}
+            self._record(
+                tx, "token", actor, now, **what, federated=int(federated), issuer=row.issuer
+            )
             return row
 
         return secret, await self._db.write(work)
@@ -266,7 +275,8 @@ class People:
             return None
         if row.expires_at is not None and row.expires_at <= now:
             return None
-        return self._actor("token", row.token, row.name, row.roles, row.purpose)
+        holder = self._actor("token", row.token, row.name, row.roles, row.purpose)
+        return replace(holder, federated=row.federated, issuer=row.issuer)
 
     async def tokens(self) -> tuple[TokenRow, ...]:
         """Return all tokens, revoked ones included, the newest first."""

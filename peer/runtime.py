@@ -50,7 +50,7 @@ from peer.retention import Retention
 from peer.retrieve import Retrieve
 from peer.rotation import Rotation
 from peer.scrub import Scrub
-from peer.search import Identifying, Identities, PersonLinks, Search
+from peer.search import Identifying, Identities, PersonLinks, Prefetch, Search
 from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
@@ -238,6 +238,7 @@ async def _build(
         publish=publish,
         recovery=recovery,
         search=search,
+        prefetch=Prefetch(db, clock, search, settings.search),
         identifying=identifying,
         identities=identities,
         person_links=person_links,
@@ -326,6 +327,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
         services.gossip,
         services.retrieve,
         services.notify,
+        services.prefetch,
         services.expiry,
         services.scrub,
     )

@@ -15,6 +15,7 @@ from peer.index import withdrawals
 from peer.people import People
 from peer.report import Report
 from peer.retention import Retention
+from peer.search import Prefetch
 from peer.web.listeners import start_tcp
 from peer.web.pictures import Pictures
 from peer.web.services import Health, Services
@@ -181,6 +182,7 @@ async def served(hospital):
         publish=hospital.publish,
         recovery=hospital.recovery,
         search=hospital.search,
+        prefetch=Prefetch(hospital.db, hospital.clock, hospital.search, hospital.settings.search),
         identifying=hospital.identifying,
         identities=hospital.identities,
         person_links=hospital.person_links,

@@ -24,6 +24,7 @@ from peer.cli import (
     link,
     notify,
     partners,
+    prefetch,
     report,
     restore,
     retention,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for verb in (init, run, demo, import_, search, retrieve, invite, join, notify, inbox, report):
     app.command(verb.NAME, help=verb.__doc__)(verb.command)
+app.command(prefetch.NAME, help=prefetch.__doc__)(prefetch.command)
 app.command(alerts.NAME, help=alerts.__doc__)(alerts.command)
 app.command(status.NAME, help=status.__doc__)(status.command)
 app.command(link.NAME, help=link.__doc__)(link.command)

@@ -94,13 +94,32 @@ class Client:
     async def lines(self, path: str, **query: str | int | None) -> AsyncIterator[str]:
         """Yield the lines of an answer that is a stream of JSON lines."""
         asked = {name: str(value) for name, value in query.items() if value is not None}
+        async for line in self._lines("GET", path, params=asked):
+            yield line
+
+    async def events(self, path: str, body: object) -> AsyncIterator[dict[str, Any]]:
+        """Yield what a POST of a JSON body tells, as it comes; an error of it is raised."""
+        headers = {"Accept": "application/x-ndjson"}
+        async for line in self._lines("POST", path, json=body, headers=headers):
+            event = json.loads(line)
+            if event["event"] == "error":
+                raise refusal(line)
+            yield event
+
+    async def _lines(self, method: str, path: str, **arguments: Any) -> AsyncIterator[str]:  # noqa: ANN401
         address = f"http://node/api/v1{path}"
+        rest = b""  # A line with a whole answer is longer than a stream reader takes for one.
         with self._faults_explained():
-            async with self._session.get(address, params=asked, timeout=_STREAM) as answer:
+            async with self._session.request(
+                method, address, timeout=_STREAM, **arguments
+            ) as answer:
                 if answer.status != HTTPStatus.OK:
                     raise refusal(await answer.text())
-                async for line in answer.content:
-                    yield line.decode().rstrip("\n")
+                while piece := await answer.content.readany():
+                    rest += piece
+                    *whole, rest = rest.split(b"\n")
+                    for line in whole:
+                        yield line.decode()
 
     async def _ask(self, method: str, path: str, **arguments: Any) -> Any:  # noqa: ANN401
         with self._faults_explained():

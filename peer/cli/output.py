@@ -63,6 +63,11 @@ def say(sentence: str, style: str = "") -> None:
     console.print(Text(visible(sentence), style=style), soft_wrap=True)
 
 
+def remark(sentence: str) -> None:
+    """Say on standard error what happens meanwhile; the answer itself stands alone."""
+    _errors.print(Text(visible(sentence), style="dim"), soft_wrap=True)
+
+
 def visible(text: str) -> str:
     """Return `text` with its control characters spelt out.
 

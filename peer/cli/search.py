@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from peer.cli.client import ask
+from peer.cli.client import Client, ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose, Reason
-from peer.cli.output import day, print_table, say
+from peer.cli.output import CommandError, day, print_table, remark, say
 
 NAME = "search"
 
@@ -20,23 +20,49 @@ def command(
     identifier: Annotated[
         list[str] | None, typer.Option("--id", help="ISSUER/VALUE; may be given several times.")
     ] = None,
+    modality: Annotated[str, typer.Option(help="Only studies with it: CT, MR, ...")] = "",
+    body_part: Annotated[str, typer.Option(help="Only studies of it: CHEST, ...")] = "",
+    since: Annotated[str, typer.Option("--from", help="Only from that day on: YYYY-MM-DD.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Only to that day: YYYY-MM-DD.")] = "",
+    facility: Annotated[str, typer.Option(help="Only of it: a part of its name.")] = "",
+    description: Annotated[str, typer.Option(help="Only with these words in it.")] = "",
+    accession_number: Annotated[str, typer.Option("--accession-number", help="Only that.")] = "",
     purpose: Purpose = "TREAT",
     reason: Reason = "",
     data: DataDirectory = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
     """Print one merged list and the coverage line."""
-    question = {
+    question: dict[str, Any] = {
         "name": name,
         "birth_date": birth_date.replace("-", ""),
         "sex": sex,
         "identifiers": [parse_identifier(text) for text in identifier or []],
         "purpose": "BTG" if reason else purpose,
         "reason": reason,
+        "filters": {
+            "modality": modality,
+            "body_part": body_part,
+            "date_from": since,
+            "date_to": until,
+            "facility": facility,
+            "description": description,
+            "accession_number": accession_number,
+        },
     }
-    answer = ask(data, as_json, lambda client: client.post("/search", question))
-    if not as_json:
-        show(answer)
+    if as_json:
+        ask(data, as_json, lambda client: client.post("/search", question))
+    else:
+        show(ask(data, as_json, lambda client: _followed(client, question)))
+
+
+async def _followed(client: Client, question: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer; meanwhile what each facility has is said as it comes."""
+    async for event in client.events("/search", question):
+        if event["event"] == "answer":
+            return event
+        remark(event["sentence"])
+    raise CommandError("no-answer", "The node has ended the search.", "Search again.")
 
 
 def parse_identifier(text: str) -> dict[str, str]:
@@ -67,8 +93,10 @@ def show(answer: dict[str, Any]) -> None:
         print_table(
             ("Facility", "Date", "Modality", "Description", "Patient", "Match", "Study"), rows
         )
-    else:
+    elif not answer["left_out"]:
         say("None found at the searched facilities.")
+    if left_out := answer["left_out"]:
+        say(f"{left_out} more found and left out by the options of this search.")
     for hint in answer["hints"]:
         say(f"{hint['sentence']} To ask: openpriors identity ask {hint['record']}")
     say(answer["coverage"]["sentence"], style="bold")

@@ -18,6 +18,7 @@ from peer.config.doors import (
 )
 from peer.config.files import FILE_NAME, check, load, write_default
 from peer.config.reference import reference
+from peer.config.searching import Search
 from peer.config.settings import (
     Audit,
     Facility,
@@ -30,7 +31,6 @@ from peer.config.settings import (
     People,
     Report,
     Retention,
-    Search,
     Settings,
     Transfer,
 )

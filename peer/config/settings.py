@@ -17,6 +17,7 @@ from peer.config.doors import (
     Local,
     Pairing,
 )
+from peer.config.searching import Search
 from peer.config.store import Store
 from protocol.limits import EXCHANGE_S, GRANT_MOST_S, GRANT_S, LEASE_MOST_S, LEASE_S, RENEW_S
 
@@ -155,48 +156,6 @@ class Budgets(Section):
         128 * MIB,
         ge=MIB,
         description="Bytes of images served in the long run: a full line of 1 Gbit/s",
-    )
-
-
-class Search(Section):
-    """How the federation is searched."""
-
-    deadline_s: float = Field(
-        5, gt=0, le=60, description="Partners that have not answered by then are reported as such"
-    )
-    per_hour: int = Field(
-        60,
-        ge=1,
-        le=100_000,
-        description="Searches of other facilities by one person or program in an hour",
-    )
-    shown_s: Seconds = Field(
-        900, le=DAY_S, description="How long a study can be retrieved from a list without searching"
-    )
-    max_shown: int = Field(
-        10_000,
-        ge=100,
-        le=1_000_000,
-        description="Listed studies remembered for that, in memory",
-    )
-    kept_answers_s: Seconds = Field(
-        1800, le=DAY_S, description="How long the page of an answer can be loaded again"
-    )
-    kept_answers: int = Field(
-        64, ge=1, le=10_000, description="Answers kept for that; a clinician at work has a few"
-    )
-    max_hints: int = Field(
-        8,
-        ge=0,
-        le=100,
-        description="Doubtful records shown of one facility; who gets more must say more",
-    )
-    identify_per_hour: int = Field(
-        60,
-        ge=0,
-        le=10_000,
-        description="Most patients whom one partner may name in an hour to ask whether a record of "
-        "ours is theirs; a busy department has some dozens of doubtful records a day",
     )
 
 

@@ -56,6 +56,8 @@ class TokenRow:
     made_at: int
     expires_at: int | None
     revoked_at: int | None
+    federated: bool = False
+    issuer: str = ""
 
 
 def _written(roles: Iterable[str]) -> str:
@@ -186,14 +188,16 @@ def _token(row: Row) -> TokenRow:
         row["made_at"],
         row["expires_at"],
         row["revoked_at"],
+        bool(row["federated"]),
+        row["issuer"],
     )
 
 
 def add_token(tx: Tx, hashed: bytes, token: TokenRow) -> TokenRow:
     """Put a token on record and return it with its number; a name in use is a Conflict."""
     row = tx.execute(
-        "INSERT INTO token (hash, name, roles, purpose, made_by, made_at, expires_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *",
+        "INSERT INTO token (hash, name, roles, purpose, made_by, made_at, expires_at,"
+        " federated, issuer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
         (
             hashed,
             token.name,
@@ -202,6 +206,8 @@ def add_token(tx: Tx, hashed: bytes, token: TokenRow) -> TokenRow:
             token.made_by,
             token.made_at,
             token.expires_at,
+            token.federated,
+            token.issuer,
         ),
     ).fetchone()
     return _token(row)

@@ -58,7 +58,9 @@ def searches_between(tx: Tx, since: int, until: int) -> list[SearchMade]:
     rows = tx.execute(
         "SELECT record FROM audit WHERE at >= ? AND at < ?"
         " AND json_extract(record, '$.action') = 'search'"
-        " AND json_extract(record, '$.outcome') = 'success' ORDER BY number",
+        " AND json_extract(record, '$.outcome') = 'success'"
+        # What was looked for among our own studies alone has none.
+        " AND json_extract(record, '$.detail.search_id') IS NOT NULL ORDER BY number",
         (since, until),
     ).fetchall()
     return [_search(json.loads(row["record"])) for row in rows]

@@ -8,28 +8,36 @@ opened
     A partner's patient whose card we could open.  It stays found while the partner is offline.
 link
     What people here have said of two records: one person, or two people.
+expected
+    A patient who is searched for ahead, before anybody asks.
 hint
     A partner's patient whom a weak key names without opening anything; the partner can be asked.
 coverage
     Which facilities were searched and which were not, with the reason.
 """
 
-from peer.search.answer import Answer, Coverage, Facility, Question, Result, Uncovered
+from peer.search.answer import Answer, Coverage, Facility, Heard, Question, Result, Uncovered
+from peer.search.filters import Filters
 from peer.search.identify import Identification, Identifying
 from peer.search.identities import Identities, WaitingQuestion
 from peer.search.links import PersonLinks, SaidLink
+from peer.search.prefetch import Expected, Prefetch
 from peer.search.search import Search
 from peer.search.shown import KnownPrior
 
 __all__ = [
     "Answer",
     "Coverage",
+    "Expected",
     "Facility",
+    "Filters",
+    "Heard",
     "Identification",
     "Identifying",
     "Identities",
     "KnownPrior",
     "PersonLinks",
+    "Prefetch",
     "Question",
     "Result",
     "SaidLink",

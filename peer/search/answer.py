@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from peer.search.links import SaidLink
+from protocol.errors import Refusal
 from protocol.identifiers import EntryId, PatientIdentifier, PeerId
-from protocol.matching.keys import Demographics
+from protocol.matching.keys import Demographics, refusal_reason
 from protocol.matching.score import Score
 
 
@@ -26,6 +27,12 @@ class Question:
         """The question as a description to be matched."""
         names = (self.name,) if self.name.strip() else ()
         return Demographics(names, self.birth_date, self.sex, self.identifiers)
+
+    def must_narrow(self) -> None:
+        """Raise Refusal "too-little" if neither birth date nor identifier narrows the question."""
+        if (reason := refusal_reason(self.person)) is not None:
+            remedy = "Add the birth date, or an identifier with its issuer."
+            raise Refusal("too-little", reason, remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +170,49 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What one facility has, while others are still being asked: the newest study first.
+
+    `uncovered`: why it was not searched; what was opened of it before may be listed all the same.
+    `waiting`: how many are still being asked.
+    """
+
+    facility: Facility
+    results: tuple[Result, ...]
+    hints: tuple[RecordHint, ...]
+    uncovered: Uncovered | None
+    waiting: int
+
+    def only(self, admit: Callable[[Result], bool]) -> Heard:
+        """Return it with the studies that `admit` lets pass."""
+        return replace(self, results=tuple(each for each in self.results if admit(each)))
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return {
+            "facility": self.facility.to_json(),
+            "searched": self.uncovered is None,
+            "sentence": f"{self.facility.name}: {self._said()}.",
+            "results": [each.to_json() for each in self.results],
+            "hints": [each.to_json() for each in self.hints],
+            "not_searched": None if self.uncovered is None else self.uncovered.to_json(),
+            "waiting": self.waiting,
+        }
+
+    def _said(self) -> str:
+        if self.uncovered is not None:
+            return f"not searched ({_why(self.uncovered)})"
+        count = len(self.results)
+        return f"{count or 'no'} stud{'y' if count == 1 else 'ies'} found"
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One merged list, the newest study first, and what it covers.
 
     `ref`: the patient here whom the question means, or its description; `links`: what people here
-    have said about those who were found.
+    have said about those who were found.  `left_out`: how many more studies were
+    found that are not to be seen.
     """
 
     search_id: bytes
@@ -177,6 +222,12 @@ class Answer:
     hints: tuple[RecordHint, ...] = ()
     ref: bytes = b""
     links: tuple[SaidLink, ...] = ()
+    left_out: int = 0
+
+    def only(self, admit: Callable[[Result], bool]) -> Answer:
+        """Return the answer with the studies that `admit` lets pass."""
+        seen = tuple(each for each in self.results if admit(each))
+        return replace(self, results=seen, left_out=len(self.results) - len(seen))
 
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
@@ -185,6 +236,7 @@ class Answer:
             "ref": self.ref.hex(),
             "persons": [person_json(each) for each in self.persons],
             "results": [each.to_json() for each in self.results],
+            "left_out": self.left_out,
             "hints": [each.to_json() for each in self.hints],
             "links": [each.to_json() for each in self.links],
             "coverage": self.coverage.to_json(),

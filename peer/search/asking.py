@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -81,23 +81,29 @@ class Asking:
         clinician: str,
         purpose: str,
         over: Refusal | None = None,
-    ) -> list[Asked]:
-        """Return what each partner answered to our match keys.
+    ) -> AsyncGenerator[Asked, None]:
+        """Yield what each partner answers to our match keys, as it comes.
 
-        `over`: why none is asked.
+        `over`: why none is asked.  Whoever does not want the rest closes it: nobody is asked any
+        further then.
         """
         strong, weak = await asyncio.to_thread(_blind, keys)
         message = Evaluate(
             search_id, clinician, Role.CLINICIAN, purpose, strong.points, weak.points
         )
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(
-                    self._ask(partner, coverage.get(partner.peer_id), message, strong, weak, over)
-                )
-                for partner in partners
-            ]
-        return [task.result() for task in tasks]
+        tasks = [
+            asyncio.create_task(
+                self._ask(partner, coverage.get(partner.peer_id), message, strong, weak, over)
+            )
+            for partner in partners
+        ]
+        try:
+            for answered in asyncio.as_completed(tasks):
+                yield await answered
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(
         self,

@@ -97,9 +97,10 @@ class Identifying:
         """Return what `facility` says; a record that is the patient's is found from then on.
 
         The person is named to that facility: on record here before it is said.  `emergency`: why
-        the glass is broken, for the purpose BTG and no other.  Raises NotFound, NotConnected, or
-        the facility's Refusal.
+        the glass is broken, for the purpose BTG and no other.  Raises NotFound, NotConnected, the
+        facility's Refusal, or "too-little" as a search does.
         """
+        question.must_narrow()
         partner = next((each for each in self._partners() if each.peer_id == facility), None)
         if partner is None:
             raise NotFound("This facility is no partner. Search again.")

@@ -44,6 +44,12 @@ class Pace:
 
         return await self._db.write(work)
 
+    async def has_room(self, actor: Actor) -> bool:
+        """Return whether less than half is used: the other half is for what cannot wait."""
+        now = self._clock.now()
+        made = await self._db.read(lambda tx: searches.since(tx, actor.name, now - HOUR_S))
+        return 2 * len(made) < self._most
+
 
 def _too_many(most: int, until: int) -> Refusal:
     at = datetime.fromtimestamp(-(-until // MINUTE_S) * MINUTE_S, UTC)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from peer import audit
 from peer.actors import Actor, known_as
@@ -16,41 +16,39 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict
-from peer.index import nicknames, opened, patients, person_links, studies
+from peer.index import nicknames, opened, person_links
 from peer.index.database import Database, Tx
-from peer.index.opened import Opened
 from peer.index.reciprocity import note_asked
 from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
-from peer.search import listing, local, opening
+from peer.search import opening
 from peer.search.answer import (
     Answer,
     Coverage,
     Facility,
+    Heard,
     Question,
     RecordHint,
-    Result,
-    newest_first,
 )
 from peer.search.asking import Asked, Asking, Head
 from peer.search.canary import Canary
-from peer.search.found import LISTED, Found, Hit, find, holds, most_of_each
-from peer.search.links import PersonLinks, Said
+from peer.search.found import Found, find, holds, most_of_each
+from peer.search.known import Known, known_of
+from peer.search.links import PersonLinks
+from peer.search.listing import at_partner
 from peer.search.origin import Evaluator
 from peer.search.pace import Pace
 from peer.search.persons import grouped
 from peer.search.shown import KnownPrior, Shown
 from protocol.completeness import Look, Study
+from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
-from protocol.identifiers import EntryId, PeerId
-from protocol.identify import person_hash
+from protocol.identifiers import PeerId
 from protocol.limits import LEASE_MOST_S
-from protocol.matching.keys import Demographics, query_keys, refusal_reason
-from protocol.matching.score import score
+from protocol.matching.keys import Demographics, query_keys
 from protocol.messages import Evaluate
-from protocol.person_links import own_ref
 from protocol.reciprocity import breaks_glass
 
 SEARCH_ID_BYTES: Final = 16
@@ -58,29 +56,17 @@ SEARCH_ID_BYTES: Final = 16
 NO_PARTNER: Final = "not-a-partner"
 
 
-@dataclass(frozen=True, slots=True)
-class _Home:
-    """What this facility holds itself: its results, which of `listed` are here, and whom we know.
-
-    `patient`: the one patient here who matches the question, None if there is none or several.
-    """
-
-    results: tuple[Result, ...]
-    held: frozenset[str]
-    patient: int | None
+Hear: TypeAlias = Callable[[Heard], Awaitable[None]]
+"""Is told what each facility has while others are still being asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the index knows of those a question may mean, before anybody is asked.
+class _Answered:
+    """What came of asking one partner."""
 
-    `confirmed`: by their origins, or by a link made here.
-    """
-
-    opened: tuple[Opened, ...]
-    confirmed: frozenset[tuple[PeerId, EntryId]]
-    said: Said
-    shares: Mapping[str, float]
+    asked: Asked
+    found: Found
+    heard: Heard
 
 
 class Search:
@@ -127,25 +113,33 @@ class Search:
         emergency: str = "",
         *,
         only: PeerId | None = None,
+        hear: Hear | None = None,
     ) -> Answer:
         """Return every study of the person at every facility that could be searched.
 
         `emergency`: why the glass is broken, for the purpose BTG and no other.  `only`: the one
-        partner to be asked; to it the question looks like any other.  Raises Refusal
-        "too-little" if neither birth date nor identifier narrows the question.
+        partner to be asked; to it the question looks like any other.  `hear`: is told what each
+        facility has as it comes, this one first.  Cancelled, it asks nobody any further, and what
+        was asked is on record.  Raises Refusal "too-little" if neither birth date nor identifier
+        narrows the question.
         """
-        person = question.person
-        if (reason := refusal_reason(person)) is not None:
-            code, remedy = "too-little", "Add the birth date, or an identifier with its issuer."
-            raise Refusal(code, reason, remedy)
-        if emergency or breaks_glass(actor.purpose):
-            now = self._clock.now()
-            await self._db.write(lambda tx: glass_broken_here(tx, actor, emergency, "search", now))
-        search_id = secrets.token_bytes(SEARCH_ID_BYTES)
+        person, search_id = question.person, secrets.token_bytes(SEARCH_ID_BYTES)
+        described = _described(question, search_id)
+        await self._admit(question, actor, emergency, described)
         coverage = self._coverage()
         await self._forget_lapsed(coverage)
-        asked = await self._asking.ask(
-            [each for each in self._partners() if only in {None, each.peer_id}],
+        partners = [each for each in self._partners() if only in {None, each.peer_id}]
+        known = await self._db.read(
+            lambda tx: known_of(
+                tx, person, self._here.peer_id, self._nicknames, self._person_links, self._facility
+            )
+        )
+        if hear is not None:
+            own = known.admitted(known.home.results)
+            await hear(Heard(self._here, own, (), None, len(partners)))
+        answered: list[_Answered] = []
+        asking = self._asking.ask(
+            partners,
             coverage,
             query_keys(person, self._nicknames),
             search_id=search_id,
@@ -153,40 +147,75 @@ class Search:
             purpose=actor.purpose,
             over=await self._pace.take(actor),
         )
-        asked = await self._canary.verified(asked)
-        found, said = await self._find(person, asked)
-        hits = found.hits
-        home = await self._db.read(lambda tx: self._at_home(tx, person, hits, said))
-        by_id = {each.partner.peer_id: each.partner.name for each in asked}
-        asked_for = person_hash(person)
-        ref = asked_for if home.patient is None else own_ref(self._here.peer_id, home.patient)
-        somebody_else = said.excluded({asked_for, ref})
-        listed = [*listing.of_partners(hits, by_id, home.held, said), *home.results]
-        listed = newest_first([each for each in listed if each.ref not in somebody_else])
+        try:
+            async with contextlib.aclosing(asking) as answers:
+                async for asked in answers:
+                    (verified,) = await self._canary.verified([asked])
+                    waiting = len(partners) - len(answered) - 1
+                    answered.append(await self._answered(person, verified, known, waiting))
+                    if hear is not None:
+                        await hear(answered[-1].heard)
+        except BaseException:
+            event = AuditEvent("search", "failed", actor, detail=described | {"abandoned": 1})
+            await asyncio.shield(self._db.write(lambda tx: self._record(tx, answered, event)))
+            raise
+        order = {each.peer_id: place for place, each in enumerate(partners)}
+        answered.sort(key=lambda one: order[one.asked.partner.peer_id])
+        answer = await self._put_together(search_id, known, answered)
+        event = _event(answer, actor, known.home.patient, answered, described)
+        await self._db.write(lambda tx: self._record(tx, answered, event))
+        self._shown.note(
+            KnownPrior(hit.opened.origin, each.digest, hit.opened.person)
+            for one in answered
+            for hit in one.found.hits
+            for each in hit.studies
+        )
+        return answer
+
+    async def _admit(
+        self,
+        question: Question,
+        actor: Actor,
+        emergency: str,
+        described: Mapping[str, str | int],
+    ) -> None:
+        """Let a question pass, or raise a Refusal that is on record."""
+        now = self._clock.now()
+        try:
+            question.must_narrow()
+            _must_have_purpose(actor)
+            if emergency or breaks_glass(actor.purpose):
+                await self._db.write(
+                    lambda tx: glass_broken_here(tx, actor, emergency, "search", now)
+                )
+        except Refusal as refusal:
+            said = {"code": refusal.code, "reason": refusal.reason}
+            event = AuditEvent("search", "refused", actor, detail={**described, **said})
+            await self._db.write(lambda tx: audit.append(tx, event, now))
+            raise
+
+    async def _put_together(
+        self, search_id: bytes, known: Known, answered: Sequence[_Answered]
+    ) -> Answer:
+        theirs = [each for one in answered for each in one.heard.results]
+        listed = known.admitted([*theirs, *known.home.beside(theirs)])
+        said = known.said
         # In a thread: it compares many names with each other.
         persons, results = await asyncio.to_thread(
             grouped, listed, self._nicknames, said.same, said.other
         )
+        uncovered = [one.heard.uncovered for one in answered]
+        searched = [one.heard.facility for one in answered if one.heard.uncovered is None]
         covered = Coverage(
-            searched=(
-                self._here,
-                *(Facility(a.partner.peer_id, a.partner.name) for a in asked if not a.uncovered),
-            ),
-            not_searched=tuple(a.uncovered for a in asked if a.uncovered is not None),
+            searched=(self._here, *searched),
+            not_searched=tuple(each for each in uncovered if each is not None),
         )
-        hints = tuple(
-            RecordHint(Facility(each.origin, by_id[each.origin]), each.entry_id)
-            for each in most_of_each(found.hints, self._max_hints)
-        )
-        answer = Answer(search_id, persons, results, covered, hints, ref, said.links)
-        event = _event(question, answer, actor, home.patient, found.dropped)
-        await self._db.write(lambda tx: self._record(tx, hits, asked, event))
-        self._shown.note(
-            KnownPrior(hit.opened.origin, each.digest, hit.opened.person)
-            for hit in hits
-            for each in hit.studies
-        )
-        return answer
+        hints = tuple(each for one in answered for each in one.heard.hints)
+        return Answer(search_id, persons, results, covered, hints, known.ref, said.links)
+
+    async def has_room(self, actor: Actor) -> bool:
+        """Return whether `actor` may search for what can wait: less than half the hour is used."""
+        return await self._pace.has_room(actor)
 
     async def prior(self, facility: PeerId, study_instance_uid: str) -> KnownPrior | None:
         """Return a partner's study that a search has listed, as it is published now.
@@ -265,15 +294,16 @@ class Search:
 
     # -- partners' patients -----------------------------------------------------------------------
 
-    async def _find(self, person: Demographics, asked: Sequence[Asked]) -> tuple[Found, Said]:
-        """Return who fits, of what was opened now and before, who may, and what was said of it."""
-        known = await self._db.read(lambda tx: self._known(tx, person))
+    async def _answered(
+        self, person: Demographics, asked: Asked, known: Known, waiting: int
+    ) -> _Answered:
+        """Return who fits, of what a partner's answer opens and was opened before, and who may."""
         now = self._clock.now()
         found = await self._partners_db.read(
             lambda tx: find(
                 tx,
                 person,
-                asked,
+                [asked],
                 known.opened,
                 known.confirmed,
                 self._nicknames,
@@ -284,51 +314,18 @@ class Search:
         for patient in found.gone:
             # The node stopped between erasing the entry and forgetting the key.
             await self.forget(patient.origin, (patient.entry_id,))
-        return found, known.said
-
-    def _known(self, tx: Tx, person: Demographics) -> _Known:
-        asked_for, shares = person_hash(person), patients.name_shares(tx, person)
-        before, confirmed = opened.like(tx, person), opened.confirmed(tx, asked_for)
-
-        def fits(other: Demographics) -> bool:
-            return score(person, other, self._nicknames, shares=shares).tier in LISTED
-
-        theirs = [each.ref for each in before if fits(each.person)]
-        ours = [row.patient for row in local.candidates(tx, person) if fits(local.person_of(row))]
-        refs = (asked_for, *theirs, *(own_ref(self._here.peer_id, patient) for patient in ours))
-        said = self._person_links.about(tx, refs)
-        linked = [each for ref in said.joined if (each := opened.with_ref(tx, ref)) is not None]
-        sure = {(each.origin, each.entry_id): each for each in (*confirmed, *linked)}
-        every = {(each.origin, each.entry_id): each for each in before} | sure
-        return _Known(tuple(every.values()), frozenset(sure), said, shares)
-
-    # -- our own ----------------------------------------------------------------------------------
-
-    def _at_home(self, tx: Tx, person: Demographics, hits: Sequence[Hit], said: Said) -> _Home:
-        """Return our own results; a study retrieved from a partner counts if it is not listed."""
-        listed = {each.digest.study_instance_uid for hit in hits for each in hit.studies}
-        results: list[Result] = []
-        matching: list[int] = []
-        shares = patients.name_shares(tx, person)
-        somebody_else = said.excluded({person_hash(person)})
-        for row in local.candidates_and(tx, person, self._here.peer_id, said.joined):
-            patient, ref = local.person_of(row), own_ref(self._here.peer_id, row.patient)
-            fit = score(person, patient, self._nicknames, shares=shares)
-            linked = ref in said.joined
-            if ref in somebody_else or (fit.tier not in LISTED and not linked):
-                continue
-            if fit.tier == "match":
-                matching.append(row.patient)
-            results += [
-                listing.own(study, self._facility(study.origin), patient, fit, ref, linked=linked)
-                for study in studies.of_patient(tx, row.patient)
-                if study.origin is None or study.study_instance_uid not in listed
-            ]
-        return _Home(
-            results=tuple(results),
-            held=frozenset(uid for uid in listed if studies.get(tx, uid) is not None),
-            patient=matching[0] if len(matching) == 1 else None,
+        facility = Facility(asked.partner.peer_id, asked.partner.name)
+        results = (
+            await self._db.read(lambda tx: at_partner(tx, facility, found.hits, known.said))
+            if found.hits
+            else ()
         )
+        hints = tuple(
+            RecordHint(facility, each.entry_id)
+            for each in most_of_each(found.hints, self._max_hints)
+        )
+        heard = Heard(facility, known.admitted(results), hints, asked.uncovered, waiting)
+        return _Answered(asked, found, heard)
 
     def _facility(self, peer_id: bytes | None) -> Facility:
         if peer_id is None:
@@ -338,21 +335,42 @@ class Search:
 
     # -- the record -------------------------------------------------------------------------------
 
-    def _record(
-        self, tx: Tx, hits: Sequence[Hit], asked: Sequence[Asked], event: AuditEvent
-    ) -> None:
+    def _record(self, tx: Tx, answered: Sequence[_Answered], event: AuditEvent) -> None:
         now = self._clock.now()
-        for each in asked:
-            if each.code is not None:
-                note_asked(tx, each.partner.peer_id, each.code, now)
-        for hit in hits:
-            uids = [each.digest.study_instance_uid for each in hit.studies]
-            opened.remember(tx, hit.opened, uids, now)
+        for one in answered:
+            if one.asked.code is not None:
+                note_asked(tx, one.asked.partner.peer_id, one.asked.code, now)
+            for hit in one.found.hits:
+                uids = [each.digest.study_instance_uid for each in hit.studies]
+                opened.remember(tx, hit.opened, uids, now)
         audit.append(tx, event, now)
 
 
+def _must_have_purpose(actor: Actor) -> None:
+    if actor.purpose not in set(PurposeOfUse):
+        raise Refusal(
+            "no-purpose",
+            "A search needs a purpose of use: it goes on record here and at every facility.",
+            f"Say what it is for: {', '.join(PurposeOfUse)}.",
+        )
+
+
+def _described(question: Question, search_id: bytes) -> dict[str, str | int]:
+    """Return what is on record of a question, answered or not."""
+    return {
+        "search_id": search_id.hex(),
+        "name": question.name,
+        "birth_date": question.birth_date,
+        "identifiers": " ".join(f"{one.value}@{one.issuer}" for one in question.identifiers),
+    }
+
+
 def _event(
-    question: Question, answer: Answer, actor: Actor, patient: int | None, dropped: int
+    answer: Answer,
+    actor: Actor,
+    patient: int | None,
+    answered: Sequence[_Answered],
+    described: Mapping[str, str | int],
 ) -> AuditEvent:
     return AuditEvent(
         action="search",
@@ -360,13 +378,10 @@ def _event(
         actor=actor,
         patient="" if patient is None else str(patient),
         detail={
-            "search_id": answer.search_id.hex(),
-            "name": question.name,
-            "birth_date": question.birth_date,
-            "identifiers": " ".join(f"{one.value}@{one.issuer}" for one in question.identifiers),
+            **described,
             "results": len(answer.results),
             "hints": len(answer.hints),
-            "dropped": dropped,
+            "dropped": sum(one.found.dropped for one in answered),
             "searched": len(answer.coverage.searched),
             "not_searched": len(answer.coverage.not_searched),
             "coverage": answer.coverage.sentence,

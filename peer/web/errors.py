@@ -99,6 +99,7 @@ _REFUSALS: Final = {
         "not-an-emergency",
         "reason-needed",
         "several-patients",
+        "too-little",
         "too-many-studies",
     },
     HTTPStatus.BAD_GATEWAY: {

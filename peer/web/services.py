@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from peer.retrieve import Retrieve
     from peer.rotation import Rotation
     from peer.scrub import Scrub
-    from peer.search import Identifying, Identities, PersonLinks, Search
+    from peer.search import Identifying, Identities, PersonLinks, Prefetch, Search
     from peer.web.pictures import Pictures
 
 
@@ -72,6 +72,7 @@ class Services:
     publish: Publish
     recovery: Recovery
     search: Search
+    prefetch: Prefetch
     identifying: Identifying
     identities: Identities
     person_links: PersonLinks

@@ -10,8 +10,10 @@ import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
 from dicomweb_client.session_utils import create_session
+from requests import HTTPError
 
 from tests.dicom_samples import sample
+from tests.processes import Nodes, pair, publish, wait_until
 from tests.web_node import web_nodes
 
 NAMES = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "SC_rgb_rle_2frame.dcm")
@@ -120,3 +122,49 @@ async def test_series_and_instances_are_listed(client):
     assert [each["0020000E"]["Value"][0] for each in found] == [series]
     found = await asyncio.to_thread(client.search_for_instances, study, series)
     assert [each["00080018"]["Value"][0] for each in found] == [instance]
+
+
+@pytest.fixture
+def couple(tmp_path):
+    made = Nodes(tmp_path)
+    alice, bob = made(2)
+    pair(alice, bob)
+    yield alice, bob
+    made.stop()
+
+
+def test_a_person_is_found_at_a_partner_over_a_node_in_a_process_of_its_own(couple):
+    alice, bob = couple
+    publish(bob, "QIDO", "1.2.3.70", 2, 100)
+    wanted = {"name": "PACS", "roles": ["clinician"], "purpose": "TREAT", "federated": True}
+    token = alice.post("/tokens", wanted | {"issuer": bob.issuer})["bearer"]
+    session = create_session()
+    session.headers["Authorization"] = f"Bearer {token}"
+    outside = DICOMwebClient(f"{alice.local_url}/dicom-web", session=session)
+
+    def found(**filters):
+        return outside.search_for_studies(search_filters=filters)
+
+    by_name = {"PatientName": "QIDO^ANNA", "PatientBirthDate": "19600203"}
+    wait_until(lambda: found(**by_name), "the study is not found")
+    (study,) = map(pydicom.Dataset.from_json, found(**by_name))
+    assert study.StudyInstanceUID == "1.2.3.70"
+    assert study.InstitutionName == bob.name
+    assert study.InstanceAvailability == "NEARLINE"
+    assert study.NumberOfStudyRelatedInstances == 2
+    assert (study.PatientID, study.PatientName) == ("QIDO", "QIDO^ANNA")
+    assert [each["0020000D"]["Value"] for each in found(PatientID="QIDO")] == [["1.2.3.70"]]
+    with pytest.raises(HTTPError, match="400"):
+        outside.search_for_studies(
+            search_filters={"PatientName": "QIDO^ANNA"}, additional_params={"federated": "true"}
+        )
+
+    alice.post("/retrievals", {"peer_id": bob.peer_id, "study_instance_uid": "1.2.3.70"})
+
+    def held():
+        (study,) = map(pydicom.Dataset.from_json, found(**by_name))
+        return study.InstanceAvailability == "ONLINE"
+
+    wait_until(held, "the study did not arrive")
+    assert len(outside.retrieve_study("1.2.3.70")) == 2
+    session.close()

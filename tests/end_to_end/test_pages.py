@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.async_api import async_playwright, expect
 
+from protocol.messages import Evaluate
 from tests.dicom_samples import instance, sample
 from tests.facilities import JANE, everyone_shares
 from tests.transfers import MODALITY, STUDY
@@ -221,4 +223,44 @@ async def test_a_consent_is_recorded_in_the_form_and_a_report_sentence_is_copied
         await page.get_by_role("button", name="Copy sentence").first.click()
         copied = await page.evaluate("navigator.clipboard.readText()")
         assert copied == await page.locator("#data_availability").inner_text()
+        watched.check()
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+async def test_what_has_come_is_shown_while_others_are_asked_and_can_be_narrowed_down(
+    nodes, outside_tool, size
+):
+    here, there = nodes
+    may_answer, evaluate = asyncio.Event(), there.hospital.links.handlers[Evaluate]
+
+    async def slowly(message, partner):
+        await may_answer.wait()
+        return await evaluate(message, partner)
+
+    there.hospital.links.handlers[Evaluate] = slowly
+    await here.hospital.scan("1.2.3.9", count=1, size=512)
+    async with browser_at(outside_tool("chromium"), here, size) as watched:
+        page = watched.page
+        await page.goto(await here.link("Ada"))
+        await page.get_by_label("Name").fill("Mueller, Jane")
+        await page.get_by_label("Birth date").fill("1980-05-17")
+        await page.get_by_role("button", name="Search all facilities").click()
+        so_far = page.locator("#so-far")
+        await expect(so_far).to_contain_text("Waiting for 1 facility")
+        await expect(so_far).to_contain_text("St. Anna: 1 study found.")
+        assert await fits(page)
+        await so_far.get_by_role("button", name="Stop").click()
+        await expect(so_far).to_have_count(0)
+        await page.get_by_role("button", name="Search all facilities").click()
+        await expect(so_far).to_contain_text("Waiting for 1 facility")
+        may_answer.set()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("2 studies")
+        await page.get_by_text("Narrow down").click()
+        await page.get_by_label("Facility").select_option("Bergblick")
+        await page.get_by_role("button", name="Show these").click()
+        await expect(page.get_by_text("1 study is left out")).to_be_visible()
+        await expect(page.locator("td .tag.place")).to_have_text(["Bergblick"])
+        assert await fits(page)
+        await page.get_by_role("button", name="Show all 2").click()
+        await expect(page.locator("td .tag.place")).to_have_count(2)
         watched.check()

@@ -11,7 +11,7 @@ from pydantic import Field
 from peer.errors import NotFound
 from peer.index.people import Account, TokenRow
 from peer.people import Link
-from peer.web.api.bodies import Body, Empty, Purpose, answer, body, path
+from peer.web.api.bodies import Body, Empty, Label, Purpose, answer, body, path
 from peer.web.identity import actor, identity
 from peer.web.routes import ANYONE, OPERATOR, Route, services
 from peer.web.services import Services
@@ -32,12 +32,17 @@ class LinkBody(Body):
 
 
 class TokenBody(Body):
-    """A program, its roles, and the one purpose of all that it does."""
+    """A program, its roles, and the one purpose of all that it does.
+
+    `federated`: its DICOMweb queries go to every facility; `issuer`: of Patient IDs without one.
+    """
 
     name: Name
     roles: Roles
     purpose: Purpose
     valid_s: Annotated[int, Field(ge=1, le=LONGEST_TOKEN_S)] | None = None
+    federated: bool = False
+    issuer: Label = ""
 
 
 class RenameBody(Body):
@@ -123,7 +128,13 @@ async def make_token(request: web.Request) -> web.StreamResponse:
     """Make a bearer token; it is shown this once."""
     asked = await body(request, TokenBody)
     secret, row = await services(request).people.make_token(
-        actor(request), asked.name, asked.roles, asked.purpose, asked.valid_s
+        actor(request),
+        asked.name,
+        asked.roles,
+        asked.purpose,
+        asked.valid_s,
+        federated=asked.federated,
+        issuer=asked.issuer,
     )
     return answer(_token_json(row) | {"bearer": secret}, HTTPStatus.CREATED)
 
@@ -158,6 +169,8 @@ def _token_json(row: TokenRow) -> dict[str, object]:
         "name": row.name,
         "roles": row.roles,
         "purpose": row.purpose,
+        "federated": row.federated,
+        "issuer": row.issuer,
         "made_by": row.made_by,
         "made_at": row.made_at,
         "expires_at": row.expires_at,

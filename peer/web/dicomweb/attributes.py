@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from peer.index.patients import PatientRow
 from peer.index.studies import InstanceRow, SeriesRow, StudyRow
+from peer.search import Result
 
 Json: TypeAlias = dict[str, dict[str, Any]]
 
@@ -63,6 +64,37 @@ def study_json(study: StudyRow, patient: PatientRow | None, service: str) -> Jso
         | {
             "RetrieveURL": _of("UR", f"{service}/studies/{study.study_instance_uid}"),
             "InstanceAvailability": _of("CS", "ONLINE"),
+        }
+    )
+
+
+def found_json(found: Result, *, is_reached: bool) -> Json:
+    """Return a partner's study that is not held here: named by whose it is, without a RetrieveURL.
+
+    It must be fetched before it can be read: NEARLINE while its facility can be reached, else
+    UNAVAILABLE (PS3.3 section C.4.23.1.1).
+    """
+    person = found.patient
+    first = person.identifiers[0] if person.identifiers else None
+    return _sorted(
+        {
+            "SpecificCharacterSet": _of("CS", "ISO_IR 192"),
+            "StudyDate": _of("DA", found.study_date),
+            "StudyTime": _of("TM", found.study_time),
+            "AccessionNumber": _of("SH", found.accession_number),
+            "InstanceAvailability": _of("CS", "NEARLINE" if is_reached else "UNAVAILABLE"),
+            "ModalitiesInStudy": _of("CS", *found.modalities),
+            "InstitutionName": _of("LO", found.facility.name),
+            "StudyDescription": _of("LO", found.description),
+            "PatientName": _name(person.names[0] if person.names else ""),
+            "PatientID": _of("LO", first.value if first else ""),
+            "IssuerOfPatientID": _of("LO", first.issuer if first else ""),
+            "PatientBirthDate": _of("DA", person.birth_date),
+            "PatientSex": _of("CS", person.sex),
+            "BodyPartExamined": _of("CS", *found.body_parts),
+            "StudyInstanceUID": _of("UI", found.study_instance_uid),
+            "NumberOfStudyRelatedSeries": _of("IS", found.series),
+            "NumberOfStudyRelatedInstances": _of("IS", found.instances),
         }
     )
 

@@ -79,7 +79,7 @@ def read_query(parameters: MultiMapping[str], level: str, most: int) -> Asked:
     warnings: list[str] = []
     for name in dict.fromkeys(parameters):
         value = parameters[name]
-        if name in ("limit", "offset", "includefield", "accept"):
+        if name in ("limit", "offset", "includefield", "accept", "federated"):
             continue
         if name == "fuzzymatching":
             if value.lower() == "true":
@@ -163,5 +163,10 @@ def _matches(name: str, wanted: str, found: object) -> bool:
     if name in _DATES:
         first, last = _range(wanted)
         return bool(text) and first <= text and (not last or text <= last)
+    return matches_text(wanted, text)
+
+
+def matches_text(wanted: str, found: str) -> bool:
+    """Whether a text matches one with wildcards (PS3.4 section C.2.2.2.4), whatever its case."""
     pattern = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in wanted)
-    return re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL) is not None
+    return re.fullmatch(pattern, found, re.IGNORECASE | re.DOTALL) is not None

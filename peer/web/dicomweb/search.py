@@ -1,9 +1,9 @@
-"""QIDO-RS: studies, series and instances that are held here (PS3.18 section 10.6)."""
+"""QIDO-RS: studies, series and instances (PS3.18 section 10.6); studies of other facilities too."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Final, TypeAlias
@@ -14,6 +14,7 @@ from peer.audit import AuditEvent
 from peer.errors import NotFound
 from peer.index import Tx, patients, studies
 from peer.index.studies import StudyRow
+from peer.web.dicomweb import federated
 from peer.web.dicomweb.attributes import Json, instance_json, series_json, study_json
 from peer.web.dicomweb.metadata import json_type
 from peer.web.dicomweb.query import Asked, read_query
@@ -28,8 +29,15 @@ PAGE: Final = 200
 
 
 async def search_for_studies(request: web.Request) -> web.StreamResponse:
-    """Answer which studies match."""
-    return await _search(request, "studies", _studies)
+    """Answer which studies match: those held here, or one person's at every facility."""
+    media_type = json_type(request)
+    most = services(request).settings.dicomweb.max_results
+    asked = read_query(request.query, "studies", most)
+    question, why = federated.question_for(request, asked)
+    if question is None:
+        return await _search(request, "studies", _studies, why)
+    found = await federated.search(request, asked, question, service_url(request))
+    return _response(request, media_type, found.page, (*asked.warnings, *found.warnings))
 
 
 async def search_for_series(request: web.Request) -> web.StreamResponse:
@@ -42,7 +50,9 @@ async def search_for_instances(request: web.Request) -> web.StreamResponse:
     return await _search(request, "instances", _instances)
 
 
-async def _search(request: web.Request, level: str, found: Found) -> web.StreamResponse:
+async def _search(
+    request: web.Request, level: str, found: Found, remarks: Sequence[str] = ()
+) -> web.StreamResponse:
     media_type = json_type(request)
     rooms = services(request)
     most = rooms.settings.dicomweb.max_results
@@ -51,15 +61,24 @@ async def _search(request: web.Request, level: str, found: Found) -> web.StreamR
     # One more than fits tells whether there is more.
     page = await rooms.db.read(lambda tx: list(islice(found(tx, asked, service), asked.limit + 1)))
     await _record(request, level, page[: asked.limit])
-    warnings = list(asked.warnings)
+    warnings = [*asked.warnings, *remarks]
     if len(page) > asked.limit:
         warnings.append("There are additional results that can be requested.")
+    return _response(request, media_type, page[: asked.limit], warnings)
+
+
+def _response(
+    request: web.Request, media_type: str, page: Sequence[Json], warnings: Iterable[str]
+) -> web.StreamResponse:
     response = web.Response(
-        body=json.dumps(page[: asked.limit], ensure_ascii=False).encode(),
+        body=json.dumps(page, ensure_ascii=False).encode(),
         headers={hdrs.CONTENT_TYPE: media_type},
     )
     for each in warnings:
-        response.headers.add("Warning", f'299 {request.host} "{service}: {each}"')
+        # A header is one line of visible ASCII; a facility's name may be anything.
+        said = each.encode("ascii", "replace").decode().replace('"', "'")
+        said = "".join(char if char.isprintable() else " " for char in said)
+        response.headers.add("Warning", f'299 {request.host} "{service_url(request)}: {said}"')
     response.enable_compression()
     return response
 

@@ -14,14 +14,15 @@ from aiohttp import web
 
 from peer.actors import Actor
 from peer.config import Search
-from peer.search import Answer, Question
+from peer.search import Answer, Filters, Question
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """An answer, who had asked what, for which purpose, and when; the reason in an emergency.
 
-    `said`: what facilities have said since about records that the answer hints at.
+    `said`: what facilities have said since about records that the answer hints at.  `filters`:
+    which of the studies are to be seen.
     """
 
     answer: Answer
@@ -30,6 +31,7 @@ class Kept:
     at: int
     reason: str = ""
     said: Mapping[bytes, str] = field(default_factory=dict)
+    filters: Filters = field(default_factory=Filters)
 
 
 class Answers:

@@ -58,13 +58,20 @@ async def make_token(request: web.Request) -> web.StreamResponse:
         "name": form.text("name"),
         "roles": _several(form, "roles") or (),
         "purpose": form.text("purpose"),
+        "federated": bool(form.text("federated")),
+        "issuer": form.text("issuer"),
     }
     asked, wrong = checked(TokenBody, values)
     if asked is None:
         return await _show(request, {"token": " ".join(wrong.values())})
     try:
         secret, row = await services(request).people.make_token(
-            actor(request), asked.name, asked.roles, asked.purpose
+            actor(request),
+            asked.name,
+            asked.roles,
+            asked.purpose,
+            federated=asked.federated,
+            issuer=asked.issuer,
         )
     except (Conflict, Refusal) as error:
         return await _show(request, {"token": _said(error)})

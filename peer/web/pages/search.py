@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
@@ -14,15 +14,16 @@ from peer.actors import Actor
 from peer.errors import NodeError
 from peer.index import studies
 from peer.index.studies import StudyQuery
-from peer.search import Answer, Question, Result
+from peer.search import Answer, Filters, Heard, Question, Result
 from peer.web.api.bodies import Body, Id16Hex, PeerIdHex
 from peer.web.api.person_links import RefHex
-from peer.web.api.search import SearchBody, question_of
+from peer.web.api.search import FiltersBody, SearchBody, question_of, told, wants_lines
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
 from peer.web.pages.answers import ANSWERS, Kept
 from peer.web.pages.page import Form, checked, read_form, render, see_other
 from peer.web.routes import ANYONE, CLINICIAN, Route, services
+from peer.web.streams import unless_abandoned
 from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
 from protocol.identifiers import EntryId
@@ -98,19 +99,49 @@ async def search(request: web.Request) -> web.StreamResponse:
         return await _form(request, form, wrong)
     try:
         who = actor(request, asked.purpose)
+        if wants_lines(request):
+            return await _told(request, asked, who)
         return await _answered(request, question_of(asked), who, asked.reason)
     except Refusal as refusal:
         return await _form(request, form, {"form": f"{refusal.reason} {refusal.remedy}"})
 
 
+async def _told(request: web.Request, asked: SearchBody, who: Actor) -> web.StreamResponse:
+    """Tell what each facility has as it comes, and in the end where the whole answer stands."""
+    return await told(
+        request,
+        asked,
+        who,
+        Heard.to_json,
+        lambda found: {"page": _keep(request, found, question_of(asked), who, asked.reason)},
+    )
+
+
 async def _answered(
     request: web.Request, question: Question, who: Actor, reason: str
 ) -> web.StreamResponse:
-    rooms = services(request)
-    answer = await rooms.search.search(question, who, reason)
-    kept = Kept(answer, question, who, rooms.clock.now(), reason)
-    name = request.app[ANSWERS].keep(kept)
-    return see_other(f"/search/{name}")
+    work = services(request).search.search(question, who, reason)
+    found = await unless_abandoned(request, work)
+    return see_other(_keep(request, found, question, who, reason))
+
+
+def _keep(request: web.Request, found: Answer, question: Question, who: Actor, reason: str) -> str:
+    kept = Kept(found, question, who, services(request).clock.now(), reason)
+    return f"/search/{request.app[ANSWERS].keep(kept)}"
+
+
+async def narrow(request: web.Request) -> web.StreamResponse:
+    """Show, of what was found, only some."""
+    kept = _kept(request)
+    if kept is None:
+        return await _no_longer_kept(request)
+    form = await read_form(request)
+    values = {name: form.text(name) for name in FiltersBody.model_fields}
+    asked, wrong = checked(FiltersBody, values)
+    if asked is None:
+        raise RequestError(Problem(422, "invalid-request", " ".join(wrong.values())))
+    name = request.app[ANSWERS].keep(replace(kept, filters=Filters(**asked.model_dump())))
+    return see_other(f"/search/{name}#studies")
 
 
 async def identify(request: web.Request) -> web.StreamResponse:
@@ -207,6 +238,7 @@ async def show_answer(request: web.Request) -> web.StreamResponse:
     if kept is None:
         return await _no_longer_kept(request)
     results = kept.answer.results
+    shown = kept.answer.only(kept.filters.admit)
     uids = tuple({result.study_instance_uid for result in results})
     held = await rooms.db.read(
         lambda tx: (
@@ -224,18 +256,29 @@ async def show_answer(request: web.Request) -> web.StreamResponse:
         if not each.row.finished
     }
     people = [
-        _Section(person, [each for each in results if each.person == number], kept.answer)
+        _Section(person, [each for each in shown.results if each.person == number], kept.answer)
         for number, person in enumerate(kept.answer.persons)
     ]
     return await render(
         request,
         "answer.html",
         kept=kept,
-        people=people,
+        people=[section for section in people if section.results],
+        left_out=shown.left_out,
+        choices=_choices(results),
         held=held,
         under_way=under_way,
         key_of=_key_of,
     )
+
+
+def _choices(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Return what there is to choose from, of each thing by which studies can be told apart."""
+    return {
+        "modality": sorted({one for each in results for one in each.modalities}),
+        "body_part": sorted({one for each in results for one in each.body_parts}),
+        "facility": sorted({each.facility.name for each in results}),
+    }
 
 
 def _kept(request: web.Request) -> Kept | None:
@@ -259,4 +302,5 @@ ROUTES: Final = (
     Route("POST", "/search/{search:[0-9a-f]+}/identify", identify, CLINICIAN),
     Route("POST", "/search/{search:[0-9a-f]+}/link", link, CLINICIAN),
     Route("POST", "/search/{search:[0-9a-f]+}/unlink", unlink, CLINICIAN),
+    Route("POST", "/search/{search:[0-9a-f]+}/filters", narrow, CLINICIAN),
 )

@@ -25,6 +25,7 @@ STAND_INS = (
     "ingest",
     "publish",
     "search",
+    "prefetch",
     "identifying",
     "identities",
     "person_links",

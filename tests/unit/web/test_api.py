@@ -29,6 +29,9 @@ class Answer:
     def __init__(self, **content):
         self.content = content
 
+    def only(self, admit):
+        return self
+
     def to_json(self):
         return self.content
 
@@ -168,7 +171,6 @@ async def test_a_person_may_ask_for_another_purpose(unix, rooms):
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"name": SECRET_NAME}, ""),
         ({"name": SECRET_NAME, "birth_date": SECRET_NAME}, "birth_date"),
         ({"name": SECRET_NAME, "birth_date": "19700230"}, "birth_date"),
         ({"name": [SECRET_NAME], "birth_date": "19700101"}, "name"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 
 import pytest
 from blake3 import blake3
@@ -11,6 +12,7 @@ from blake3 import blake3
 from peer.index import deferrals
 from peer.index.deferrals import Hold
 from protocol.identifiers import PatientIdentifier
+from protocol.messages import Evaluate
 from tests import documented
 from tests import facilities as base
 from tests.facilities import ISSUER, JANE, START
@@ -275,3 +277,74 @@ async def test_a_held_patient_is_listed_and_released(nodes, anna, berg):
     assert len((await anna.post("/search", QUESTION))["results"]) == 1
     status, found = await berg.ask("POST", "/journal/holds/release", {"patient": held["patient"]})
     assert (status, found["error"]["code"]) == (404, "not-found")
+
+
+async def test_a_search_is_told_facility_by_facility_and_filtered(nodes, anna, berg):
+    assert (await berg.store(make_instance(STUDY, 1, size=2_000)))[0] == 200
+    await berg.post("/studies/settle", {"study_instance_uids": None})
+    await berg.post("/consents", CONSENT, 201)
+    await base.everyone_shares(*(node.hospital for node in nodes))
+    plain = await anna.post("/search", QUESTION)
+    lines = {"Accept": "application/x-ndjson"}
+    async with anna.session.post("/api/v1/search", json=QUESTION, headers=lines) as answer:
+        assert answer.content_type == "application/x-ndjson"
+        told = [json.loads(line) for line in (await answer.text()).splitlines()]
+    assert [each["event"] for each in told] == ["facility", "facility", "answer"]
+    assert [each["facility"]["name"] for each in told[:2]] == ["Anna", "Berg"]
+    assert [r["study_instance_uid"] for r in told[1]["results"]] == [STUDY]
+    same = {"results", "left_out", "persons", "hints", "coverage"}
+    assert {each: told[2][each] for each in same} == {each: plain[each] for each in same}
+    filtered = await anna.post("/search", QUESTION | {"filters": {"facility": "ann"}})
+    assert (filtered["results"], filtered["left_out"]) == ([], 1)
+    status, said = await anna.ask("POST", "/search", QUESTION | {"filters": {"date_to": "soon"}})
+    assert (status, said["error"]["fields"][0]["field"]) == (422, "filters.date_to")
+    too_little = {"name": "Mueller^Jane"}
+    async with anna.session.post("/api/v1/search", json=too_little, headers=lines) as answer:
+        assert answer.status == 422
+        assert (await answer.json())["error"]["code"] == "too-little"
+
+
+async def test_a_search_ends_when_the_asker_leaves(nodes, anna, berg):
+    there = nodes[1].hospital
+    asked = asyncio.Event()
+
+    async def never(message, partner):
+        asked.set()
+        await asyncio.Event().wait()
+
+    there.links.handlers[Evaluate] = never
+    async with asyncio.timeout(30):
+        for count, headers in enumerate(({}, {"Accept": "application/x-ndjson"}), 1):
+            asked.clear()
+            request = anna.session.post("/api/v1/search", json=QUESTION, headers=headers)
+            task = asyncio.create_task(_read(request))
+            await asked.wait()
+            task.cancel()
+            for _ in range(600):
+                if len(await nodes[0].hospital.actions("search")) == count:
+                    break
+                await asyncio.sleep(0.05)
+    found = await nodes[0].hospital.actions("search")
+    assert [each["outcome"] for each in found] == ["failed"] * 2
+    assert all(each["detail"]["abandoned"] for each in found)
+
+
+async def _read(request):
+    async with request as answer:
+        await answer.text()
+
+
+async def test_expected_patients_are_listed_and_dropped(anna):
+    expected = {"name": "Mueller^Jane", "birth_date": "1980-05-17"}
+    assert await anna.post("/prefetch", {"patients": [expected]}, 202) == {"waiting": 1}
+    (listed,) = (await anna.get("/prefetch"))["patients"]
+    assert (listed["name"], listed["state"], listed["purpose"]) == (
+        "Mueller^Jane",
+        "waiting",
+        "TREAT",
+    )
+    status, said = await anna.ask("POST", "/prefetch", {"patients": [{"name": "Mueller"}]})
+    assert (status, said["error"]["code"]) == (422, "too-little")
+    assert (await anna.ask("DELETE", f"/prefetch/{listed['expected']}"))[0] == 200
+    assert (await anna.get("/prefetch"))["patients"] == []
+    assert (await anna.ask("DELETE", f"/prefetch/{listed['expected']}"))[0] == 404

@@ -221,6 +221,23 @@ async def test_a_withdrawal_shows_who_has_applied_it_and_who_has_not(nodes, ada)
         assert "longer than the lease" not in await text_of(later, "/status")
 
 
+async def test_an_answer_is_narrowed_down_and_says_how_much_is_left_out(ada):
+    place, _ = await send(ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17")
+    shown = await text_of(ada, place)
+    assert shown.count('class="tag place"') == 2
+    chosen = {"facility": "Bergblick", "date_from": "1999-12-31"}
+    narrowed, _ = await send(ada, place, f"{place}/filters", **chosen)
+    page = await text_of(ada, narrowed.partition("#")[0])
+    assert "1 study is left out" in page
+    assert page.count('class="tag place"') == 1
+    assert 'value="1999-12-31"' in page
+    assert "Searched 2 of 2 facilities" in page
+    await send(ada, place, f"{place}/filters", modality="US")
+    assert "Nothing left to show" in await text_of(ada, place)
+    await send(ada, place, f"{place}/filters")
+    assert (await text_of(ada, place)).count('class="tag place"') == 2
+
+
 async def test_a_partial_search_says_what_is_missing_and_never_that_there_is_nothing(nodes, ada):
     here, there = nodes
     here.hospital.links.offline.add(there.hospital.peer_id)
@@ -294,7 +311,7 @@ async def test_a_person_says_whether_it_is_one_patient(nodes, ada):
 
 async def test_too_little_to_search_for_is_said_at_the_form(ada):
     _, page = await send(ada, "/", "/search", 422, name="Mueller, Jane")
-    assert "Needs a name with a birth date, or an identifier." in page
+    assert "Add the birth date, or an identifier with its issuer." in page
     assert 'value="Mueller, Jane"' in page
     _, page = await send(ada, "/", "/search", 422, name="Mueller", birth_date="17.5.1980")
     assert "Not a date" in page

@@ -1,0 +1,88 @@
+"""Patients who are expected, and are searched for ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peer.index.migrate import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedRow:
+    """One expected patient.  `question`, `asker`: JSON.  `missing`: identities in hex, by blanks.
+
+    `due_at`: when they are searched for next, None once all facilities were searched.
+    """
+
+    expected: int
+    question: str
+    asker: str
+    added_at: int
+    until: int
+    due_at: int | None
+    tried_at: int | None
+    missing: str
+    studies: int
+    sentence: str
+
+
+def add(tx: Tx, question: str, asker: str, now: int, until: int) -> None:
+    """Put a patient on the list; whoever waits there already in the same name is not added."""
+    known = tx.execute(
+        "SELECT 1 FROM expected WHERE question = ? AND asker = ? AND due_at IS NOT NULL",
+        (question, asker),
+    ).fetchone()
+    if known is None:
+        tx.execute(
+            "INSERT INTO expected (question, asker, added_at, until, due_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (question, asker, now, until, now),
+        )
+
+
+def due(tx: Tx, now: int) -> Sequence[ExpectedRow]:
+    """Return who is to be searched for now, the longest due first."""
+    rows = tx.execute(
+        "SELECT * FROM expected WHERE due_at <= ? AND until > ? ORDER BY due_at, expected",
+        (now, now),
+    ).fetchall()
+    return [ExpectedRow(**dict(row)) for row in rows]
+
+
+def tried(
+    tx: Tx, expected: int, *, due_at: int | None, now: int, missing: str, studies: int, said: str
+) -> None:
+    """Note what came of a search."""
+    tx.execute(
+        "UPDATE expected SET due_at = ?, tried_at = ?, missing = ?, studies = max(studies, ?),"
+        " sentence = ? WHERE expected = ?",
+        (due_at, now, missing, studies, said, expected),
+    )
+
+
+def put_off(tx: Tx, expected: int, due_at: int) -> None:
+    """Search for a patient later."""
+    tx.execute("UPDATE expected SET due_at = ? WHERE expected = ?", (due_at, expected))
+
+
+def newest(tx: Tx, limit: int) -> Sequence[ExpectedRow]:
+    """Return the patients on the list, the latest first."""
+    rows = tx.execute("SELECT * FROM expected ORDER BY expected DESC LIMIT ?", (limit,)).fetchall()
+    return [ExpectedRow(**dict(row)) for row in rows]
+
+
+def count_waiting(tx: Tx) -> int:
+    """Return how many are still to be searched for."""
+    row = tx.execute("SELECT count(*) AS number FROM expected WHERE due_at IS NOT NULL").fetchone()
+    return int(row["number"])
+
+
+def drop(tx: Tx, expected: int) -> bool:
+    """Take a patient off the list; return whether there was one."""
+    return tx.execute("DELETE FROM expected WHERE expected = ?", (expected,)).rowcount > 0
+
+
+def forget(tx: Tx, now: int) -> None:
+    """Forget the patients whose time is over."""
+    tx.execute("DELETE FROM expected WHERE until <= ?", (now,))

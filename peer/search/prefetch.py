@@ -1,0 +1,211 @@
+"""Patients who are expected are searched for ahead: slowly, within everybody's limits, in a name.
+
+What a search opens stays open, so that the patient is found at once and while partners are offline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from peer import audit
+from peer.actors import Actor
+from peer.audit import AuditEvent
+from peer.clock import Clock
+from peer.config import Search as Settings
+from peer.errors import NodeError, NotFound
+from peer.index import expected
+from peer.index.database import Database, Tx
+from peer.index.expected import ExpectedRow
+from peer.search.answer import Answer, Question
+from peer.search.search import Search
+from protocol.errors import Refusal
+from protocol.identifiers import PatientIdentifier, PeerId
+
+RETRY_S: Final = 900
+"""After how long a facility that was not searched is tried again: long enough for an outage to end
+and for an hour's limit to move on, short enough for a list that is made the day before."""
+
+MINUTE_S: Final = 60
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An expected patient and what came of searching for them."""
+
+    row: ExpectedRow
+
+    @property
+    def question(self) -> Question:
+        """Whom to look for."""
+        asked = json.loads(self.row.question)
+        identifiers = tuple(PatientIdentifier(*each) for each in asked.pop("identifiers"))
+        return Question(**asked, identifiers=identifiers)
+
+    @property
+    def actor(self) -> Actor:
+        """In whose name, and for what purpose."""
+        asker = json.loads(self.row.asker)
+        return Actor(**asker | {"roles": frozenset(asker["roles"])})
+
+    @property
+    def missing(self) -> tuple[PeerId, ...]:
+        """The facilities that are yet to be searched; empty before the first search."""
+        return tuple(PeerId(bytes.fromhex(each)) for each in self.row.missing.split())
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        question, row = self.question, self.row
+        return {
+            "expected": row.expected,
+            "name": question.name,
+            "birth_date": question.birth_date,
+            "by": self.actor.name,
+            "purpose": self.actor.purpose,
+            "state": "waiting" if row.due_at is not None else "done",
+            "added_at": row.added_at,
+            "until": row.until,
+            "tried_at": row.tried_at,
+            "studies": row.studies,
+            "sentence": row.sentence,
+        }
+
+
+class Prefetch:
+    """The list of expected patients, and the one who works it off."""
+
+    def __init__(self, db: Database, clock: Clock, search: Search, settings: Settings) -> None:
+        self._db = db
+        self._clock = clock
+        self._search = search
+        self._pause_s = MINUTE_S / settings.prefetch_per_minute
+        self._keep_s = settings.prefetch_keep_s
+        self._added = asyncio.Event()
+
+    async def add(self, questions: Sequence[Question], actor: Actor) -> int:
+        """Put patients on the list, in someone's name; return how many are still to be searched.
+
+        Raises Refusal, and adds nobody, if a question is one that a search refuses.
+        """
+        for place, question in enumerate(questions, 1):
+            try:
+                question.must_narrow()
+            except Refusal as refusal:
+                reason = f"Patient {place} of the list: {refusal.reason}"
+                raise Refusal(refusal.code, reason, refusal.remedy) from None
+        now = self._clock.now()
+        event = AuditEvent("prefetch", "success", actor, detail={"patients": len(questions)})
+
+        def work(tx: Tx) -> int:
+            expected.forget(tx, now)
+            for question in questions:
+                expected.add(tx, _written(question), _signed(actor), now, now + self._keep_s)
+            audit.append(tx, event, now)
+            return expected.count_waiting(tx)
+
+        waiting = await self._db.write(work)
+        self._added.set()
+        return waiting
+
+    async def list(self, limit: int) -> Sequence[Expected]:
+        """Return the patients on the list, the latest first."""
+        return [Expected(row) for row in await self._db.read(lambda tx: expected.newest(tx, limit))]
+
+    async def drop(self, number: int, actor: Actor) -> None:
+        """Take a patient off the list; raise NotFound."""
+        event = AuditEvent("prefetch", "success", actor, detail={"dropped": number})
+
+        def work(tx: Tx) -> None:
+            if not expected.drop(tx, number):
+                raise NotFound("There is no such patient on the list. List it to find the number.")
+            audit.append(tx, event, self._clock.now())
+
+        await self._db.write(work)
+
+    async def run(self) -> None:
+        """Work the list off, until cancelled; what was left by the last run is gone on with."""
+        while True:
+            self._added.clear()
+            try:
+                worked = await self.step()
+            except NodeError as error:
+                _log.warning("prefetch-failed", reason=type(error).__name__)
+                worked = False
+            if worked:
+                await asyncio.sleep(self._pause_s)
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(MINUTE_S):
+                await self._added.wait()
+        except TimeoutError:
+            pass
+
+    async def step(self) -> bool:
+        """Search for whoever is due next and may be searched for now; return whether one was."""
+        now = self._clock.now()
+        for row in await self._db.read(lambda tx: expected.due(tx, now)):
+            patient = Expected(row)
+            if await self._search.has_room(patient.actor):
+                await self._look(patient)
+                return True
+        await self._db.write(lambda tx: expected.forget(tx, now))
+        return False
+
+    async def _look(self, patient: Expected) -> None:
+        missing, said, studies = [], "", 0
+        try:
+            for facility in patient.missing or (None,):
+                answer = await self._search.search(patient.question, patient.actor, only=facility)
+                missing += [each.peer_id.hex() for each in _not_searched(answer)]
+                said, studies = answer.coverage.sentence, max(studies, len(answer.results))
+        except Refusal as refusal:
+            said = f"{refusal.reason} {refusal.remedy}".strip()
+        now = self._clock.now()
+        await self._db.write(
+            lambda tx: expected.tried(
+                tx,
+                patient.row.expected,
+                due_at=now + RETRY_S if missing else None,
+                now=now,
+                missing=" ".join(missing),
+                studies=studies,
+                said=said,
+            )
+        )
+
+
+def _not_searched(answer: Answer) -> list[Any]:
+    return [each.facility for each in answer.coverage.not_searched]
+
+
+def _written(question: Question) -> str:
+    return json.dumps(
+        {
+            "name": question.name,
+            "birth_date": question.birth_date,
+            "sex": question.sex,
+            "identifiers": [(each.issuer, each.value) for each in question.identifiers],
+        }
+    )
+
+
+def _signed(actor: Actor) -> str:
+    return json.dumps(
+        {
+            "name": actor.name,
+            "kind": actor.kind,
+            "roles": sorted(actor.roles),
+            "purpose": actor.purpose,
+            "pseudonym": actor.pseudonym,
+        }
+    )
