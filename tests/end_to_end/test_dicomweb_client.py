@@ -135,7 +135,7 @@ def couple(tmp_path):
 
 def test_a_person_is_found_at_a_partner_over_a_node_in_a_process_of_its_own(couple):
     alice, bob = couple
-    publish(bob, "QIDO", "1.2.3.70", 2, 100)
+    publish(bob, "QIDO7", "1.2.3.70", 2, 100)
     wanted = {"name": "PACS", "roles": ["clinician"], "purpose": "TREAT", "federated": True}
     token = alice.post("/tokens", wanted | {"issuer": bob.issuer})["bearer"]
     session = create_session()
@@ -145,18 +145,18 @@ def test_a_person_is_found_at_a_partner_over_a_node_in_a_process_of_its_own(coup
     def found(**filters):
         return outside.search_for_studies(search_filters=filters)
 
-    by_name = {"PatientName": "QIDO^ANNA", "PatientBirthDate": "19600203"}
+    by_name = {"PatientName": "QIDO7^ANNA", "PatientBirthDate": "19600203"}
     wait_until(lambda: found(**by_name), "the study is not found")
     (study,) = map(pydicom.Dataset.from_json, found(**by_name))
     assert study.StudyInstanceUID == "1.2.3.70"
     assert study.InstitutionName == bob.name
     assert study.InstanceAvailability == "NEARLINE"
     assert study.NumberOfStudyRelatedInstances == 2
-    assert (study.PatientID, study.PatientName) == ("QIDO", "QIDO^ANNA")
-    assert [each["0020000D"]["Value"] for each in found(PatientID="QIDO")] == [["1.2.3.70"]]
+    assert (study.PatientID, study.PatientName) == ("QIDO7", "QIDO7^ANNA")
+    assert [each["0020000D"]["Value"] for each in found(PatientID="QIDO7")] == [["1.2.3.70"]]
     with pytest.raises(HTTPError, match="400"):
         outside.search_for_studies(
-            search_filters={"PatientName": "QIDO^ANNA"}, additional_params={"federated": "true"}
+            search_filters={"PatientName": "QIDO7^ANNA"}, additional_params={"federated": "true"}
         )
 
     alice.post("/retrievals", {"peer_id": bob.peer_id, "study_instance_uid": "1.2.3.70"})
