@@ -6,18 +6,20 @@ made durable before the first byte of a batch, or a word about it, leaves the no
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from peer.errors import NodeError
+from peer.errors import NodeError, StorageFull
 from peer.keys.files import replace_private
 from protocol.identifiers import PeerId
 
 FILE_NAME: Final = "journal.fence"
 
 _FORM: Final = re.compile(r"openpriors journal fence 1 ([0-9a-f]{64}) (restored|(\d+) (\d+))\n")
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MOST_CHARACTERS: Final = 256
 """No fence is longer; of another file under its name no more is read."""
 
@@ -62,9 +64,19 @@ class Fence:
         return self.position is not None and (position is None or self.position > position)
 
     def put(self, position: Position) -> None:
-        """Set the fence, durably; it may fall only when a journal was recovered.  Blocks."""
+        """Set the fence, durably; it may fall only when a journal was recovered.  Blocks.
+
+        Raise NodeError, StorageFull if there is no room: then nothing may be said either.
+        """
         text = f"openpriors journal fence 1 {self._me.hex()} {position.epoch} {position.batch}\n"
-        replace_private(self._path, text.encode("ascii"))
+        try:
+            replace_private(self._path, text.encode("ascii"))
+        except OSError as error:
+            kind = StorageFull if error.errno in _FULL else NodeError
+            raise kind(
+                f"{self._path} cannot be written ({error.strerror}), so partners are told nothing. "
+                "Make room on the disk and check that the node's user may write there."
+            ) from error
         self.position, self.is_missing, self.is_in_doubt = position, False, False
 
 

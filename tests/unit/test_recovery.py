@@ -4,6 +4,7 @@ lacks."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import threading
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 
 from peer.actors import Actor
 from peer.audit import Audit
-from peer.errors import Conflict
+from peer.errors import Conflict, StorageFull
 from peer.index import journal, meta
 from peer.index.batches import load, store
 from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
@@ -134,6 +135,18 @@ def test_a_fence_is_read_back_and_a_strange_one_is_in_doubt(tmp_path):
     assert Fence(tmp_path, me).is_in_doubt
     mark_restored(tmp_path, me)
     assert Fence(tmp_path, me).is_in_doubt
+
+
+def test_a_full_disk_is_no_surprise_to_a_fence(tmp_path, monkeypatch):
+    fence = Fence(tmp_path, bytes(32))
+
+    def full(_path, _data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("peer.index.fence.replace_private", full)
+    with pytest.raises(StorageFull, match="told nothing"):
+        fence.put(Position(0, 1))
+    assert fence.position is None
 
 
 async def test_a_fence_that_is_gone_is_noticed(pair):
