@@ -221,7 +221,7 @@ class Exchange:
             case Stored():
                 return self._stored(event, now)
             case Begun():
-                return self._begun(event)
+                return self._begun(event, now)
             case HeaderFound(origin, _, _, OriginHead() as claim) if origin == self.me:
                 return self._regaining.found(event, claim)
             case HeaderFound():
@@ -235,14 +235,19 @@ class Exchange:
             self._in_step_at = None if event.more else event.through
         return [*told, Send(Batches(event.origin, event.batches, event.more, event.newest))]
 
-    def _begun(self, event: Begun) -> list[Effect]:
-        """Go on from where a journal ends after its new epochs were taken note of."""
+    def _begun(self, event: Begun, now: int) -> list[Effect]:
+        """Go on from where a journal ends after its new epochs were taken note of.
+
+        Of our own this may be the first that is heard of a batch: what is appended at the same time
+        is no news when it is reported.
+        """
         if event.origin == self.me:
             self._regaining.begun(event)
-        else:
-            self.theirs, self._incomplete_from = event.head, event.incomplete_from
-            self._joining, self._frozen = event.joining, event.forked
-            self._early = event.early
+            told = self.own is None or self._announced in {None, self.own.batch}
+            return [] if told else [self._have(now)]
+        self.theirs, self._incomplete_from = event.head, event.incomplete_from
+        self._joining, self._frozen = event.joining, event.forked
+        self._early = event.early
         return []
 
     def _stored(self, event: Stored, now: int) -> list[Effect]:

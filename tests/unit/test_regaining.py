@@ -7,6 +7,7 @@ import pytest
 from protocol.errors import Replayed
 from protocol.events import (
     Appended,
+    Begun,
     Connected,
     FindHeader,
     HeaderFound,
@@ -132,6 +133,23 @@ def test_who_holds_a_header_and_not_the_batch_before_it_is_not_in_step(alice):
     newer = alice.append(publish(5))
     (spoken,) = origin.handle(Appended(newer), NOW)
     assert isinstance(spoken.message, Have), "it is told of the batch, not sent it"
+
+
+def test_a_batch_that_is_found_on_looking_again_is_told_of(alice):
+    """It was appended while the journal came back, and is no news when that is reported."""
+    exchange = Exchange(
+        alice.peer_id,
+        bytes(32),
+        HeldJournal(alice.held(alice).head_at(1), alice.node_keys),
+        HeldJournal(None, alice.node_keys),
+        lambda data: sign(alice.node_seed, HAVE_DOMAIN, data),
+    )
+    exchange.handle(Connected(), NOW)
+    (told,) = exchange.handle(Begun(alice.peer_id, alice.head()), NOW)
+    body = from_bytes(HaveBody, told.message.statement.payload, 10_000)
+    assert claimed(body, alice.peer_id).batch == alice.head().batch
+    assert exchange.handle(Appended(alice.head()), NOW) == []
+    assert exchange.handle(Begun(alice.peer_id, alice.head()), NOW) == [], "once"
 
 
 def test_a_database_that_has_lost_all_asks_from_the_beginning():
