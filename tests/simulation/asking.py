@@ -206,7 +206,9 @@ class AskingWorld(World):
         held = -1 if head is None else head.batch
         signed = self.nodes[asker].signed
         then = bisect_right([at for at, _ in signed], self.now - EXCHANGED_S - 2 * LATE_S)
-        due = signed[then - 1][1] if then else -1
+        # What a restored asker has lost it cannot give.
+        own = self.nodes[asker].facility.head()
+        due = min(signed[then - 1][1], own.batch) if then and own else -1
         if held < due:
             self.promises.fail(
                 11, f"{node.name} answers {asker}, of whom it holds {held} of {due} batches"
