@@ -327,7 +327,9 @@ class Recovery:
             return
 
         def work(tx: Tx) -> Head | None:
-            if not pen.may_continue(lambda claim: journal.holds(tx, self._me, claim)):
+            # Entries that came bare nobody could be shown: a new epoch must begin before them.
+            is_bare = Held(tx, self._me).joining()
+            if is_bare or not pen.may_continue(lambda claim: journal.holds(tx, self._me, claim)):
                 return None
             journal.halt(tx, Halt.REGAINED)
             return journal.head(tx, self._me)

@@ -253,11 +253,11 @@ def store(
     error: RemoteProtocolError | None = None
     useful = False
     unlabelled: dict[bytes, Entry] = {}
-    early = orphans.places(held)
     try:
-        floor = 0 if newest is None else read_header(newest, origin, keys).floor
+        floor = 0 if newest is None else _shown(held, head, keys, newest).floor
     except RemoteProtocolError as fault:
         error, floor, batches = fault, 0, ()
+    early = orphans.places(held)
     for batch in batches:
         held.read_standings([entry.entry_id for entry in batch.entries])
         try:
@@ -297,6 +297,18 @@ def store(
         error=error,
         early=orphans.newest(held),
     )
+
+
+def _shown(held: Held, head: Head | None, keys: NodeKeys, newest: SignedHeader) -> Header:
+    """Verify the header that came with an answer, and keep it.
+
+    What comes bare for its sake would lack its entries for ever, should its origin lose it and
+    nobody be able to tell of it.
+    """
+    header = read_header(newest, held.origin, keys)
+    if head is None or (head.epoch, head.batch) < (header.epoch, header.batch):
+        orphans.hold(held, newest)
+    return header
 
 
 def _fill(

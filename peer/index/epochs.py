@@ -74,13 +74,18 @@ def begin(
         record = verify_epoch(signed, origin)
         orphans.let_go(held, record.epoch, record.first_batch)
         head = held.head()
-        if head is None or head.batch < record.first_batch - 1:
+        if head is None:
             continue
-        if continues(record, head.batch, head.header_hash):
+        # Of our own, what never came is gone (`drop_bare`).  A partner's that is being joined may
+        # lack entries for the sake of a floor that is void now, which would never be reached.
+        is_anew = labelled and held.joining()
+        if not is_anew and (
+            head.batch < record.first_batch - 1 or continues(record, head.batch, head.header_hash)
+        ):
             continue
         before = held.header(record.first_batch - 1)
         is_common = before is not None and header_hash(before.header) == record.previous
-        target = record.first_batch - 1 if is_common else NONE
+        target = record.first_batch - 1 if is_common and not is_anew else NONE
         dropped += rewind(held, target, labelled=labelled)
         rewound = True
     return Begun(

@@ -28,6 +28,15 @@ def keep(held: Held, signed: SignedHeader, fault: RemoteProtocolError) -> Remote
     """
     if not isinstance(fault, Gap):
         return fault
+    try:
+        hold(held, signed)
+    except ForkFound as fork:
+        return fork
+    return fault
+
+
+def hold(held: Held, signed: SignedHeader) -> None:
+    """Keep a verified header that lies beyond the head; ForkFound if another one has its place."""
     header = from_bytes(Header, signed.header, HEADER_BYTES)
     known = _find(held, header.epoch, header.batch)
     if known is None and len(places(held)) < ORPHANS:
@@ -35,8 +44,8 @@ def keep(held: Held, signed: SignedHeader, fault: RemoteProtocolError) -> Remote
             "INSERT INTO orphan_headers VALUES (?, ?, ?, ?, ?)",
             (held.begin(), header.epoch, header.batch, signed.header, signed.signature),
         )
-    forked = known is not None and known.header != signed.header
-    return ForkFound(ForkProof(known, signed)) if known and forked else fault
+    if known is not None and known.header != signed.header:
+        raise ForkFound(ForkProof(known, signed))
 
 
 def newest(held: Held) -> OriginHead | None:

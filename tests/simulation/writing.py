@@ -124,7 +124,8 @@ class Writer:
 
     def settle(self):
         """End the recovery if nothing is lacking any more."""
-        if not self.node.up or not self.pen.may_continue(self.holds):
+        is_bare = self.node.facility.held_of(self.me).joining()
+        if not self.node.up or is_bare or not self.pen.may_continue(self.holds):
             return
         with self.node.transaction(self.tx):
             journal.halt(self.tx, Halt.REGAINED)
