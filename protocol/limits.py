@@ -109,6 +109,10 @@ RECOVERY_S: Final = 600
 """How long a journal that was set back waits for every partner before it may begin a new epoch
 without some of them: longer than a restart, or than the longest pause before a link is tried."""
 
+STOPPED_S: Final = 3600
+"""For so long a partner whose claim about our journal has stopped us stops us no second time:
+one that lies keeps us from signing a minute an hour at most."""
+
 # -- search and retrieval over a link -------------------------------------------------------
 EVALUATION_POINTS: Final = 8
 """Blinded elements of one tier in one search, always this many: the count tells nothing."""

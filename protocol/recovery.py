@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from protocol.identifiers import PeerId
-from protocol.limits import FIRST_ANSWER_S, RECOVERY_S, WANT_S
+from protocol.limits import FIRST_ANSWER_S, RECOVERY_S, STOPPED_S, WANT_S
 from protocol.messages import OriginHead
 
 
@@ -35,7 +35,8 @@ class Pen:
 
     partners: all active ones of the table.  answers: what each has said since the start that it
     holds of our journal, None for nothing.  doubts: since when a partner's claim to hold more than
-    we do has not been shown to be true.  set_back_at: when it was found that the journal was set
+    we do has not been shown to be true.  stopped: when such a claim last stopped us, by partner,
+    whatever it has said since.  set_back_at: when it was found that the journal was set
     back; None: it was not, as far as is known.  Instants are Unix seconds.
     """
 
@@ -43,6 +44,7 @@ class Pen:
     partners: frozenset[PeerId] = frozenset()
     answers: Mapping[PeerId, OriginHead | None] = field(default_factory=dict)
     doubts: Mapping[PeerId, int] = field(default_factory=dict)
+    stopped: Mapping[PeerId, int] = field(default_factory=dict)
     set_back_at: int | None = None
     forked: bool = False
 
@@ -67,18 +69,24 @@ class Pen:
             partners=known,
             answers={each: claim for each, claim in self.answers.items() if each in known},
             doubts={each: since for each, since in self.doubts.items() if each in known},
+            stopped={each: since for each, since in self.stopped.items() if each in known},
         )
 
     def heard(self, partner: PeerId, claim: OriginHead | None, now: int, *, held: bool) -> Pen:
         """Return the pen after a partner's HAVE; `held`: we hold the header that it names.
 
         A claim that is not held stops the pen at once, and for as long as an honest partner needs
-        to show what it claims; who never shows it stops nobody by saying it again.
+        to show what it claims; who never shows it stops nobody by saying it again, nor, within
+        STOPPED_S, by taking it back and saying it again.
         """
         doubts = {each: since for each, since in self.doubts.items() if each != partner}
+        stopped = dict(self.stopped)
         if not held:
-            doubts[partner] = self.doubts.get(partner, now)
-        return replace(self, answers={**self.answers, partner: claim}, doubts=doubts)
+            last = stopped.get(partner, now)
+            stopped[partner] = last if abs(now - last) < STOPPED_S else now
+            doubts[partner] = self.doubts.get(partner, stopped[partner])
+        answers = {**self.answers, partner: claim}
+        return replace(self, answers=answers, doubts=doubts, stopped=stopped)
 
     def set_back(self, now: int) -> Pen:
         """Return the pen of a journal that lacks what it had signed."""
@@ -90,7 +98,7 @@ class Pen:
 
     def recovered(self, now: int) -> Pen:
         """Return the pen of a journal that lacks nothing any more."""
-        return replace(self, started_at=now, set_back_at=None, forked=False, doubts={})
+        return replace(self, started_at=now, set_back_at=None, forked=False, doubts={}, stopped={})
 
     def unheard(self) -> frozenset[PeerId]:
         """Return the partners that have not said yet what they hold of our journal."""

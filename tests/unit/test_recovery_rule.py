@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.limits import FIRST_ANSWER_S, RECOVERY_S, WANT_S
+from protocol.limits import FIRST_ANSWER_S, RECOVERY_S, STOPPED_S, WANT_S
 from protocol.messages import OriginHead
 from protocol.recovery import Pause, Pen
 
@@ -63,6 +63,15 @@ def test_who_never_shows_what_it_claims_stops_nobody_twice():
     assert pen.pause(NOW + WANT_S - 1) is Pause.CLAIMED
     again = pen.heard(BOB, claim(10), NOW + WANT_S, held=False)
     assert again.pause(NOW + WANT_S) is None
+
+
+def test_who_takes_a_claim_back_and_makes_it_again_stops_us_a_minute_an_hour():
+    pen, stopped = Pen(NOW).among(EVERYONE).heard(CAROL, claim(3), NOW, held=True), 0
+    for now in range(NOW, NOW + 2 * STOPPED_S):
+        lies = now // 5 % 2 == 0
+        pen = pen.heard(BOB, claim(9 if lies else 3), now, held=not lies)
+        stopped += pen.pause(now) is not None
+    assert 0 < stopped <= 2 * WANT_S
 
 
 def test_a_claim_that_is_taken_back_stops_nobody():
