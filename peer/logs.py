@@ -11,6 +11,7 @@ texts may quote a name or an identifier.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import re
@@ -129,7 +130,7 @@ def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(output),
+        logger_factory=lambda *_: _Writer(output),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[LibraryHandler()], level=logging.WARNING, force=True)
@@ -137,6 +138,18 @@ def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _report("thread-crashed", args.exc_value)
     sys.unraisablehook = lambda args: _report("unraisable-error", args.exc_value)
+
+
+class _Writer(structlog.WriteLogger):
+    """Writes lines; one that there is no room for is lost, and never ends what it tells of."""
+
+    # typing.override came with Python 3.12.
+    def msg(self, message: str) -> None:  # type: ignore[explicit-override]
+        """Write and flush `message`, if the stream takes it."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warning = error = critical = msg
 
 
 def name_exception(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:

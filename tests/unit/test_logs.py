@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import json
 import logging
@@ -238,3 +239,30 @@ def test_what_repeats_itself_is_said_seldom_and_what_is_new_at_once():
     for number in range(2 * SAID):
         assert seldom.is_due(number, 3602)
     assert len(seldom._said) == SAID
+
+
+class Full(io.StringIO):
+    """A stream on a disk that is full for a while."""
+
+    is_full = False
+
+    def write(self, text):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+    def flush(self):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_line_that_there_is_no_room_for_ends_nothing():
+    written = Full()
+    logs.set_up(written)
+    written.is_full = True
+    for level in ("info", "warning", "error", "critical"):
+        getattr(structlog.get_logger(), level)("node-started")
+    written.is_full = False
+    structlog.get_logger().info("node-ready")
+    assert json.loads(written.getvalue())["event"] == "node-ready"
