@@ -15,11 +15,10 @@ from typing import Final, TypeAlias
 from protocol.entries import Header, SignedHeader, read_header
 from protocol.events import Effect, FindHeader, Freeze, HeaderFound, HeldJournal, Send
 from protocol.forks import ForkProof, verify_fork
-from protocol.frontier import claimed
 from protocol.hashing import LISTED, tagged
 from protocol.identifiers import PeerId
 from protocol.limits import HEADER_BYTES
-from protocol.messages import Fork, HaveBody, HeldHeader, OriginHead, Origins, WantHeader
+from protocol.messages import Fork, HeldHeader, OriginHead, Origins, WantHeader
 from protocol.records import from_bytes
 
 Others: TypeAlias = Callable[[], Mapping[PeerId, HeldJournal]]
@@ -70,10 +69,10 @@ class Comparison:
     def _name(self, origin: PeerId) -> bytes:
         return listed_as(self._partner, self._me, origin)
 
-    def introduce(self) -> list[Effect]:
-        """Say whom we list, if that is news to the partner."""
+    def introduce(self, *, again: bool = False) -> list[Effect]:
+        """Say whom we list, if that is news to the partner, or it may have missed it."""
         names = tuple(sorted(listed_as(self._me, self._partner, each) for each in self._others()))
-        if names == self._said:
+        if names == self._said and not again:
             return []
         self._said = names
         return [Send(Origins(names))]
@@ -95,12 +94,14 @@ class Comparison:
 
     # -- what a HAVE shows
 
-    def heard(self, body: HaveBody) -> list[Effect]:
+    def heard(self, claims: Mapping[PeerId, OriginHead]) -> list[Effect]:
         """Compare what the partner says it holds with what is held here."""
         effects: list[Effect] = []
         for origin, held in self.common().items():
-            claim = claimed(body, origin)
+            claim = claims.get(origin)
             if claim is None or held.head is None or claim.epoch != held.head.epoch:
+                continue
+            if claim.header_hash == held.head.header_hash:
                 continue
             if (origin, claim.epoch) not in self._done and claim.batch <= held.head.batch:
                 effects.append(FindHeader(origin, claim.epoch, claim.batch, claim))

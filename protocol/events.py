@@ -18,6 +18,7 @@ from protocol.messages import (
     Have,
     HaveBody,
     HeldHeader,
+    Holding,
     OriginHead,
     Origins,
     Want,
@@ -113,6 +114,13 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A `Witness` was performed, durably."""
+
+    body: HaveBody
+
+
+@dataclass(frozen=True, slots=True)
 class Appended:
     """Our own journal has a new head, durably."""
 
@@ -145,7 +153,16 @@ class ForkKnown:
 
 
 Event: TypeAlias = (
-    Connected | Received | Loaded | Stored | Begun | Appended | HeaderFound | ForkKnown | Tick
+    Connected
+    | Received
+    | Loaded
+    | Stored
+    | Begun
+    | Witnessed
+    | Appended
+    | HeaderFound
+    | ForkKnown
+    | Tick
 )
 
 # -- effects: what to do ------------------------------------------------------------------------
@@ -155,7 +172,7 @@ Event: TypeAlias = (
 class Send:
     """Tell the partner."""
 
-    message: Have | Want | Epochs | Batches | Origins | WantHeader | HeldHeader | Fork
+    message: Have | Holding | Want | Epochs | Batches | Origins | WantHeader | HeldHeader | Fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +226,21 @@ class FindHeader:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Keep the partner's signed word about what it holds."""
+    """Keep the partner's signed word about what it holds; feed back `Witnessed`."""
 
     body: HaveBody
     statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Note that the partner's last signed word stands: what it says of its own journal and of ours.
+
+    Ours may hold only now what was said of it before, if it was set back meanwhile.
+    """
+
+    theirs: OriginHead | None
+    ours: OriginHead | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,4 +274,6 @@ class Refuse:
     error: RemoteProtocolError
 
 
-Effect: TypeAlias = Send | Store | Load | Begin | FindHeader | Witness | Freeze | Regain | Refuse
+Effect: TypeAlias = (
+    Send | Store | Load | Begin | FindHeader | Witness | Renew | Freeze | Regain | Refuse
+)

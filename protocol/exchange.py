@@ -8,7 +8,7 @@ it: a HAVE follows `Stored`, never precedes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from protocol.comparison import Comparison, Others
@@ -35,17 +35,19 @@ from protocol.events import (
     Loaded,
     Received,
     Refuse,
+    Renew,
     Send,
     Store,
     Stored,
     Tick,
     Witness,
+    Witnessed,
 )
 from protocol.forks import ForkFound
 from protocol.frontier import claimed, have_body, is_ahead, next_batch
 from protocol.identifiers import PeerId
 from protocol.journal import Head, epoch_of
-from protocol.limits import BACK_OFF_MOST_S, CLOCK_SKEW_S, EXCHANGE_S, HAVE_BYTES, WANT_S
+from protocol.limits import BACK_OFF_MOST_S, EXCHANGE_S, HAVE_BYTES, WANT_S
 from protocol.messages import (
     HAVE_DOMAIN,
     Batches,
@@ -54,6 +56,7 @@ from protocol.messages import (
     Have,
     HaveBody,
     HeldHeader,
+    Holding,
     OriginHead,
     Origins,
     Refused,
@@ -62,9 +65,11 @@ from protocol.messages import (
 )
 from protocol.records import to_bytes
 from protocol.regaining import Regaining
+from protocol.renewal import Renewal, by_origin, holding_digest
 from protocol.statements import Statement, open_addressed
 
 _FIRST_BACK_OFF_S: Final = EXCHANGE_S
+_NOBODY: Final[Mapping[PeerId, HeldJournal]] = {}
 
 
 class Exchange:
@@ -101,8 +106,8 @@ class Exchange:
         self._asked_until = 0
         self._back_off_until = 0
         self._failures = 0
-        self._last_have_at = 0
         self._comparison = Comparison(me, partner, others)
+        self._renewal = Renewal(me, partner)
         self._regaining = Regaining(me, own)
 
     @property
@@ -120,7 +125,7 @@ class Exchange:
                     return [*self._comparison.introduce(), self._have(now)]
                 case Received(message):
                     return self._received(message, now)
-                case Loaded() | Stored() | Begun() | HeaderFound():
+                case Loaded() | Stored() | Begun() | Witnessed() | HeaderFound():
                     return self._done(event, now)
                 case Appended(head):
                     return self._appended(head, now)
@@ -137,8 +142,8 @@ class Exchange:
 
     def _received(self, message: object, now: int) -> list[Effect]:
         match message:
-            case Have(statement):
-                return self._heard(statement, now)
+            case Have() | Holding():
+                return self._told(message, now)
             case Want():
                 return self._wanted(message)
             case Epochs() | Batches():
@@ -150,12 +155,20 @@ class Exchange:
                 return []
             case Origins():
                 effects = self._comparison.introduced(message)
-                return [*effects, self._have(now)] if self._comparison.common() else effects
+                common = self._comparison.common()
+                return [*effects, self._have(now, whole=True)] if common else effects
             case WantHeader() | HeldHeader() | Fork():
                 return self._comparison.received(message)
             case _:
                 msg = "a message that is no part of an exchange"
                 raise UnknownMessage(msg)
+
+    def _told(self, message: Have | Holding, now: int) -> list[Effect]:
+        match message:
+            case Have(statement):
+                return self._heard(statement, now)
+            case Holding():
+                return self._renewed(message, now)
 
     def _heard(self, statement: Statement, now: int) -> list[Effect]:
         body = open_addressed(
@@ -168,10 +181,7 @@ class Exchange:
             now=now,
             limit=HAVE_BYTES,
         )
-        if body.issued_at < self._last_have_at:
-            msg = "a HAVE that is older than one heard before"
-            raise Replayed(msg)
-        self._last_have_at = body.issued_at
+        self._renewal.check(body)
         effects: list[Effect] = [Witness(body, statement)]
         ours = claimed(body, self.me)
         effects += self._regaining.heard(ours)
@@ -182,7 +192,22 @@ class Exchange:
         elif self.own is not None and self._announced != self.own.batch:
             effects.append(self._have(now))
         self._claim = claimed(body, self.partner)
-        return effects + self._comparison.heard(body) + self._ask(now)
+        return effects + self._comparison.heard(by_origin(body)) + self._ask(now)
+
+    def _renewed(self, message: Holding, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        if message.asks:
+            effects = [*self._comparison.introduce(again=True), self._have(now, whole=True)]
+        held = by_origin(self._body(now, self._comparison.common()))
+        theirs = self._renewal.renewed(message.digest, held, now)
+        if theirs is not None:
+            effects.append(Renew(theirs.get(self.partner), theirs.get(self.me)))
+            effects += self._regaining.heard(theirs.get(self.me))
+            return effects + self._comparison.heard(theirs) + self._ask(now)
+        if not message.asks:  # Never question against question.
+            self._renewal.forget()
+            effects.append(self._holding(now, asks=True))
+        return effects
 
     def _wanted(self, want: Want) -> list[Effect]:
         heads = {self.me: self.own, self.partner: self.theirs}
@@ -214,7 +239,9 @@ class Exchange:
 
     # -- what was done
 
-    def _done(self, event: Loaded | Stored | Begun | HeaderFound, now: int) -> list[Effect]:
+    def _done(
+        self, event: Loaded | Stored | Begun | Witnessed | HeaderFound, now: int
+    ) -> list[Effect]:
         match event:
             case Loaded():
                 return self._loaded(event)
@@ -224,6 +251,9 @@ class Exchange:
                 return self._begun(event, now)
             case HeaderFound(origin, _, _, OriginHead() as claim) if origin == self.me:
                 return self._regaining.found(event, claim)
+            case Witnessed(body):
+                self._renewal.heard(body, now)
+                return []
             case HeaderFound():
                 return self._comparison.found(event)
 
@@ -300,22 +330,36 @@ class Exchange:
     def _tick(self, now: int) -> list[Effect]:
         due: list[Effect] = []
         if now >= self.wake_at:
-            due = [*self._comparison.introduce(), self._have(now)]
+            news = self._renewal.is_due(by_origin(self._body(now)), now)
+            due = [*self._comparison.introduce(), self._have(now) if news else self._holding(now)]
         return due + self._ask(now)
 
     # -- what we say
 
-    def _have(self, now: int) -> Send:
-        common = self._comparison.common()
-        held = {each: its.head for each, its in common.items()}
+    def _have(self, now: int, *, whole: bool = False) -> Send:
+        """Sign what we hold of the two journals of the link; `whole`: and of all that both list."""
+        body = self._body(now, self._comparison.common() if whole else {})
+        payload = to_bytes(body)
+        self._announced = -1 if self.own is None else self.own.batch
+        self._renewal.said(by_origin(body), now)
+        self._wait(now)
+        return Send(Have(Statement(payload, self._sign(payload))))
+
+    def _holding(self, now: int, *, asks: bool = False) -> Send:
+        held = by_origin(self._body(now, self._comparison.common()))
+        self._wait(now)
+        return Send(Holding(holding_digest(self.me, self.partner, held), asks))
+
+    def _body(self, now: int, others: Mapping[PeerId, HeldJournal] = _NOBODY) -> HaveBody:
+        held = {each: its.head for each, its in others.items()}
         held |= {self.me: self.own, self.partner: self.theirs}
-        joining = {each for each, its in common.items() if its.joining}
+        joining = {each for each, its in others.items() if its.joining}
         if self._joining:
             joining.add(self.partner)
-        payload = to_bytes(have_body(self.me, self.partner, held, now, joining, self._early))
-        self._announced = -1 if self.own is None else self.own.batch
+        return have_body(self.me, self.partner, held, now, joining, self._early)
+
+    def _wait(self, now: int) -> None:
         self.wake_at = now + self._interval_s + self._jitter_s
-        return Send(Have(Statement(payload, self._sign(payload))))
 
     def _ask(self, now: int, *, known_gap: bool = False) -> list[Effect]:
         """Ask for what the partner's journal has beyond ours, unless asked or failed just now."""
@@ -340,7 +384,7 @@ class Exchange:
         self.wake_at = min(self.wake_at, now + self._interval_s + self._jitter_s)
         self._asked_until = min(self._asked_until, now + WANT_S)
         self._back_off_until = min(self._back_off_until, now + BACK_OFF_MOST_S)
-        self._last_have_at = min(self._last_have_at, now + CLOCK_SKEW_S)
+        self._renewal.bound(now)
 
     def _back_off(self, now: int) -> None:
         delay = min(_FIRST_BACK_OFF_S << min(self._failures, 16), BACK_OFF_MOST_S)

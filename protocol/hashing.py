@@ -27,6 +27,7 @@ CHUNK: Final = b"\x05"
 INSTANCE: Final = b"\x06"
 MANIFEST: Final = b"\x07"
 LISTED: Final = b"\x08"
+HOLDING: Final = b"\x09"
 
 EMPTY_ROOT: Final = blake3(b"").digest()
 """Root of a tree without leaves (RFC 6962 section 2.1)."""

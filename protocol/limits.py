@@ -66,6 +66,10 @@ HAVE_ORIGINS: Final = 1024
 HAVE_BYTES: Final = HAVE_ORIGINS * 96 + 512
 """Largest HAVE: one head of an origin has at most 96 bytes."""
 
+HAVE_S: Final = 6 * 3600
+"""A signed HAVE is renewed by hashes for so long, then signed anew: what a partner says of its own
+journal can be shown to others for every quarter of a day."""
+
 LEASE_S: Final = 72 * 3600
 """How long a head vouches for its journal.  Long enough for a weekend without a connection, short
 enough that a withheld withdrawal is noticed."""
@@ -77,7 +81,8 @@ LEASE_MOST_S: Final = 30 * 24 * 3600
 """No head may vouch for longer: past this everything of the origin is erased anyway."""
 
 EXCHANGE_S: Final = 60
-"""How often two connected partners tell each other what they hold, whether or not it changed."""
+"""How often two connected partners tell each other what they hold, whether or not it changed: in a
+hash if it did not.  The link needs no other sign of life."""
 
 WANT_S: Final = 60
 """How long an answer to a WANT is waited for before it is asked again: 4 MiB take 32 s at 1 Mbit/s.

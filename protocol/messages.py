@@ -238,6 +238,19 @@ class Have:
     statement: Statement
 
 
+@message("holding")
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A hash over what the sender holds (`protocol.renewal`), which renews its last signed HAVE.
+
+    `asks`: the addressee's last hash renewed nothing here, so that it has to sign a HAVE that names
+    all that it holds.
+    """
+
+    digest: Hash
+    asks: bool
+
+
 @message("exchange-now", limit=HAVE_BYTES + 128)
 @dataclass(frozen=True, slots=True)
 class ExchangeNow:

@@ -16,6 +16,7 @@ from protocol import messages as m
 from protocol.entries import SignedHeader
 from protocol.epochs import EpochRecord, sign_epoch
 from protocol.records import to_bytes, to_value
+from protocol.renewal import holding_digest
 from protocol.sealing import exchange_public_key
 from protocol.signing import public_key
 from protocol.statements import sign_statement
@@ -82,6 +83,7 @@ def examples():
         Example(m.NewKeyRecord(told_record()), ask, 7),
         signed(tell, m.Have, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,)), 0),
         signed(ask, m.ExchangeNow, m.HAVE_DOMAIN, m.HaveBody(**ADDRESSED, heads=(head,))),
+        Example(m.Holding(holding_digest(ALICE_ID, BOB_ID, {ALICE_ID: head}), asks=False), tell),
         Example(m.Want(ALICE_ID, 0, 5), tell),
         Example(epochs, tell),
         Example(batches, tell),

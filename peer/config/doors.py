@@ -207,10 +207,11 @@ class Link(Section):
         description="Longest pause between attempts; so long it takes to notice a partner is back",
     )
     heartbeat_s: Seconds = Field(
-        20,
+        90,
         le=300,
-        description="How often each side is asked for a sign of life; shorter than the time after "
-        "which firewalls forget a connection",
+        description="A link on which nothing came for so long is asked for a sign of life. "
+        "Partners hear of each other once a minute; shorter, for a firewall that forgets "
+        "connections sooner, it costs some 60 bytes each time",
     )
     request_s: Seconds = Field(30, le=600, description="Longest wait for an answer, searches apart")
     range_s: Seconds = Field(

@@ -41,10 +41,12 @@ from protocol.events import (
     Loaded,
     Refuse,
     Regain,
+    Renew,
     Send,
     Store,
     Stored,
     Witness,
+    Witnessed,
 )
 from protocol.exchange import Exchange
 from protocol.forks import ForkProof, place_of
@@ -148,7 +150,9 @@ class Effects:
                     await self._recovery.cover(exchange.own.epoch, exchange.own.batch)
                 await self._links.tell(partner, message)
             case Witness():
-                await self._witness(exchange, effect)
+                return await self._witness(exchange, effect)
+            case Renew():
+                await self._renew(exchange, effect)
             case Freeze(origin, proof):
                 await self._freeze(origin, proof, partner)
             case Refuse(error):
@@ -306,7 +310,7 @@ class Effects:
         await self._db.write(lambda tx: audit.append(tx, event, now))
         self.broadcast(ForkKnown(origin, proof))
 
-    async def _witness(self, exchange: Exchange, effect: Witness) -> None:
+    async def _witness(self, exchange: Exchange, effect: Witness) -> Witnessed:
         now = self._clock.now()
         me, ours = exchange.me, claimed(effect.body, exchange.me)
         await self._recovery.heard(exchange.partner, ours)
@@ -326,6 +330,19 @@ class Effects:
                 )
             )
         self._update(exchange.partner, progress=progress)
+        return Witnessed(effect.body)
+
+    async def _renew(self, exchange: Exchange, effect: Renew) -> None:
+        partner, me, now = exchange.partner, exchange.me, self._clock.now()
+        last_seq = await self._db.read(lambda tx: journal.applied(tx, me, effect.ours))
+        known = self.frontiers.get(partner, Frontier())
+        progress = known.progress.heard(effect.theirs, known.head, now, whole=known.whole)
+        in_step = progress.outstanding_since is None
+        with self._blamed_on_us(partner):
+            await self._partners_db.write(
+                lambda tx: witnesses.renew(tx, partner, last_seq=last_seq, in_step=in_step, now=now)
+            )
+        self._update(partner, progress=progress)
 
     async def _refuse(self, partner: PeerId, error: RemoteProtocolError) -> None:
         _log.warning("exchange-refused", partner=partner.hex(), code=error.code)

@@ -47,6 +47,7 @@ from protocol.messages import (
     Have,
     HaveBody,
     HeldHeader,
+    Holding,
     OriginHead,
     Origins,
     Refused,
@@ -71,6 +72,13 @@ class Keys(JournalKeys, Protocol):
     @property
     def node_keys(self) -> NodeKeys:
         """Every node key of ours, with the part of our journal that it signs."""
+
+
+EXCHANGED: Final = (
+    *(Have, Holding, Want, Epochs, Batches, Refused),
+    *(Origins, WantHeader, HeldHeader, Fork),
+)
+"""The messages that are told about journals."""
 
 
 @dataclass(slots=True)
@@ -128,7 +136,7 @@ class Gossip:
         self._effects.broadcast = self._broadcast
         self._lines: dict[PeerId, _Line] = {}
         self._group: asyncio.TaskGroup | None = None
-        for kind in (Have, Want, Epochs, Batches, Origins, WantHeader, HeldHeader, Fork, Refused):
+        for kind in EXCHANGED:
             links.handle(kind, self._receive)
         links.handle(ExchangeNow, self._exchange_now_wanted)
         links.on_connected(self._connected)

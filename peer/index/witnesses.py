@@ -33,6 +33,10 @@ def record(
         " in_step_at = coalesce(excluded.in_step_at, in_step_at)",
         (partner, statement.payload, statement.signature, now, now if in_step else None),
     )
+    _acknowledge(tx, partner, last_seq, now)
+
+
+def _acknowledge(tx: Tx, partner: PeerId, last_seq: int | None, now: int) -> None:
     if last_seq is None:
         return
     known = tx.execute(
@@ -40,6 +44,15 @@ def record(
     ).fetchone()[0]
     if known is None or last_seq > known:
         tx.execute("INSERT INTO acknowledgements VALUES (?, ?, ?)", (partner, last_seq, now))
+
+
+def renew(tx: Tx, partner: PeerId, *, last_seq: int | None, in_step: bool, now: int) -> None:
+    """Note that a partner's last HAVE stands; the arguments are those of `record`."""
+    tx.execute(
+        "UPDATE witnesses SET heard_at = ?, in_step_at = coalesce(?, in_step_at) WHERE partner = ?",
+        (now, now if in_step else None, partner),
+    )
+    _acknowledge(tx, partner, last_seq, now)
 
 
 def completed(tx: Tx, partner: PeerId, now: int) -> None:

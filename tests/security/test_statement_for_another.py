@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.events import HeldJournal, Received, Refuse
+from protocol.events import HeldJournal, Received, Refuse, Witnessed
 from protocol.exchange import Exchange
 from protocol.frontier import have_body
 from protocol.limits import CLOCK_SKEW_S
@@ -95,6 +95,13 @@ def test_a_statement_from_the_future_is_refused(people):
 
 def test_an_older_statement_after_a_newer_one_is_refused(people):
     alice, bob, _ = people
-    exchange = listen(alice, bob)
-    assert codes(exchange, say(bob, alice, now=NOW)) == []
-    assert codes(exchange, say(bob, alice, now=NOW - 1)) == ["replayed"]
+    exchange, words = listen(alice, bob), []
+    for _ in range(2):
+        bob.append()
+        body = have_body(bob.peer_id, alice.peer_id, {bob.peer_id: bob.head()}, NOW)
+        words.append(Have(sign_statement(bob.node_seed, HAVE_DOMAIN, body)))
+    assert codes(exchange, words[1]) == []
+    exchange.handle(Witnessed(body), NOW)
+    assert codes(exchange, words[0]) == ["replayed"]
+    assert codes(exchange, say(bob, alice)) == ["replayed"]
+    assert codes(exchange, words[1]) == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections import Counter
+from contextlib import contextmanager
 from itertools import permutations
 
 from peer.index import orphans
@@ -57,23 +58,32 @@ class AskingNode(Node):
         self.progress[partner] = change(self.progress.get(partner, Progress()))
 
     def witness(self, partner, exchange, effect):
-        try:
+        with self.blamed_on_us(partner):
             super().witness(partner, exchange, effect)
+        self.heard(partner, claimed(effect.body, exchange.partner))
+
+    def renewed(self, partner, exchange, effect):
+        with self.blamed_on_us(partner):
+            super().renewed(partner, exchange, effect)
+        self.heard(partner, effect.theirs)
+
+    def heard(self, partner, claim):
+        head, whole = self.held(partner)
+        self.gone_on(partner, lambda known: known.heard(claim, head, self.now, whole=whole))
+
+    @contextmanager
+    def blamed_on_us(self, partner):
+        try:
+            yield
         except DiskFull:
             self.gone_on(partner, lambda known: known.failed(self.now))
             raise
-        head, whole = self.held(partner)
-        theirs = claimed(effect.body, exchange.partner)
-        self.gone_on(partner, lambda known: known.heard(theirs, head, self.now, whole=whole))
 
     def store(self, effect):
         partner = self.world.by_id[effect.origin].name
         before, _ = self.held(partner)
-        try:
+        with self.blamed_on_us(partner):
             stored = super().store(effect)
-        except DiskFull:
-            self.gone_on(partner, lambda known: known.failed(self.now))
-            raise
         head, whole = self.held(partner)
         if head != before:
             self.moved_at[partner] = self.world.now

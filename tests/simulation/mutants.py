@@ -18,6 +18,7 @@ from peer.index.held import Held
 from protocol.events import Appended
 from protocol.exchange import Exchange
 from protocol.recovery import Pen
+from protocol.renewal import Renewal
 from tests.simulation.node import Node
 from tests.simulation.writing import Writer
 
@@ -93,6 +94,10 @@ MUTANTS = {
     "nobody looks at the fence": Mutant(((Writer, "start"),), _start_as_if_nothing_were, (3, 4)),
     "what is void is kept": Mutant(
         ((peer.index.epochs, "erase_from"),), lambda *_, **__: None, (1, 2, 5)
+    ),
+    "everything is signed every minute": Mutant(((Renewal, "is_due"),), lambda *_: True, (10,)),
+    "any hash will do": Mutant(
+        ((Renewal, "renewed"),), lambda self, *_: self._heard, (12, "acknowledgement")
     ),
     "a lease has no end": Mutant(
         ((protocol.frontier, "is_fresh"),), lambda head, _: head is not None, (7,)

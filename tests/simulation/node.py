@@ -27,11 +27,13 @@ from protocol.events import (
     Received,
     Refuse,
     Regain,
+    Renew,
     Send,
     Store,
     Stored,
     Tick,
     Witness,
+    Witnessed,
 )
 from protocol.exchange import Exchange
 from protocol.frontier import claimed, is_ahead
@@ -245,11 +247,25 @@ class Node:
         self.world.at(patience_s, self.tick, partner, line, line.turn)
 
     def perform(self, partner, exchange, effect):
-        mine = self.facility
         match effect:
             case Send(message):
                 self.writer.cover(exchange.own, message)
                 self.world.send(self.name, partner, message)
+            case Renew():
+                self.renewed(partner, exchange, effect)
+            case Freeze(origin, proof):
+                self.freeze(origin, proof)
+            case Refuse(error):
+                self.world.refused(self.name, partner, error)
+                self.world.send(self.name, partner, Refused(error.code, str(error), "Ask again."))
+            case _:
+                return self.answer(partner, exchange, effect)
+        return None
+
+    def answer(self, partner, exchange, effect):
+        """Perform an effect whose outcome the exchange waits for."""
+        mine = self.facility
+        match effect:
             case Store():
                 return self.store(effect)
             case Load(origin, from_batch, epoch):
@@ -261,16 +277,11 @@ class Node:
                 return self.begin(partner, origin, records)
             case Witness():
                 self.witness(partner, exchange, effect)
+                return Witnessed(effect.body)
             case FindHeader(origin, _, batch, because):
                 return HeaderFound(origin, batch, mine.held_of(origin).header(batch), because)
-            case Freeze(origin, proof):
-                self.freeze(origin, proof)
             case Regain():
                 return self.writer.regain(effect)
-            case Refuse(error):
-                self.world.refused(self.name, partner, error)
-                self.world.send(self.name, partner, Refused(error.code, str(error), "Ask again."))
-        return None
 
     def freeze(self, origin, proof):
         tx = self.facility.partners
@@ -359,6 +370,16 @@ class Node:
             )
         self.world.promises.acknowledged(partner, self.name, last_seq)
         self.writer.heard(exchange.partner, ours)
+
+    def renewed(self, partner, exchange, effect):
+        mine, theirs = self.facility, effect.theirs
+        last_seq = journal.applied(mine.index, mine.peer_id, effect.ours)
+        in_step = theirs is not None and not is_ahead(theirs, exchange.theirs)
+        with self.transaction(mine.partners):
+            witnesses.renew(
+                mine.partners, exchange.partner, last_seq=last_seq, in_step=in_step, now=self.now
+            )
+        self.world.promises.acknowledged(partner, self.name, last_seq)
 
     def transaction(self, tx):
         return _Transaction(tx)

@@ -14,9 +14,9 @@ from protocol.messages import Batches
 from protocol.records import from_bytes
 from tests.simulation.memory import LEASE_S, label
 
-IDLE_BYTES_PER_HOUR = 60_000
-"""What one side of a link may say in an hour in which nothing changes: a HAVE of at most 450 bytes
-a minute, and head room.  The frames alone; what TLS adds is measured by the benchmarks."""
+IDLE_BYTES_PER_HOUR = 3_600
+"""What one side of a link may say in an hour in which nothing changes: a hash of 50 bytes a
+minute, and head room.  The frames alone; what TLS adds is measured by the benchmarks."""
 
 
 LATE_S = 90

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.faults import CALM
+from tests.simulation.faults import CALM, HOUR_S
+from tests.simulation.memory import withdraw
 from tests.simulation.promises import Violation
-from tests.simulation.world import World, command
+from tests.simulation.world import ROUND_S, World, command
 
 SEEDS = 200
 AT_A_TIME = 10
@@ -53,6 +54,25 @@ def test_every_promise_holds_on_a_good_day(nodes):
     world.run()
     assert not world.refusals, "nobody has anything to refuse when nothing goes wrong"
     assert set(world.deliveries.values()) == {1}, "each batch comes once when nothing goes wrong"
+
+
+def test_a_clock_set_back_by_hours_delays_no_acknowledgement():
+    """Its words are dated before those that were heard, and are news all the same."""
+    world = World(1, nodes=2, faults=CALM)
+    world.run()
+    alice, bob = world.nodes.values()
+    bob.step_clock(-5 * HOUR_S)
+    number = next(iter(alice.truth.published))
+    del alice.truth.published[number]
+    alice.truth.ended.add(number)
+    alice.tell_of(alice.append([withdraw(number)]))
+    world.pass_time(2 * ROUND_S)
+    told = [sentence for sentence in world.promises.untold() if sentence.startswith("alice")]
+    assert not told, told
+    assert set(world.refusals) == {"expired"}, "bob takes alice's words for future ones"
+    world.mishaps.right_clock(bob)
+    world.pass_time(2 * ROUND_S)
+    world.promises.check_the_end()
 
 
 def test_the_faults_are_felt():

@@ -27,6 +27,8 @@ ROUND_S = 60 + 15
 HEALING_ROUNDS = 12
 """So many rounds after the last fault, everyone must agree: a lost question is asked again in the
 next round, a partner whose answers failed to verify is heard again after BACK_OFF_MOST_S."""
+SETTLING_S = 3 * ROUND_S
+"""Until then what is late has arrived, and whoever missed whom the other lists was told."""
 QUIET_S = 4 * ROUND_S
 """So long after that, nothing happens, and hardly anything may be said."""
 LEAP_STEP_S = 6 * HOUR_S
@@ -106,7 +108,7 @@ class World:
                 node.writer.round()
             self.pass_time(ROUND_S)
         self.promises.check_the_end()
-        self.pass_time(2 * ROUND_S)  # What is late arrives, and is answered.
+        self.pass_time(SETTLING_S)
         self.sent_bytes.clear()
         self.pass_time(QUIET_S)
         self.promises.check_the_quiet(QUIET_S)

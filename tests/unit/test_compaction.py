@@ -13,12 +13,12 @@ from peer.index.journal import Halt
 from protocol.compaction import dead, is_due
 from protocol.entries import EntryKind, Header, SignedHeader
 from protocol.errors import BadSignature, LocalProtocolError, Refusal, WrongContent
-from protocol.events import HeldJournal, Received, Send, Store, Stored, Tick
+from protocol.events import HeldJournal, Received, Send, Store, Stored
 from protocol.exchange import Exchange
 from protocol.frontier import claimed
 from protocol.journal import append
 from protocol.limits import HAVE_BYTES
-from protocol.messages import Batches, Have, HaveBody
+from protocol.messages import Batches, Have, HaveBody, Holding
 from protocol.records import from_bytes
 from tests.simulation.memory import LEASE_S, Facility, live_entries, publish, withdraw
 
@@ -322,7 +322,8 @@ def test_who_is_joining_acknowledges_nothing(alice, bob):
     runs = join(bob, alice)
     for run in runs:
         exchange.handle(stored(alice, run), NOW)
-        (have,) = [e for e in exchange.handle(Tick(), exchange.wake_at) if is_have(e)]
+        asked = exchange.handle(Received(Holding(bytes(32), asks=True)), NOW)
+        (have,) = [each for each in asked if is_have(each)]
         body = from_bytes(HaveBody, have.message.statement.payload, HAVE_BYTES)
         said = claimed(body, alice.peer_id)
         assert (said.last_seq == 0) == run.joining

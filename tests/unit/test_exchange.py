@@ -38,6 +38,7 @@ from protocol.messages import (
     Epochs,
     Have,
     HaveBody,
+    Holding,
     OriginHead,
     Refused,
     Want,
@@ -116,13 +117,13 @@ def test_the_first_word_is_a_signed_have(alice, bob):
     assert claimed(body, bob.peer_id) is None
 
 
-def test_a_have_follows_every_minute_and_its_jitter(alice, bob):
+def test_a_word_follows_every_minute_and_its_jitter(alice, bob):
     side = Side(alice, bob)
     side.handle(Connected(jitter_s=7))
     due = side.exchange.wake_at
     assert due == NOW + EXCHANGE_S + 7
     assert side.handle(Tick(jitter_s=3), due - 1) == []
-    assert len(sent(side.handle(Tick(jitter_s=3), due), Have)) == 1
+    assert len(sent(side.handle(Tick(jitter_s=3), due), Holding)) == 1
     assert side.exchange.wake_at == due + EXCHANGE_S + 3
 
 
@@ -136,7 +137,7 @@ def test_a_clock_that_was_set_back_is_not_waited_for(alice, bob):
     assert side.exchange.wake_at == NOW + EXCHANGE_S
     later = NOW + max(WANT_S, BACK_OFF_MOST_S)
     effects = side.handle(Tick(), later)
-    assert len(sent(effects, Have)) == 1
+    assert len(sent(effects, Holding)) == 1
     assert len(sent(effects, Want)) == 1
     assert refused(side.handle(Received(have_of(alice, bob, later)), later)) == []
 

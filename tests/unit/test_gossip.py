@@ -16,18 +16,21 @@ from peer.clock import ManualClock
 from peer.config import Settings
 from peer.errors import NodeError, StorageFull
 from peer.gossip import Gossip
-from peer.index import journal
+from peer.index import journal, witnesses
 from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.held import Held
 from peer.index.journal import append_entries
 from peer.recovery import Recovery
 from protocol.errors import Refusal
+from protocol.frontier import origin_head
 from protocol.identifiers import PeerId
+from protocol.limits import EXCHANGED_S
 from protocol.messages import (
     HAVE_DOMAIN,
     ExchangeNow,
     Have,
     HaveBody,
+    Holding,
     Kind,
     OriginHead,
     decode,
@@ -36,6 +39,7 @@ from protocol.messages import (
 from protocol.nodekeys import only_key
 from protocol.reciprocity import objection
 from protocol.records import to_bytes
+from protocol.renewal import holding_digest
 from protocol.signing import public_key, sign
 from protocol.statements import Statement
 from tests.simulation.memory import LEASE_S, labels_of, live_entries, publish, withdraw
@@ -248,6 +252,29 @@ async def test_a_partner_cannot_acknowledge_what_is_yet_to_be_withdrawn(pair):
         bob.links.cut(alice)
         later = await alice.publish(withdraw(1))
         assert (await alice.gossip.acknowledged(later.last_seq))[bob.peer_id] is None
+
+
+async def test_a_hash_keeps_the_gate_open(pair):
+    """A quarter of an hour after the last signed word, a partner at rest is still answered."""
+    alice, bob = pair
+    heads = {each.peer_id: await each.publish(publish(1)) for each in pair}
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: holds(bob, alice, heads[alice.peer_id]))
+        await until(lambda: alice.gossip.frontier(bob.peer_id).progress.completed_at == NOW)
+        claims = {each: origin_head(each, head) for each, head in heads.items()}
+        digest = holding_digest(bob.peer_id, alice.peer_id, claims)
+        alice.clock.advance(EXCHANGED_S + 1)
+        frontier = alice.gossip.frontier(bob.peer_id)
+        assert objection(frontier.progress, frontier.head, alice.clock.now())
+        said = len([each for each in bob.links.told if isinstance(each, Have)])
+        await alice.links.handlers[Holding](Holding(digest, False), alice.book[bob.peer_id])
+        await until(lambda: alice.gossip.frontier(bob.peer_id).progress.completed_at > NOW)
+        frontier = alice.gossip.frontier(bob.peer_id)
+        assert objection(frontier.progress, frontier.head, alice.clock.now()) is None
+        assert len([each for each in bob.links.told if isinstance(each, Have)]) == said
+        kept = await alice.partners_db.read(witnesses.heard)
+        assert kept[bob.peer_id].in_step_at == alice.clock.now(), "it is known after a restart too"
 
 
 async def test_what_was_published_before_the_link_arrives_on_connect(pair):
