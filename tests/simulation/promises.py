@@ -232,6 +232,9 @@ class Promises:
 
     def stragglers(self):
         """Yield what keeps the federation from agreeing."""
+        for node in self.world.nodes.values():
+            if node.writer.pen.set_back_at is not None:
+                yield f"{node.name} does not have its journal back"
         for origin, holder in self.journals():
             held = holder.facility.held(origin.facility)
             if held.head() != origin.facility.head():
