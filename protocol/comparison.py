@@ -14,10 +14,10 @@ from typing import Final, TypeAlias
 
 from protocol.entries import Header, SignedHeader, read_header
 from protocol.events import Effect, FindHeader, Freeze, HeaderFound, HeldJournal, Send
-from protocol.forks import ForkProof, verify_fork
+from protocol.forks import ForkProof, place_of, verify_fork
 from protocol.hashing import LISTED, tagged
 from protocol.identifiers import PeerId
-from protocol.limits import HEADER_BYTES
+from protocol.limits import EXCHANGE_S, HEADER_BYTES
 from protocol.messages import Fork, HeldHeader, OriginHead, Origins, WantHeader
 from protocol.records import from_bytes
 
@@ -25,6 +25,9 @@ Others: TypeAlias = Callable[[], Mapping[PeerId, HeldJournal]]
 """What is held at this moment of each partner's journal, the partner at hand excepted."""
 
 NAME_BYTES: Final = 16
+
+AGAIN_S: Final = EXCHANGE_S // 2
+"""No message is said again sooner: within one round, and later than any answer is under way."""
 
 
 def listed_as(author: PeerId, addressee: PeerId, origin: PeerId) -> bytes:
@@ -52,12 +55,17 @@ class Comparison:
         self._me = me
         self._partner = partner
         self._others = others
-        self._said: tuple[bytes, ...] = ()
+        self._said: tuple[bytes, ...] | None = None
         self._theirs: frozenset[bytes] = frozenset()
+        self._is_introduced = False
+        """The partner has said whom it lists."""
         self._searches: dict[PeerId, _Search] = {}
         self._done: set[tuple[PeerId, int]] = set()
         self._forks: dict[PeerId, ForkProof] = {}
         self._told: set[ForkProof] = set()
+        self._heard: dict[PeerId, tuple[int, int]] = {}
+        """Epoch of the latest fork that the partner has told of, and its batch."""
+        self._said_at: dict[Origins | Fork, int] = {}
 
     # -- who is spoken of
 
@@ -69,20 +77,36 @@ class Comparison:
     def _name(self, origin: PeerId) -> bytes:
         return listed_as(self._partner, self._me, origin)
 
-    def introduce(self, *, again: bool = False) -> list[Effect]:
-        """Say whom we list, if that is news to the partner, or it may have missed it."""
-        names = tuple(sorted(listed_as(self._me, self._partner, each) for each in self._others()))
-        if names == self._said and not again:
-            return []
-        self._said = names
-        return [Send(Origins(names))]
+    def introduce(self, now: int, *, again: bool = False) -> list[Effect]:
+        """Say whom we list and of which forks there is proof, unless the partner knows.
 
-    def introduced(self, message: Origins) -> list[Effect]:
+        Due with every HAVE: what has not arrived, or could not be kept, is said again.  `again`:
+        the partner asks for it.
+        """
+        names = self._names()
+        is_known = names == self._said and self._is_introduced and not again
+        return ([] if is_known else self._say(Origins(names), now)) + self._tell_forks(now)
+
+    def _names(self) -> tuple[bytes, ...]:
+        return tuple(sorted(listed_as(self._me, self._partner, each) for each in self._others()))
+
+    def introduced(self, message: Origins, now: int) -> list[Effect]:
         """Hear whom the partner lists; tell it of the forks that concern it."""
-        self._theirs = frozenset(message.names)
-        return self._tell_forks()
+        # Who introduces itself again has not heard us.
+        again = self._say(Origins(self._names()), now) if self._is_introduced else []
+        self._theirs, self._is_introduced = frozenset(message.names), True
+        return again + self._tell_forks(now)
 
-    def received(self, message: WantHeader | HeldHeader | Fork) -> list[Effect]:
+    def _say(self, message: Origins | Fork, now: int) -> list[Effect]:
+        """Say it, unless it was said just now: two who answer each other must come to an end."""
+        if 0 <= now - self._said_at.get(message, -AGAIN_S) < AGAIN_S:
+            return []
+        self._said_at[message] = now
+        if isinstance(message, Origins):
+            self._said = message.names
+        return [Send(message)]
+
+    def received(self, message: WantHeader | HeldHeader | Fork, now: int) -> list[Effect]:
         """Handle a message about headers; raise what `entries.read_header` and `verify_fork` do."""
         match message:
             case WantHeader():
@@ -90,13 +114,15 @@ class Comparison:
             case HeldHeader():
                 return self._given(message)
             case Fork():
-                return self._told_of(message)
+                return self._told_of(message, now)
 
     # -- what a HAVE shows
 
     def heard(self, claims: Mapping[PeerId, OriginHead]) -> list[Effect]:
         """Compare what the partner says it holds with what is held here."""
         effects: list[Effect] = []
+        # Whoever speaks of an origin lists it, though it may not have been heard to say so.
+        self._theirs |= {self._name(each) for each in self._others() if each in claims}
         for origin, held in self.common().items():
             claim = claims.get(origin)
             if claim is None or held.head is None or claim.epoch != held.head.epoch:
@@ -171,30 +197,45 @@ class Comparison:
 
     # -- proofs
 
-    def known(self, origin: PeerId, proof: ForkProof) -> list[Effect]:
+    def known(self, origin: PeerId, proof: ForkProof, now: int) -> list[Effect]:
         """Tell the partner of a fork that is on record here, if it lists the origin."""
         self._forks[origin] = proof
-        return self._tell_forks()
+        return self._tell_forks(now)
 
-    def _tell_forks(self) -> list[Effect]:
+    def _tell_forks(self, now: int) -> list[Effect]:
+        """Tell of each fork once, and then until the partner has shown that it has a proof."""
         effects: list[Effect] = []
         common = self.common()
         for origin, proof in self._forks.items():
-            if origin in common and proof not in self._told:
+            if origin not in common:
+                continue
+            is_standing = common[origin].forked and not self._is_heard(origin, proof)
+            if proof not in self._told or is_standing:
                 self._told.add(proof)
-                effects.append(Send(Fork(origin, proof.first, proof.second)))
+                effects += self._say(Fork(origin, proof.first, proof.second), now)
         return effects
 
-    def _told_of(self, message: Fork) -> list[Effect]:
+    def _is_heard(self, origin: PeerId, proof: ForkProof) -> bool:
+        """Return whether the partner has told of a fork at least as early, or in a later epoch."""
+        epoch, batch = place_of(proof)
+        known_epoch, known_batch = self._heard.get(origin, (-1, 0))
+        return known_epoch > epoch or (known_epoch == epoch and known_batch <= batch)
+
+    def _told_of(self, message: Fork, now: int) -> list[Effect]:
         """Verify a proof that the partner has, against an origin that we list."""
         origin = PeerId(message.origin)
         held = self._others().get(origin)
         if held is None:
             return []
         proof = ForkProof(message.first, message.second)
-        verify_fork(proof, origin, held.keys)
-        self._told.add(proof)
-        return [Freeze(origin, proof)]
+        place = verify_fork(proof, origin, held.keys)
+        own = self._forks.get(origin)
+        # Who tells us again has not heard that we have a proof.
+        again = self._is_heard(origin, proof) and own is not None
+        if not self._is_heard(origin, proof):
+            self._heard[origin] = place
+        answer = self._say(Fork(origin, own.first, own.second), now) if own and again else []
+        return [Freeze(origin, proof), *answer]
 
 
 def _epoch(signed: SignedHeader) -> int:

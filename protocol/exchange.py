@@ -122,7 +122,7 @@ class Exchange:
             match event:
                 case Connected(jitter_s):
                     self._jitter_s = jitter_s
-                    return [*self._comparison.introduce(), self._have(now)]
+                    return [*self._comparison.introduce(now), self._have(now)]
                 case Received(message):
                     return self._received(message, now)
                 case Loaded() | Stored() | Begun() | Witnessed() | HeaderFound():
@@ -131,7 +131,7 @@ class Exchange:
                     return self._appended(head, now)
                 case ForkKnown(origin, proof):
                     self._frozen = self._frozen or origin == self.partner
-                    return self._comparison.known(origin, proof)
+                    return self._comparison.known(origin, proof, now)
                 case Tick(jitter_s):
                     self._jitter_s = jitter_s
                     return self._tick(now)
@@ -154,11 +154,11 @@ class Exchange:
                     self._back_off(now)
                 return []
             case Origins():
-                effects = self._comparison.introduced(message)
+                effects = self._comparison.introduced(message, now)
                 common = self._comparison.common()
                 return [*effects, self._have(now, whole=True)] if common else effects
             case WantHeader() | HeldHeader() | Fork():
-                return self._comparison.received(message)
+                return self._comparison.received(message, now)
             case _:
                 msg = "a message that is no part of an exchange"
                 raise UnknownMessage(msg)
@@ -197,9 +197,10 @@ class Exchange:
     def _renewed(self, message: Holding, now: int) -> list[Effect]:
         effects: list[Effect] = []
         if message.asks:
-            effects = [*self._comparison.introduce(again=True), self._have(now, whole=True)]
-        held = by_origin(self._body(now, self._comparison.common()))
-        theirs = self._renewal.renewed(message.digest, held, now)
+            effects = [*self._comparison.introduce(now, again=True), self._have(now, whole=True)]
+        common = self._comparison.common()
+        held = by_origin(self._body(now, common))
+        theirs = self._renewal.renewed(message.digest, held, now, common)
         if theirs is not None:
             effects.append(Renew(theirs.get(self.partner), theirs.get(self.me)))
             effects += self._regaining.heard(theirs.get(self.me))
@@ -331,7 +332,8 @@ class Exchange:
         due: list[Effect] = []
         if now >= self.wake_at:
             news = self._renewal.is_due(by_origin(self._body(now)), now)
-            due = [*self._comparison.introduce(), self._have(now) if news else self._holding(now)]
+            word = self._have(now) if news else self._holding(now)
+            due = [*self._comparison.introduce(now), word]
         return due + self._ask(now)
 
     # -- what we say

@@ -6,7 +6,7 @@ statement: it renews the last signed HAVE, if it is the hash of what that one sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from protocol.errors import Replayed
@@ -73,16 +73,23 @@ class Renewal:
         self._heard = {**self._others(self._heard), **by_origin(body)}
         self._heard_at = now
 
-    def renewed(self, digest: bytes, held: Heads, now: int) -> Heads | None:
+    def renewed(
+        self, digest: bytes, held: Heads, now: int, listed: Collection[PeerId] = ()
+    ) -> Heads | None:
         """Return what the partner still holds by the hash it tells, None if it has to sign anew.
 
         `held`: what is held here of all journals that both list.  Of third facilities' the partner
         may hold the same, or what it said last; of the two of the link only what it has signed.
+        `listed`: further ones that both list, of which nothing is held here.
         """
         if not 0 <= now - self._heard_at < RENEWED_S:
             return None
         ends, others = self._ends(self._heard), self._others(held)
-        told = {origin: head for origin, head in self._heard.items() if origin in others}
+        told = {
+            origin: head
+            for origin, head in self._heard.items()
+            if origin in others or origin in listed
+        }
         for theirs in ({**others, **ends}, {**told, **ends}):
             if holding_digest(self._partner, self._me, theirs) == digest:
                 return theirs

@@ -8,7 +8,7 @@ from __future__ import annotations
 from protocol.frontier import claimed
 from protocol.messages import Have, HaveBody
 from protocol.records import from_bytes
-from tests.rogue import History
+from tests.histories import History
 from tests.simulation.memory import publish
 from tests.whole_nodes import until
 

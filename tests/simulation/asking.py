@@ -49,7 +49,7 @@ class AskingNode(Node):
     # -- what it keeps of the exchanges, as `peer.gossip` does: in memory
 
     def held(self, partner):
-        held = self.facility.held(self.world.nodes[partner].facility)
+        held = self.facility.held(self.world.members[partner].facility)
         head = held.head()
         joining = is_joining(head, held.bare_through())
         return head, held.incomplete_from() is None and not joining
@@ -144,6 +144,8 @@ class AskingNode(Node):
 class AskingWorld(World):
     """`forgiving`: an answer in kind is no violation by itself; a standing deadlock still is."""
 
+    node_class = AskingNode
+
     def __init__(self, seed, *, forgiving=False, **options):
         super().__init__(seed, **options)
         self.command = f"tests.simulation.asking.AskingWorld({seed}).run()"
@@ -151,9 +153,6 @@ class AskingWorld(World):
         self.chance = random.Random(f"asking {seed}")
         self.codes = Counter()
         self.answers = Counter()
-        self.nodes = {name: AskingNode(name, self) for name in self.nodes}
-        self.members = dict(self.nodes)
-        self.by_id = {each.peer_id: each for each in self.members.values()}
         self.renew()
 
     def run(self):

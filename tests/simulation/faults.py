@@ -24,7 +24,8 @@ RESTORED_BY_THE_BOOK = 0.5
 class Faults:
     """Probabilities: the first four for each message, the others for each minute and node or pair.
 
-    `absence` is for a whole run: that somebody's machine is off for days, or everybody's.
+    `absence` and `liar` are for a whole run: that somebody's machine is off for days, or
+    everybody's; that one of the members lies.
     """
 
     loss: float = 0.1
@@ -39,6 +40,7 @@ class Faults:
     full_disk: float = 0.03
     absence: float = 0.6
     restore: float = 0.05
+    liar: float = 0.6
 
     @classmethod
     def some(cls, chance):

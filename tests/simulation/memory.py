@@ -40,6 +40,7 @@ class Facility:
 
     name: str
     peer_id: PeerId = field(init=False)
+    root_seed: bytes = field(init=False)
     node_seed: bytes = field(init=False)
     node_keys: NodeKeys = field(init=False)
     index: sqlite3.Connection = field(init=False)
@@ -47,7 +48,8 @@ class Facility:
 
     def __post_init__(self):
         seed = self.name.encode().ljust(32, b".")
-        self.peer_id = PeerId(public_key(seed[::-1]))
+        self.root_seed = seed[::-1]
+        self.peer_id = PeerId(public_key(self.root_seed))
         self.node_seed = seed
         self.node_keys = only_key(public_key(seed))
         self.index = database(

@@ -6,30 +6,40 @@ What a simulation has never caught it may be unable to see; so these stay in the
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from unittest import mock
 
 import peer.index.bodies
 import peer.index.epochs
+import protocol.comparison
 import protocol.entries
 import protocol.frontier
 import protocol.journal
+from peer.index import forks, journal, orphans
 from peer.index.held import Held
+from protocol.comparison import Comparison
 from protocol.events import Appended
 from protocol.exchange import Exchange
+from protocol.forks import place_of
 from protocol.recovery import Pen
 from protocol.renewal import Renewal
+from tests.simulation.faults import CALM
+from tests.simulation.liars import Equivocator, Meddler
 from tests.simulation.node import Node
 from tests.simulation.writing import Writer
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A rule that is broken: in which `places` by what, and the promises that must notice."""
+    """A rule that is broken: in which `places` by what, and the promises that must notice.
+
+    `world`: what a seed need not choose, where only some worlds could notice.
+    """
 
     places: tuple[tuple[object, str], ...]
     replacement: object
     promises: tuple
+    world: dict = field(default_factory=dict)
 
     @contextmanager
     def at_large(self):
@@ -70,6 +80,14 @@ def _start_as_if_nothing_were(writer):
     writer.pen, writer.in_doubt = Pen(writer.node.now), False
 
 
+def _introduce_once(comparison, now, introduce=Comparison.introduce, **_):
+    return introduce(comparison, now) if comparison._said is None else []
+
+
+_TWO_FACED = {"nodes": 3, "minutes": 15, "liar": Equivocator}
+_MEDDLED_WITH = {"nodes": 2, "minutes": 15, "liar": Meddler}
+_LOSSES = {"faults": replace(CALM, loss=0.5)}
+_WRONG_CLOCKS = {"faults": replace(CALM, clock=0.2), "nodes": 2, "minutes": 20}
 _LEAVE = "UPDATE journal_bodies SET salt = salt, body = body"
 
 MUTANTS = {
@@ -86,7 +104,35 @@ MUTANTS = {
     ),
     "nobody asks again": Mutant(((Exchange, "_tick"),), lambda *_: [], (12, "acknowledgement")),
     "a clock set back is waited for": Mutant(
-        ((Exchange, "_bound_pauses"),), lambda *_: None, (12, "acknowledgement")
+        ((Exchange, "_bound_pauses"),), lambda *_: None, (12, "acknowledgement"), _WRONG_CLOCKS
+    ),
+    "early headers are forgotten": Mutant(
+        ((orphans, "keep"),), lambda _held, _signed, fault: fault, (4,), _TWO_FACED
+    ),
+    "histories are not compared": Mutant(((Comparison, "heard"),), lambda *_: [], (4,), _TWO_FACED),
+    "proofs are not passed on": Mutant(
+        ((Comparison, "_tell_forks"),), lambda *_: [], (4,), _TWO_FACED
+    ),
+    "what was lost is not said again": Mutant(
+        ((Comparison, "introduce"),), _introduce_once, (4,), _TWO_FACED | _LOSSES
+    ),
+    "a fork is no reason to list less": Mutant(
+        ((forks, "_stop_listing"),), lambda *_: None, (4,), _TWO_FACED
+    ),
+    "an accusation is a proof": Mutant(
+        ((protocol.comparison, "verify_fork"),),
+        lambda proof, *_: place_of(proof),
+        (4,),
+        _MEDDLED_WITH,
+    ),
+    "signatures are not verified": Mutant(
+        ((protocol.entries, "verify"),), lambda *_: None, (3, 4, 5), _MEDDLED_WITH
+    ),
+    "a claim is an acknowledgement": Mutant(
+        ((journal, "applied"),),
+        lambda _tx, _me, claim: claim and claim.last_seq,
+        ("acknowledgement",),
+        _MEDDLED_WITH,
     ),
     "a restored journal goes on without asking": Mutant(
         ((Pen, "may_continue"),), lambda pen, _: pen.set_back_at is not None, (3, 4)

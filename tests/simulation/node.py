@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from peer.index import epochs, forks, journal, labels, orphans, witnesses
 from peer.index.batches import load, store
 from protocol import frontier
+from protocol.errors import RemoteProtocolError
 from protocol.events import (
     Appended,
     Begin,
@@ -216,6 +217,8 @@ class Node:
         self.lines[partner] = Line(exchange)
 
     def greet(self, partner):
+        for origin, row in forks.all_of(self.facility.partners).items():
+            self.happen(partner, ForkKnown(origin, row.proof))
         self.happen(partner, Connected(self.world.random.randrange(JITTER_S)))
 
     def disconnected(self, partner):
@@ -256,8 +259,7 @@ class Node:
             case Freeze(origin, proof):
                 self.freeze(origin, proof)
             case Refuse(error):
-                self.world.refused(self.name, partner, error)
-                self.world.send(self.name, partner, Refused(error.code, str(error), "Ask again."))
+                self.refuse(partner, error)
             case _:
                 return self.answer(partner, exchange, effect)
         return None
@@ -282,6 +284,10 @@ class Node:
                 return HeaderFound(origin, batch, mine.held_of(origin).header(batch), because)
             case Regain():
                 return self.writer.regain(effect)
+
+    def refuse(self, partner, error):
+        self.world.refused(self.name, partner, error)
+        self.world.send(self.name, partner, Refused(error.code, str(error), "Ask again."))
 
     def freeze(self, origin, proof):
         tx = self.facility.partners
@@ -316,6 +322,7 @@ class Node:
                 run = epochs.drop_forked(tx, origin.peer_id, run)
         except sqlite3.IntegrityError as error:
             self.world.promises.position_taken_twice(self.name, origin.name, error)
+        self.world.promises.judged(self.name, origin.name, effect.batches[0], run.error)
         self.world.promises.stored(self.name, origin.name)
         return Stored(
             effect.origin,
@@ -329,13 +336,17 @@ class Node:
         )
 
     def begin(self, partner, origin, records):
-        if origin == self.peer_id:
-            begun = self.writer.learn_epochs(records)
-            self.look_again()
-            return begun
-        tx = self.facility.partners
-        with self.transaction(tx):
-            begun = epochs.begin(tx, origin, records)
+        try:
+            if origin == self.peer_id:
+                begun = self.writer.learn_epochs(records)
+                self.look_again()
+                return begun
+            tx = self.facility.partners
+            with self.transaction(tx):
+                begun = epochs.begin(tx, origin, records)
+        except RemoteProtocolError as error:
+            self.refuse(partner, error)
+            return None
         forked = origin in forks.all_of(tx)
         if begun.rewound:
             self.world.recoveries["rewound"] += 1

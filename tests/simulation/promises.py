@@ -5,18 +5,27 @@ The numbers are those under which docs/explanation/simulation.md lists the promi
 
 from __future__ import annotations
 
-from peer.index import witnesses
+from collections import defaultdict
+from itertools import chain
+from types import NoneType
+
+from peer.index import forks, labels, witnesses
 from protocol.entries import Header
+from protocol.errors import Gap, Replayed
+from protocol.forks import ForkFound
 from protocol.hashing import plain_hash
 from protocol.journal import is_joining
-from protocol.limits import CLOCK_SKEW_S
+from protocol.limits import CLOCK_SKEW_S, HEADER_BYTES
 from protocol.messages import Batches
 from protocol.records import from_bytes
-from tests.simulation.memory import LEASE_S, label
+from tests.simulation.memory import LEASE_S, label, live_entries
 
 IDLE_BYTES_PER_HOUR = 3_600
 """What one side of a link may say in an hour in which nothing changes: a hash of 50 bytes a
 minute, and head room.  The frames alone; what TLS adds is measured by the benchmarks."""
+COMPARED_BYTES = 1_400
+"""What one side says once a journal of a liar has moved at either: whom it lists and, at most
+twice, all that it holds, in a federation of six."""
 
 
 LATE_S = 90
@@ -47,6 +56,23 @@ def entries_from(held, seq):
     return {tuple(row) for row in rows}
 
 
+def place_of(header):
+    """Return origin, epoch and batch of the signed bytes of a header."""
+    read = from_bytes(Header, header, HEADER_BYTES)
+    return read.origin, read.epoch, read.batch
+
+
+def headers_of(held):
+    """Return the bytes of every header that is held of a journal."""
+    rows = held.tx.execute("SELECT header FROM journal_batches WHERE journal = ?", (held.journal,))
+    return {bytes(row["header"]) for row in rows}
+
+
+def parts(headers):
+    """Return whether two of these headers stand in one place."""
+    return len({place_of(each) for each in headers}) < len(headers)
+
+
 class Promises:
     """Judges one world."""
 
@@ -57,6 +83,10 @@ class Promises:
         self.signed_at = {}
         self.checked = {}
         self.rewound_at = {}
+        self.seen = defaultdict(set)
+        self.concealed = set()
+        self.heads = {}
+        self.moves = []
 
     def fail(self, promise, sentence):
         raise Violation(self.world, promise, sentence)
@@ -98,7 +128,7 @@ class Promises:
         self._position(name, origin.facility.held_of(origin.peer_id).header(head.batch).header)
 
     def spoken(self, name, message):
-        if isinstance(message, Batches):
+        if name in self.world.nodes and isinstance(message, Batches):
             for batch in message.batches:
                 self._position(name, batch.header)
 
@@ -106,12 +136,24 @@ class Promises:
         if signed in self.headers:
             return
         self.headers.add(signed)
-        header = from_bytes(Header, signed, 512)
-        position = (header.origin, header.epoch, header.batch)
+        position = place_of(signed)
+        if not self.world.by_id[position[0]].honest:
+            return  # What a liar signed is given back to it.
         before = self.positions.get(position)
-        if before is not None and self._is_held_elsewhere(name, header.batch, before):
-            self.fail(3, f"{name} has two batches for position {position[1:]}")
+        if before is not None:
+            if self._is_held_elsewhere(name, position[2], before):
+                self.fail(3, f"{name} has two batches for position {position[1:]}")
+            self._conceal(position)
         self.positions[position] = signed
+
+    def _conceal(self, position):
+        """Take note of what was signed from there on, and only liars may hold."""
+        origin, epoch, batch = position
+        self.concealed |= {
+            signed
+            for place, signed in self.positions.items()
+            if place[:2] == (origin, epoch) and place[2] >= batch
+        }
 
     def _is_held_elsewhere(self, name, batch, signed):
         """What a disk took with it that nobody else has, nobody can ever show."""
@@ -123,6 +165,13 @@ class Promises:
         ]
         return any(each is not None and each.header == signed for each in held)
 
+    def conceals(self, name, data):
+        """Return whether a liar shows now what it alone was told, and denied to hold when asked.
+
+        Only a partner that conceals can do so; the threat model names it.
+        """
+        return name in self.world.liars and any(each in data for each in self.concealed)
+
     def shown_its_own(self, name, *, unknown, forked):
         if unknown:
             self.fail(3, f"{name} was shown a batch of its own and did not know that it lacks it")
@@ -132,15 +181,67 @@ class Promises:
     def restored(self, name):
         """What it holds of others is older than it was; its own may end earlier than its copies."""
         self.checked = {each: at for each, at in self.checked.items() if each[0] != name}
+        for liar in self.world.liars:
+            self.seen.pop((name, liar), None)
 
     def rewound(self, holder, origin):
         self.checked.pop((holder, origin), None)
         self.rewound_at[holder, origin] = self.world.now
+        self.moved(holder, origin)
 
-    # -- 4: a fork ends with the proof
+    # -- 4: a fork ends with the proof at every honest node
 
     def fork_found(self, name, origin):
-        self.fail(4, f"{name} found a fork of {self.world.by_id[origin].name}, which is honest")
+        accused = self.world.by_id[origin]
+        if accused.honest:
+            self.fail(4, f"{name} found a fork of {accused.name}, which is honest")
+
+    def judged(self, holder, origin, batch, error):
+        """Take note of a header of a liar whose position was judged here, whatever came of it."""
+        if origin in self.world.liars and isinstance(error, NoneType | Replayed | Gap | ForkFound):
+            self.seen[holder, origin].add(batch.header)
+
+    def every_fork_is_proved(self):
+        for sentence in self.unproved():
+            self.fail(4, sentence)
+
+    def unproved(self):
+        """Yield who lacks the proof of a fork of which the honest nodes together know."""
+        for liar in self.world.liars.values():
+            found = {
+                name: forks.all_of(node.facility.partners).get(liar.peer_id)
+                for name, node in self.world.nodes.items()
+            }
+            if self.is_convicted(liar) or any(found.values()):
+                for name, row in found.items():
+                    if row is None:
+                        yield f"{name} has no proof that {liar.name} told two histories"
+                if len({row.batch for row in found.values() if row}) > 1:
+                    yield f"not all have the proof of the first batch of {liar.name} that differs"
+
+    def is_convicted(self, liar):
+        """Return whether two nodes hold, or one has seen, two headers for one place."""
+        held = {
+            name: headers_of(node.facility.held_of(liar.peer_id))
+            for name, node in self.world.nodes.items()
+        }
+        return parts(set().union(*held.values())) or any(
+            parts(each | self.seen[name, liar.name]) for name, each in held.items()
+        )
+
+    def only_what_is_common_is_listed(self):
+        """Of a journal that parts, nothing is found from the batch on in which it does."""
+        for node in self.world.nodes.values():
+            tx = node.facility.partners
+            for origin, row in forks.all_of(tx).items():
+                held = node.facility.held_of(origin)
+                before = held.head_at(row.batch - 1)
+                common = 0 if before is None else before.last_seq
+                for entry in live_entries(held):
+                    found = labels.find(tx, entry.payload[:16], origin)
+                    if entry.seq > common and any(hit.seq == entry.seq for hit in found):
+                        author = self.world.by_id[origin].name
+                        self.fail(4, f"{node.name} lists what {author} does not tell everyone")
 
     # -- 5 and 8: what is held is a beginning of what was signed, in its signed state
 
@@ -148,6 +249,7 @@ class Promises:
         """Judge what one store has changed: the headers from the last one judged on."""
         copy = self.world.nodes[holder].facility.held_of(self.world.members[origin].peer_id)
         head = copy.head()
+        self.moved(holder, origin)
         if head is not None:
             since = self.checked.get((holder, origin), 0)
             self.checked[holder, origin] = head.batch
@@ -155,7 +257,12 @@ class Promises:
             self.the_state_is_the_signed_one(copy, head, holder, origin)
 
     def only_what_was_signed_is_held(self, copy, since, holder, origin):
-        author = self.world.nodes[origin]
+        self.no_hole_is_unexplained(copy, holder, origin)
+        author = self.world.members[origin]
+        if not author.honest:
+            if not headers_of(copy) <= author.signed:
+                self.fail(5, f"{holder} holds a header that {origin} did not sign")
+            return
         original = author.facility.held_of(author.peer_id)
         for batch in range(since, copy.head().batch + 1):
             signed = copy.header(batch)
@@ -169,6 +276,8 @@ class Promises:
         first = max(from_bytes(Header, copy.header(since).header, 512).first_seq, original.floor)
         if not entries_from(copy, first) <= entries_from(original, first):
             self.fail(5, f"{holder} holds an entry that {origin} did not sign")
+
+    def no_hole_is_unexplained(self, copy, holder, origin):
         unexplained = copy.tx.execute(
             "SELECT count(*) FROM journal_entries e JOIN journal_standings s"
             " ON s.journal = e.journal AND s.seq = e.seq AND s.leaf IS NOT NULL"
@@ -218,9 +327,21 @@ class Promises:
 
     # -- 10: idle links are quiet
 
+    def moved(self, holder, origin):
+        """Take note of a liar's journal that moves: that is told, even where all else is idle."""
+        head = self.world.nodes[holder].facility.held_of(self.world.members[origin].peer_id).head()
+        if origin in self.world.liars and self.heads.get((holder, origin)) != head:
+            self.heads[holder, origin] = head
+            self.moves.append((self.world.now, holder))
+
     def idle_is_quiet(self, seconds):
+        since = self.world.now - seconds - LATE_S
+        movers = [name for at, name in self.moves if at >= since]
         for (me, partner), sent in sorted(self.world.sent_bytes.items()):
-            per_hour = sent * 3600 // seconds
+            if self.world.liars.keys() & {me, partner}:
+                continue
+            compared = COMPARED_BYTES * (movers.count(me) + movers.count(partner))
+            per_hour = (sent - compared) * 3600 // seconds
             if per_hour > IDLE_BYTES_PER_HOUR:
                 self.fail(10, f"{me} tells {partner} {per_hour} bytes an hour when nothing changes")
 
@@ -247,7 +368,13 @@ class Promises:
     # -- acknowledgements
 
     def acknowledged(self, author, me, last_seq):
-        """What a HAVE acknowledges is applied, durably, before it is said."""
+        """What a HAVE acknowledges is applied, durably, before it is said.
+
+        A liar can acknowledge what it has not applied, yet nothing that is still to come.
+        """
+        head = self.world.nodes[me].facility.head()
+        if last_seq is not None and last_seq > (head.last_seq if head else 0):
+            self.fail("acknowledgement", f"{author} acknowledged what {me} has yet to publish")
         if last_seq and author in self.world.nodes:
             held = self.world.nodes[author].facility.held(self.world.nodes[me].facility).head()
             # What was on its way when a copy was rewound was true when it was said.
@@ -276,7 +403,8 @@ class Promises:
 
     def agreed(self):
         """Return whether everyone holds everything, and knows that the others do."""
-        return next(self.stragglers(), next(self.untold(), None)) is None
+        open_ends = chain(self.stragglers(), self.untold(), self.unproved())
+        return next(open_ends, None) is None
 
     def check_the_end(self):
         """What must be true some rounds after everything healed."""
@@ -286,6 +414,8 @@ class Promises:
         for origin, holder in self.journals():
             self.stored(holder.name, origin.name)
         self.everyone_is_told()
+        self.every_fork_is_proved()
+        self.only_what_is_common_is_listed()
         self.nothing_withdrawn_is_left()
 
     def check_the_quiet(self, seconds):

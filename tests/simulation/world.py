@@ -17,6 +17,7 @@ from itertools import combinations, count
 from protocol.entries import EntryKind, hole
 from protocol.messages import Batches, Kind, decode, encode
 from tests.simulation.faults import CALM, DAY_S, HOUR_S, Faults, Mishaps
+from tests.simulation.liars import LIARS
 from tests.simulation.node import Node
 from tests.simulation.promises import Promises
 from tests.simulation.story import Story
@@ -36,6 +37,7 @@ LONG_LEAP_STEP_S = DAY_S
 """How virtual time passes while somebody is away: in steps, as idle minutes are all alike."""
 
 NAMES = ("alice", "bob", "carol", "dave", "erin")
+LIAR = "mallory"
 MINUTES = (15, 20, 30)
 LONG_MINUTES = 120
 LONG_EVERY = 25
@@ -53,10 +55,14 @@ def command(seed, nodes=None, minutes=None):
 class World:
     """The facilities, the network between them, and the clock.
 
-    What is not given follows from the seed: how many `nodes`, for how many `minutes`, which faults.
+    `nodes` are honest; `members` are these and the `liars`.
+    What is not given follows from the seed: how many `nodes`, for how many `minutes`, which faults,
+    the class of the `liar`.
     """
 
-    def __init__(self, seed, *, nodes=None, minutes=None, faults=None, everything=False):
+    node_class = Node
+
+    def __init__(self, seed, *, nodes=None, minutes=None, faults=None, liar=None, everything=False):
         self.seed = seed
         self.command = command(seed, nodes, minutes)
         self.random = random.Random(seed)
@@ -79,8 +85,12 @@ class World:
         self.recoveries = Counter()
         self.sent_bytes = Counter()
         self.deliveries = Counter()
-        self.nodes = {name: Node(name, self) for name in NAMES[: nodes or usual_nodes]}
-        self.members = dict(self.nodes)
+        self.nodes = {name: self.node_class(name, self) for name in NAMES[: nodes or usual_nodes]}
+        usual_liar = self.random.choice(LIARS)
+        if liar is None and self.mishaps.happens(self.faults.liar):
+            liar = usual_liar
+        self.liars = {LIAR: liar(LIAR, self)} if liar else {}
+        self.members = self.nodes | self.liars
         self.by_id = {each.peer_id: each for each in self.members.values()}
 
     # -- time
@@ -131,6 +141,8 @@ class World:
                 self.at(self.random.randrange(60), self.promises.check_a_search, node.name)
             if node.up:
                 node.writer.minute()
+        for liar in self.liars.values():
+            self.at(self.random.randrange(60), liar.work)
         self.mishaps.minute()
         self.pass_time(60)
 
@@ -161,6 +173,8 @@ class World:
             self.mishaps.right_clock(node)
             self.mishaps.free_disk(node)
             self.start(name)
+        for liar in self.liars.values():
+            liar.settle()
         for one, other in combinations(self.members, 2):
             if not self.linked(one, other):
                 self.connect(one, other)
@@ -213,7 +227,8 @@ class World:
         return [self.members[name].lives for name in names]
 
     def deliver(self, me, partner, data, lives):
-        if self.members[partner].up and lives == self.lives(me, partner):
+        arrives = self.members[partner].up and lives == self.lives(me, partner)
+        if arrives and not self.promises.conceals(me, data):
             _, message = decode(data)
             if isinstance(message, Batches):
                 for batch in message.batches:

@@ -118,8 +118,9 @@ def test_who_holds_a_header_and_not_the_batch_before_it_is_not_in_step(alice):
         HeldJournal(run.head, alice.node_keys, early=run.early),
         lambda _: bytes(64),
     )
-    (have,) = [e for e in exchange.handle(Connected(), NOW) if isinstance(e, Send)]
-    body = from_bytes(HaveBody, have.message.statement.payload, 10_000)
+    said = [e.message for e in exchange.handle(Connected(), NOW) if isinstance(e, Send)]
+    (have,) = [message for message in said if isinstance(message, Have)]
+    body = from_bytes(HaveBody, have.statement.payload, 10_000)
     assert claimed(body, alice.peer_id).batch == 3
     origin = Exchange(
         alice.peer_id,

@@ -39,6 +39,7 @@ from protocol.messages import (
     Holding,
     Kind,
     OriginHead,
+    Origins,
     decode,
     encode,
 )
@@ -257,7 +258,8 @@ def test_the_hash_of_what_was_held_before_renews_nothing(alice, bob):
     pair.said.clear()
     pair.done.clear()
     pair.happen(bob, Received(old))
-    assert [type(m) for name, m in pair.said if name == "bob"] == [Holding], "it asks"
+    said = [type(m) for name, m in pair.said if name == "bob"]
+    assert said == [Holding, Origins], "it asks, and names whom it lists to who does"
     assert [type(m) for name, m in pair.said if name == "alice"][-1] is Have
     assert not pair.effects(bob, Renew)
 
