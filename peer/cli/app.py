@@ -3,55 +3,80 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Final, cast
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from peer.cli import (
-    alerts,
-    audit,
-    backup,
-    checks,
-    consent,
-    demo,
-    identity,
-    import_,
-    inbox,
-    init,
-    invite,
-    join,
-    journal,
-    keys,
-    link,
-    notify,
-    partners,
-    prefetch,
-    report,
-    restore,
-    retention,
-    retrieve,
-    run,
-    search,
-    status,
-    store,
-)
 from peer.cli.output import CommandError, fail
 
-app = typer.Typer(
+VERBS: Final = (
+    "init",
+    "run",
+    "demo",
+    "import",
+    "search",
+    "retrieve",
+    "invite",
+    "join",
+    "notify",
+    "inbox",
+    "report",
+    "prefetch",
+    "alerts",
+    "status",
+    "link",
+    "restore",
+    "partners",
+    "checks",
+    "consent",
+    "identity",
+    "audit",
+    "retention",
+    "store",
+    "keys",
+    "journal",
+    "backup",
+)
+"""In the order in which `--help` lists them."""
+
+_NO_NAMES_OF_MODULES: Final = {"import": "import_"}
+
+
+class _Verbs(Mapping[str, Any]):
+    """The commands by name; the module of one is imported when that one is wanted.
+
+    It has either `command`, or `app` with the commands of a group; its docstring is the help.
+    """
+
+    # typing.override came with Python 3.12.
+    def __getitem__(self, verb: str) -> Any:  # type: ignore[explicit-override]  # noqa: ANN401 - a group, or a command of a class that is the library's own
+        if verb not in VERBS:
+            raise KeyError(verb)
+        module = import_module(f"peer.cli.{_NO_NAMES_OF_MODULES.get(verb, verb)}")
+        alone = typer.Typer()
+        if hasattr(module, "app"):
+            alone.add_typer(module.app, name=verb, help=module.__doc__)
+        else:
+            alone.command(verb, help=module.__doc__)(module.command)
+        return get_group(alone).commands[verb]
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[explicit-override]
+        return iter(VERBS)
+
+    def __len__(self) -> int:  # type: ignore[explicit-override]
+        return len(VERBS)
+
+
+app = TyperGroup(
     name="openpriors",
     help="Find and fetch a patient's prior imaging at partner hospitals, with consent.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    commands=cast("dict[str, Any]", _Verbs()),
 )
-for verb in (init, run, demo, import_, search, retrieve, invite, join, notify, inbox, report):
-    app.command(verb.NAME, help=verb.__doc__)(verb.command)
-app.command(prefetch.NAME, help=prefetch.__doc__)(prefetch.command)
-app.command(alerts.NAME, help=alerts.__doc__)(alerts.command)
-app.command(status.NAME, help=status.__doc__)(status.command)
-app.command(link.NAME, help=link.__doc__)(link.command)
-app.command(restore.NAME, help=restore.__doc__)(restore.command)
-for group in (partners, checks, consent, identity, audit, retention, store, keys, journal, backup):
-    app.add_typer(group.app, name=group.NAME, help=group.__doc__)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import CommandError, instant, print_json, print_table, say
 from peer.cli.search import parse_identifier
 
-NAME = "audit"
 app = typer.Typer(no_args_is_help=True)
 
 

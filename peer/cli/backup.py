@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from peer.backup.manifest import SignedSet
     from peer.backup.places import Progress as Advance
 
-NAME = "backup"
 app = typer.Typer(no_args_is_help=True)
 
 NAMED: Final = 20

@@ -12,7 +12,6 @@ from peer.cli.output import CommandError, day, instant, print_json, print_table,
 from peer.cli.partners import find_partner
 from peer.cli.search import parse_identifier
 
-NAME = "checks"
 app = typer.Typer(no_args_is_help=True)
 
 Partner = Annotated[str, typer.Argument(help="Name or identity of the partner.")]

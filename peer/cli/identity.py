@@ -12,8 +12,6 @@ from peer.cli.output import instant, print_table, say
 from peer.cli.partners import find_partner
 from peer.cli.search import parse_identifier
 
-NAME = "identity"
-
 app = typer.Typer(no_args_is_help=True)
 
 

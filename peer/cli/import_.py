@@ -22,8 +22,6 @@ from peer.cli.client import Client, run
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import CommandError, console, print_json, print_table, say
 
-NAME = "import"
-
 AT_ONCE: Final = 4
 """Batches under way at once: one is being read, one sent, one encrypted, one made durable."""
 

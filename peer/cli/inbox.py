@@ -10,8 +10,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import instant, print_table, say
 
-NAME = "inbox"
-
 
 def command(
     acknowledge: Annotated[

@@ -13,8 +13,6 @@ from peer.cli.options import DEFAULT_DATA, DataDirectory
 from peer.cli.output import CommandError, console, instant, say
 from peer.errors import NodeError
 
-NAME = "init"
-
 
 def command(
     name: Annotated[str, typer.Option(help="The facility's name, as partners will see it.")],

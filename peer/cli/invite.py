@@ -11,8 +11,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import console, instant, say
 
-NAME = "invite"
-
 
 def command(
     hours: Annotated[

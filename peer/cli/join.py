@@ -10,8 +10,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import say
 
-NAME = "join"
-
 
 def command(
     invitation: Annotated[str, typer.Argument(help="The string that `openpriors invite` printed.")],

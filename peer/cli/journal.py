@@ -14,7 +14,6 @@ from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import CommandError, instant, print_table, say
 from peer.cli.search import parse_identifier
 
-NAME = "journal"
 app = typer.Typer(no_args_is_help=True)
 
 _STATES = {

@@ -15,7 +15,6 @@ from peer.cli.output import CommandError, console, instant, print_table, say
 from peer.errors import NodeError
 from protocol.errors import RemoteProtocolError
 
-NAME = "keys"
 app = typer.Typer(no_args_is_help=True)
 
 ATTEMPTS: Final = 5

@@ -6,8 +6,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import console, say
 
-NAME = "link"
-
 
 def command(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
     """Print the link; it works once and soon ends."""

@@ -11,8 +11,6 @@ from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import say
 from peer.cli.partners import find_partner
 
-NAME = "notify"
-
 
 def command(
     study: Annotated[list[str], typer.Argument(help="Study Instance UIDs.")],

@@ -13,7 +13,6 @@ from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import CommandError, instant, print_json, print_table, say, size
 from protocol.limits import CLOCK_WARNING_S
 
-NAME = "partners"
 app = typer.Typer(no_args_is_help=True)
 
 SHORTEST_PREFIX = 8

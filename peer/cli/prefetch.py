@@ -12,8 +12,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose
 from peer.cli.output import CommandError, day, instant, print_table, say
 
-NAME = "prefetch"
-
 COLUMNS = ("name", "birth_date", "sex", "identifier", "issuer")
 
 

@@ -10,8 +10,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import say
 
-NAME = "report"
-
 SECTIONS = (("data_availability", "DATA AVAILABILITY"), ("data_search", "DATA SEARCH"))
 
 

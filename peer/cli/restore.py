@@ -19,8 +19,6 @@ from peer.cli.backup import (
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import print_json, say
 
-NAME = "restore"
-
 
 def command(
     to: Folder,

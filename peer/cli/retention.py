@@ -10,7 +10,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import day, print_table, say
 
-NAME = "retention"
 app = typer.Typer(no_args_is_help=True)
 
 

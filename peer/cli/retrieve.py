@@ -13,8 +13,6 @@ from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose, Reaso
 from peer.cli.output import CommandError, console, print_json, say
 from peer.cli.partners import find_partner
 
-NAME = "retrieve"
-
 POLL_S: Final = 0.2
 """How often the progress is asked for."""
 

@@ -11,8 +11,6 @@ from peer.cli.options import DEFAULT_DATA, DataDirectory
 from peer.cli.output import CommandError, say
 from peer.errors import NodeError
 
-NAME = "run"
-
 
 def command(
     check: Annotated[

@@ -10,8 +10,6 @@ from peer.cli.client import Client, ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose, Reason
 from peer.cli.output import CommandError, day, print_table, remark, say
 
-NAME = "search"
-
 
 def command(
     name: Annotated[str, typer.Argument(help="'Family^Given' or 'Family, Given'.")] = "",

@@ -6,8 +6,6 @@ from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import instant, print_table, say
 
-NAME = "status"
-
 
 def command(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
     """Print the node's state."""

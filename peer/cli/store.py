@@ -12,7 +12,6 @@ from peer.cli.client import Client, run
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import console, print_json, print_table, say
 
-NAME = "store"
 app = typer.Typer(no_args_is_help=True)
 
 POLL_S: Final = 0.5

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from peer.cli.app import main
+from peer.cli.app import VERBS, main
 
 
 def called(monkeypatch, *arguments):
@@ -52,3 +54,26 @@ def test_a_command_that_fails_still_ends_with_1(monkeypatch, capsys, tmp_path):
 def test_help_is_no_failure(monkeypatch, capsys):
     assert called(monkeypatch, "invite", "--json", "--help") == 0
     assert "--hours" in capsys.readouterr().out
+
+
+LOADED = """
+import sys
+from peer.cli.app import app
+app.commands["status"]
+print(*sys.modules)
+"""
+
+
+def test_a_verb_loads_neither_the_node_nor_other_verbs():
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "peer.cli.status" in loaded
+    others = {f"peer.cli.{verb}" for verb in VERBS if verb != "status"}
+    assert not loaded & (others | {"peer.runtime", "pydicom", "pynetdicom", "numpy"})
+
+
+def test_a_verb_that_is_almost_right_is_suggested(monkeypatch, capsys):
+    assert called(monkeypatch, "stats") == 2
+    assert "status" in capsys.readouterr().err

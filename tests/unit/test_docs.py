@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import typer.main
 
 from peer.cli.app import app
 from peer.config import Settings
@@ -139,8 +138,7 @@ def test_every_signing_domain_is_in_the_table():
 
 def verbs():
     """Yield (words, command) of every verb that typer knows."""
-    top = typer.main.get_command(app)
-    for name, command in top.commands.items():
+    for name, command in app.commands.items():
         if hasattr(command, "commands"):
             for verb, below in command.commands.items():
                 yield f"{name} {verb}", below

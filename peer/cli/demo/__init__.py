@@ -17,8 +17,6 @@ from peer.cli.output import console, say
 if TYPE_CHECKING:
     from peer.cli.demo.story import Story
 
-NAME = "demo"
-
 
 def command(
     once: Annotated[bool, typer.Option("--once", help="End after the last step.")] = False,
