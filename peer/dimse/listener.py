@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import structlog
@@ -84,6 +85,10 @@ class _Server(ThreadedAssociationServer):
 
     def shutdown(self) -> None:  # type: ignore[explicit-override]
         """Stop serving and close; the library's own way wants to find itself in a list first."""
+        # Whoever waits for callers looks only every half second whether to stop; this wakes it.
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
         super(AssociationServer, self).shutdown()
         self.server_close()
 
