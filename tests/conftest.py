@@ -34,6 +34,10 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
+# Where this is set, each of the many nodes that are started in processes of their own would compile
+# all of our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Set where every outside tool is installed: there an absent one is a failure.
 REQUIRE_TOOLS = "OPENPRIORS_REQUIRE_TOOLS"
 
