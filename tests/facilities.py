@@ -333,9 +333,10 @@ class Facility:
         return await self.search.search(question, CLINICIAN)
 
     async def finds(self, question=ASK_JANE):
-        """Return (facility, Study Instance UID) of each partner's study in the answer."""
+        """Return (facility, Study Instance UID) of each partner's study, hidden or not."""
         answer = await self.find(question)
-        return {(r.facility.name, r.study_instance_uid) for r in answer.results if not r.local}
+        found = (*answer.results, *answer.doubtful)
+        return {(r.facility.name, r.study_instance_uid) for r in found if not r.local}
 
 
 def named(*facilities):

@@ -92,9 +92,14 @@ def show(answer: dict[str, Any]) -> None:
             ("Facility", "Date", "Modality", "Description", "Patient", "Match", "Study"), rows
         )
     elif not answer["left_out"]:
-        say("None found at the searched facilities.")
+        none = "None found with certainty." if answer["likely"] or answer["hints"] else ""
+        say(none or "None found at the searched facilities.")
     if left_out := answer["left_out"]:
         say(f"{left_out} more found and left out by the options of this search.")
+    for each in answer["likely"]:
+        say(f"{each['sentence']} {'; '.join(each['match']['reasons'])}.")
+        pair = f"{each['ref']} {answer['ref']}"
+        say(f"  If it is the patient's: openpriors identity link {pair} --same (or --other)")
     for hint in answer["hints"]:
         say(f"{hint['sentence']} To ask: openpriors identity ask {hint['record']}")
     say(answer["coverage"]["sentence"], style="bold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -76,6 +77,11 @@ class Result:
     confirmed: bool = False
     linked: bool = False
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the record is the patient's by more than a likeness."""
+        return self.confirmed or self.linked or self.score.tier == "match"
+
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
         return {
@@ -103,6 +109,55 @@ class Result:
                 "linked": self.linked,
             },
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """A record that is likely the patient's: how well it fits, and nothing that stands in it.
+
+    What it says is shown once someone here, or its facility, has said that it is the patient's.
+    `studies`: how many there are of it.
+    """
+
+    facility: Facility
+    local: bool
+    ref: bytes
+    score: Score
+    studies: int
+
+    @property
+    def sentence(self) -> str:
+        """What there is."""
+        studies = "1 study" if self.studies == 1 else f"{self.studies} studies"
+        return (
+            f"A record at {self.facility.name} with {studies} is likely the same person's; its "
+            "details are hidden until someone says so."
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        return {
+            "facility": self.facility.to_json(),
+            "local": self.local,
+            "ref": self.ref.hex(),
+            "studies": self.studies,
+            "match": {
+                "tier": self.score.tier,
+                "probability": round(self.score.probability, 4),
+                "reasons": list(self.score.reasons()),
+            },
+            "sentence": self.sentence,
+        }
+
+
+def likely_of(doubtful: Sequence[Result]) -> tuple[Likely, ...]:
+    """Return what may be shown of studies of doubtful records: the records, the likeliest first."""
+    counts = Counter(each.ref for each in doubtful)
+    records = {each.ref: each for each in sorted(doubtful, key=lambda one: -one.score.bits)}
+    return tuple(
+        Likely(each.facility, each.local, ref, each.score, counts[ref])
+        for ref, each in records.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +228,32 @@ class Coverage:
 class Heard:
     """What one facility has, while others are still being asked: the newest study first.
 
-    `uncovered`: why it was not searched; what was opened of it before may be listed all the same.
-    `waiting`: how many are still being asked.
+    `doubtful`: studies of records that are only likely the patient's; see `Answer`. `uncovered`:
+    why it was not searched; what was opened of it before may be listed all the same. `waiting`: how
+    many are still being asked.
     """
 
     facility: Facility
     results: tuple[Result, ...]
+    doubtful: tuple[Result, ...]
     hints: tuple[RecordHint, ...]
     uncovered: Uncovered | None
     waiting: int
+
+    @classmethod
+    def of(
+        cls,
+        facility: Facility,
+        found: Sequence[Result],
+        hints: tuple[RecordHint, ...] = (),
+        uncovered: Uncovered | None = None,
+        *,
+        waiting: int,
+    ) -> Heard:
+        """Return what a facility has; of doubtful records nothing is shown."""
+        sure = tuple(each for each in found if each.is_sure)
+        doubtful = tuple(each for each in found if not each.is_sure)
+        return cls(facility, sure, doubtful, hints, uncovered, waiting)
 
     def only(self, admit: Callable[[Result], bool]) -> Heard:
         """Return it with the studies that `admit` lets pass."""
@@ -194,6 +266,7 @@ class Heard:
             "searched": self.uncovered is None,
             "sentence": f"{self.facility.name}: {self._said()}.",
             "results": [each.to_json() for each in self.results],
+            "likely": [each.to_json() for each in likely_of(self.doubtful)],
             "hints": [each.to_json() for each in self.hints],
             "not_searched": None if self.uncovered is None else self.uncovered.to_json(),
             "waiting": self.waiting,
@@ -202,17 +275,22 @@ class Heard:
     def _said(self) -> str:
         if self.uncovered is not None:
             return f"not searched ({_why(self.uncovered)})"
-        count = len(self.results)
-        return f"{count or 'no'} stud{'y' if count == 1 else 'ies'} found"
+        count, likely = len(self.results), len(likely_of(self.doubtful))
+        studies = f"{count or 'no'} stud{'y' if count == 1 else 'ies'} found"
+        if not likely:
+            return studies
+        return f"{studies}, {likely} record{'' if likely == 1 else 's'} likely the same person's"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One merged list, the newest study first, and what it covers.
 
-    `ref`: the patient here whom the question means, or its description; `links`: what people here
-    have said about those who were found.  `left_out`: how many more studies were
-    found that are not to be seen.
+    `doubtful`: studies of records that are only likely the patient's. They are for the node alone;
+    people and programs get `likely`, which tells nothing that stands in the records. `ref`: the
+    patient here whom the question means, or its description; `links`: what people here have said
+    about those who were found. `left_out`: how many more studies were found that are not to be
+    seen.
     """
 
     search_id: bytes
@@ -223,9 +301,18 @@ class Answer:
     ref: bytes = b""
     links: tuple[SaidLink, ...] = ()
     left_out: int = 0
+    doubtful: tuple[Result, ...] = ()
+
+    @property
+    def likely(self) -> tuple[Likely, ...]:
+        """The records that are likely the patient's, without what stands in them."""
+        return likely_of(self.doubtful)
 
     def only(self, admit: Callable[[Result], bool]) -> Answer:
-        """Return the answer with the studies that `admit` lets pass."""
+        """Return the answer with the studies that `admit` lets pass.
+
+        Doubtful records stay: whether one passes would tell what stands in it.
+        """
         seen = tuple(each for each in self.results if admit(each))
         return replace(self, results=seen, left_out=len(self.results) - len(seen))
 
@@ -237,6 +324,7 @@ class Answer:
             "persons": [person_json(each) for each in self.persons],
             "results": [each.to_json() for each in self.results],
             "left_out": self.left_out,
+            "likely": [each.to_json() for each in self.likely],
             "hints": [each.to_json() for each in self.hints],
             "links": [each.to_json() for each in self.links],
             "coverage": self.coverage.to_json(),

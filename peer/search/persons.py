@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final
 
 from peer.search.answer import Result
+from protocol.identifiers import PatientIdentifier
 from protocol.matching.blocks import Block, blocks
 from protocol.matching.keys import Demographics
 from protocol.matching.nicknames import NicknameTable
@@ -35,7 +36,8 @@ def grouped(
 
     Two records are of one person if they are linked (`same`, pairs of refs) or if their
     descriptions are the same or match, directly or through others; never if that would join a pair
-    of `other`.  The best match to the question stands for the person.
+    of `other`.  The best match to the question stands for the person, with the identifiers of all
+    of their records: one number may be issued twice.
     """
     ranked = sorted(results, key=lambda one: -one.score.bits)
     of_ref = {each.ref: each.patient for each in reversed(ranked)}
@@ -56,8 +58,29 @@ def grouped(
     leaders = {ref: groups.leader(ref) for ref in refs}
     places = {leader: place for place, leader in enumerate(dict.fromkeys(leaders.values()))}
     first = {leaders[ref]: ref for ref in reversed(refs)}
-    persons = tuple(of_ref[first[leader]] for leader in places)
+    numbers: defaultdict[bytes, dict[PatientIdentifier, None]] = defaultdict(dict)
+    for ref in refs:
+        numbers[leaders[ref]] |= dict.fromkeys(of_ref[ref].identifiers)
+    persons = tuple(
+        replace(of_ref[first[leader]], identifiers=tuple(numbers[leader])) for leader in places
+    )
     return persons, tuple(replace(each, person=places[leaders[each.ref]]) for each in results)
+
+
+def told_apart(
+    persons: Sequence[Demographics], results: Sequence[Result]
+) -> tuple[tuple[Demographics, ...], tuple[Result, ...], tuple[Result, ...]]:
+    """Return the persons who are surely meant, their studies, and the studies of the doubtful.
+
+    One sure record makes its person sure: whatever belongs to that person matches it.
+    """
+    sure = sorted({each.person for each in results if each.is_sure})
+    places = {person: place for place, person in enumerate(sure)}
+    return (
+        tuple(persons[person] for person in sure),
+        tuple(replace(r, person=places[r.person]) for r in results if r.person in places),
+        tuple(each for each in results if each.person not in places),
+    )
 
 
 def _worth_comparing(descriptions: Sequence[Demographics]) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -40,15 +40,16 @@ from peer.search.links import PersonLinks
 from peer.search.listing import at_partner
 from peer.search.origin import Evaluator
 from peer.search.pace import Pace
-from peer.search.persons import grouped
+from peer.search.persons import grouped, told_apart
+from peer.search.recorded import described_as, must_have_purpose, record_of
 from peer.search.shown import KnownPrior, Shown
 from protocol.completeness import Look, Study
-from protocol.consent import PurposeOfUse
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 from protocol.limits import LEASE_MOST_S
 from protocol.matching.keys import Demographics, query_keys
 from protocol.messages import Evaluate
+from protocol.person_links import facility_of
 from protocol.reciprocity import breaks_glass
 
 SEARCH_ID_BYTES: Final = 16
@@ -124,7 +125,7 @@ class Search:
         narrows the question.
         """
         person, search_id = question.person, secrets.token_bytes(SEARCH_ID_BYTES)
-        described = _described(question, search_id)
+        described = described_as(question, search_id)
         await self._admit(question, actor, emergency, described)
         coverage = self._coverage()
         await self._forget_lapsed(coverage)
@@ -136,7 +137,7 @@ class Search:
         )
         if hear is not None:
             own = known.admitted(known.home.results)
-            await hear(Heard(self._here, own, (), None, len(partners)))
+            await hear(Heard.of(self._here, own, waiting=len(partners)))
         answered: list[_Answered] = []
         asking = self._asking.ask(
             partners,
@@ -157,18 +158,22 @@ class Search:
                         await hear(answered[-1].heard)
         except BaseException:
             event = AuditEvent("search", "failed", actor, detail=described | {"abandoned": 1})
-            await asyncio.shield(self._db.write(lambda tx: self._record(tx, answered, event)))
+            seen = {each.ref for one in answered for each in one.heard.results}
+            await asyncio.shield(self._db.write(lambda tx: self._record(tx, answered, seen, event)))
             raise
         order = {each.peer_id: place for place, each in enumerate(partners)}
         answered.sort(key=lambda one: order[one.asked.partner.peer_id])
         answer = await self._put_together(search_id, known, answered)
-        event = _event(answer, actor, known.home.patient, answered, described)
-        await self._db.write(lambda tx: self._record(tx, answered, event))
+        dropped = sum(one.found.dropped for one in answered)
+        event = record_of(answer, actor, known.home.patient, dropped, described)
+        sure = {each.ref for each in answer.results}
+        await self._db.write(lambda tx: self._record(tx, answered, sure, event))
         self._shown.note(
             KnownPrior(hit.opened.origin, each.digest, hit.opened.person)
             for one in answered
             for hit in one.found.hits
             for each in hit.studies
+            if hit.opened.ref in sure
         )
         return answer
 
@@ -183,7 +188,7 @@ class Search:
         now = self._clock.now()
         try:
             question.must_narrow()
-            _must_have_purpose(actor)
+            must_have_purpose(actor)
             if emergency or breaks_glass(actor.purpose):
                 await self._db.write(
                     lambda tx: glass_broken_here(tx, actor, emergency, "search", now)
@@ -197,7 +202,7 @@ class Search:
     async def _put_together(
         self, search_id: bytes, known: Known, answered: Sequence[_Answered]
     ) -> Answer:
-        theirs = [each for one in answered for each in one.heard.results]
+        theirs = [each for one in answered for each in (*one.heard.results, *one.heard.doubtful)]
         listed = known.admitted([*theirs, *known.home.beside(theirs)])
         said = known.said
         # In a thread: it compares many names with each other.
@@ -210,8 +215,17 @@ class Search:
             searched=(self._here, *searched),
             not_searched=tuple(each for each in uncovered if each is not None),
         )
-        hints = tuple(each for one in answered for each in one.heard.hints)
-        return Answer(search_id, persons, results, covered, hints, known.ref, said.links)
+        persons, sure, doubtful = told_apart(persons, results)
+        return Answer(
+            search_id=search_id,
+            persons=persons,
+            results=sure,
+            coverage=covered,
+            hints=tuple(each for one in answered for each in one.heard.hints),
+            ref=known.ref,
+            links=said.links,
+            doubtful=doubtful,
+        )
 
     async def has_room(self, actor: Actor) -> bool:
         """Return whether `actor` may search for what can wait: less than half the hour is used."""
@@ -255,9 +269,8 @@ class Search:
                 each.accession_number,
                 frozenset(each.modalities),
             )
-            for each in answer.results
-            if each.facility.peer_id == facility
-            and await self._published(facility, each.study_instance_uid)
+            for each in (*answer.results, *answer.doubtful)
+            if facility_of(each.ref) == facility
         ]
         searched = {each.peer_id for each in answer.coverage.searched}
         reasons = (each.code for each in answer.coverage.not_searched)
@@ -324,7 +337,8 @@ class Search:
             RecordHint(facility, each.entry_id)
             for each in most_of_each(found.hints, self._max_hints)
         )
-        heard = Heard(facility, known.admitted(results), hints, asked.uncovered, waiting)
+        admitted = known.admitted(results)
+        heard = Heard.of(facility, admitted, hints, asked.uncovered, waiting=waiting)
         return _Answered(asked, found, heard)
 
     def _facility(self, peer_id: bytes | None) -> Facility:
@@ -335,55 +349,16 @@ class Search:
 
     # -- the record -------------------------------------------------------------------------------
 
-    def _record(self, tx: Tx, answered: Sequence[_Answered], event: AuditEvent) -> None:
+    def _record(
+        self, tx: Tx, answered: Sequence[_Answered], sure: Collection[bytes], event: AuditEvent
+    ) -> None:
+        """Remember who was opened; whose studies can be retrieved: of the `sure` refs alone."""
         now = self._clock.now()
         for one in answered:
             if one.asked.code is not None:
                 note_asked(tx, one.asked.partner.peer_id, one.asked.code, now)
             for hit in one.found.hits:
-                uids = [each.digest.study_instance_uid for each in hit.studies]
+                studies = hit.studies if hit.opened.ref in sure else ()
+                uids = [each.digest.study_instance_uid for each in studies]
                 opened.remember(tx, hit.opened, uids, now)
         audit.append(tx, event, now)
-
-
-def _must_have_purpose(actor: Actor) -> None:
-    if actor.purpose not in set(PurposeOfUse):
-        raise Refusal(
-            "no-purpose",
-            "A search needs a purpose of use: it goes on record here and at every facility.",
-            f"Say what it is for: {', '.join(PurposeOfUse)}.",
-        )
-
-
-def _described(question: Question, search_id: bytes) -> dict[str, str | int]:
-    """Return what is on record of a question, answered or not."""
-    return {
-        "search_id": search_id.hex(),
-        "name": question.name,
-        "birth_date": question.birth_date,
-        "identifiers": " ".join(f"{one.value}@{one.issuer}" for one in question.identifiers),
-    }
-
-
-def _event(
-    answer: Answer,
-    actor: Actor,
-    patient: int | None,
-    answered: Sequence[_Answered],
-    described: Mapping[str, str | int],
-) -> AuditEvent:
-    return AuditEvent(
-        action="search",
-        outcome="success",
-        actor=actor,
-        patient="" if patient is None else str(patient),
-        detail={
-            **described,
-            "results": len(answer.results),
-            "hints": len(answer.hints),
-            "dropped": sum(one.found.dropped for one in answered),
-            "searched": len(answer.coverage.searched),
-            "not_searched": len(answer.coverage.not_searched),
-            "coverage": answer.coverage.sentence,
-        },
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from hypothesis import given, settings
@@ -65,7 +65,21 @@ def plainly_grouped(results):
                 group = [low if each == high else each for each in group]
     leaders = sorted(set(group))
     index = {each: leaders.index(group[i]) for i, each in enumerate(descriptions)}
-    return [descriptions[leader] for leader in leaders], [index[each.patient] for each in results]
+    people = [
+        replace(
+            descriptions[leader],
+            identifiers=tuple(
+                dict.fromkeys(
+                    number
+                    for i, each in enumerate(descriptions)
+                    if group[i] == leader
+                    for number in each.identifiers
+                )
+            ),
+        )
+        for leader in leaders
+    ]
+    return people, [index[each.patient] for each in results]
 
 
 def listed(described):

@@ -76,10 +76,9 @@ async def search(request: web.Request, asked: Asked, question: Question, service
             raise
         problem = Problem(HTTPStatus.BAD_REQUEST, refusal.code, refusal.reason, refusal.remedy)
         raise RequestError(problem) from None
-    sure = [each for each in found.results if _is_sure(each)]
-    wanted = [each for each in sure if _matches(asked.study, each)]
+    wanted = [each for each in found.results if _matches(asked.study, each)]
     page = wanted[asked.offset : asked.offset + asked.limit]
-    warnings = _warnings(found, len(found.results) - len(sure))
+    warnings = _warnings(found)
     if len(wanted) > asked.offset + asked.limit:
         warnings.append("There are additional results that can be requested.")
     return Federated(
@@ -87,10 +86,10 @@ async def search(request: web.Request, asked: Asked, question: Question, service
     )
 
 
-def _warnings(found: Answer, unsure: int) -> list[str]:
+def _warnings(found: Answer) -> list[str]:
     warnings = [found.coverage.sentence] if found.coverage.not_searched else []
-    if unsure:
-        warnings.append(_UNSURE.format(unsure))
+    if found.doubtful:
+        warnings.append(_UNSURE.format(len(found.doubtful)))
     return warnings
 
 
@@ -104,10 +103,6 @@ def _question(study: StudyQuery, who: Actor) -> Question:
         birth_date=study.birth_date,
         identifiers=(PatientIdentifier(issuer, study.patient_id),) if known else (),
     )
-
-
-def _is_sure(found: Result) -> bool:
-    return found.confirmed or found.linked or found.score.tier == "match"
 
 
 def _is_pattern(text: str) -> bool:

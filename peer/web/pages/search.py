@@ -70,18 +70,10 @@ class _Section:
         return " ".join(dict.fromkeys(each.ref.hex() for each in self.results))
 
     @property
-    def doubtful(self) -> bool:
-        """Whether nothing but a likeness says that this is the person asked for."""
-        return not any(
-            each.score.tier == "match" or each.linked or each.confirmed for each in self.results
-        )
-
-    @property
     def asks(self) -> bool:
         """Whether it is worth asking whether this is the person asked for."""
-        if any(each.ref == self.answer.ref for each in self.results):
-            return False
-        return self.doubtful or len(self.answer.persons) > 1
+        ours = any(each.ref == self.answer.ref for each in self.results)
+        return not ours and len(self.answer.persons) > 1
 
 
 async def home(request: web.Request) -> web.StreamResponse:
@@ -89,6 +81,16 @@ async def home(request: web.Request) -> web.StreamResponse:
     if not CLINICIAN & actor(request).roles:
         return see_other("/status")
     return await _form(request, _EMPTY)
+
+
+async def to_form(_request: web.Request) -> web.StreamResponse:
+    """Lead whoever comes back to the address of an answer or loads it again to the form."""
+    return see_other("/")
+
+
+async def to_answer(request: web.Request) -> web.StreamResponse:
+    """Lead whoever loads the address of something done to an answer to that answer."""
+    return see_other(f"/search/{request.match_info['search']}")
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -298,9 +300,14 @@ def _key_of(result: Result) -> tuple[bytes, str]:
 ROUTES: Final = (
     Route("GET", "/", home, ANYONE),
     Route("POST", "/search", search, CLINICIAN),
+    Route("GET", "/search", to_form, ANYONE),
     Route("GET", "/search/{search:[0-9a-f]+}", show_answer, CLINICIAN),
     Route("POST", "/search/{search:[0-9a-f]+}/identify", identify, CLINICIAN),
     Route("POST", "/search/{search:[0-9a-f]+}/link", link, CLINICIAN),
     Route("POST", "/search/{search:[0-9a-f]+}/unlink", unlink, CLINICIAN),
     Route("POST", "/search/{search:[0-9a-f]+}/filters", narrow, CLINICIAN),
+    *(
+        Route("GET", f"/search/{{search:[0-9a-f]+}}/{done}", to_answer, CLINICIAN)
+        for done in ("identify", "link", "unlink", "filters")
+    ),
 )

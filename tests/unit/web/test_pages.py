@@ -269,19 +269,20 @@ async def test_who_is_said_to_be_somebody_else_is_listed_no_more_until_that_is_u
     asked = {"name": "Mueller, Jana", "birth_date": "1980-05-17", "sex": "F"}
     place, _ = await send(ada, "/", "/search", **asked)
     page = await text_of(ada, place)
-    assert "Likely the person asked for." in page
-    refs = re.search(r'name="refs" value="([0-9a-f ]+)"', page)[1]
+    assert "Likely the same person" in page
+    refs = " ".join(re.findall(r'name="refs" value="([0-9a-f]+)"', page))
     place, _ = await send(ada, place, f"{place}/link", refs=refs, same="no")
     page = await text_of(ada, place)
     assert "different people" in page
-    assert refs not in page
+    assert not [ref for ref in refs.split() if ref in page]
     await send(ada, place, f"{place}/link", 422, refs=refs, same="perhaps")
     await send(ada, place, f"{place}/unlink", 422, link="0")
     said = re.findall(r'name="link" value="(\d+)"', page)
     assert len(said) == len(refs.split()) == 2, "our own record and the partner's"
     for number in said:
         place, _ = await send(ada, place, f"{place}/unlink", link=number)
-    assert refs in await text_of(ada, place)
+    page = await text_of(ada, place)
+    assert [ref for ref in refs.split() if ref in page] == refs.split()
     place, _ = await send(ada, place, f"{place}/link", refs=refs, same="yes")
     assert ">linked here<" in await text_of(ada, place)
 
