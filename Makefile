@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-deep coverage bench bench-ingest bench-journal bench-matching lint format types imports lock clean
+.PHONY: help setup setup-dev demo test test-deep coverage bench bench-ingest bench-transfer bench-journal bench-matching lint format types imports lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,10 +49,13 @@ coverage: setup-dev ## Run the tests and report the lines and branches that none
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: bench-ingest bench-journal bench-matching ## Every benchmark, one line of JSON for each result
+bench: bench-ingest bench-transfer bench-journal bench-matching ## Every benchmark, one line of JSON for each result
 
 bench-ingest: setup-dev ## Instances from a folder, durable and encrypted (ARGS="--share 0.1 --repeats 1")
 	@$(BIN)/python -m tests.benchmarks.ingest $(ARGS)
+
+bench-transfer: setup-dev ## Studies between nodes and to viewers, beside nginx and Orthanc (ARGS="--repeats 1")
+	@$(BIN)/python -m tests.benchmarks.transfer $(ARGS)
 
 bench-journal: setup-dev ## Following a journal, between real nodes (ARGS="--entries 100000 --repeats 1")
 	@$(BIN)/python -m tests.benchmarks.journal $(ARGS)

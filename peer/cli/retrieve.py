@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,8 +13,8 @@ from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose, Reaso
 from peer.cli.output import CommandError, console, print_json, say
 from peer.cli.partners import find_partner
 
-POLL_S: Final = 0.2
-"""How often the progress is asked for."""
+DATA: Final = "data: "
+"""Begins a line of a server-sent event that has content (WHATWG HTML, section 9.2)."""
 
 
 def command(
@@ -67,8 +67,11 @@ async def fetch(
     )
     with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
         task = progress.add_task("Fetching and verifying", total=None)
-        while status["state"] in {"asking", "fetching"}:
+        async for line in client.lines(f"/retrievals/{status['retrieval_id']}/events"):
+            if not line.startswith(DATA):
+                continue
+            status = json.loads(line.removeprefix(DATA))
             progress.update(task, completed=status.get("bytes", 0), total=status.get("bytes_total"))
-            await asyncio.sleep(POLL_S)
-            status = await client.get(f"/retrievals/{status['retrieval_id']}")
+            if status["state"] not in {"asking", "fetching"}:
+                break
     return status

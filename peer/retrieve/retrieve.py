@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeAlias
 
@@ -39,6 +39,9 @@ from protocol.quota import QUOTA
 from protocol.reciprocity import breaks_glass, is_mended_by_exchange
 
 RETRIEVAL_ID_BYTES: Final = 16
+
+LOOK_S: Final = 0.2
+"""How often whoever follows a retrieval is told of it: as often as a person can read it."""
 
 
 class Prior(Protocol):
@@ -161,6 +164,19 @@ class Retrieve:
         if task is not None:
             await asyncio.wait([task])
         return await self.status(retrieval_id)
+
+    async def follow(self, retrieval_id: bytes) -> AsyncIterator[Retrieval]:
+        """Yield how far a retrieval is, whenever that changes, up to its end; raise NotFound."""
+        seen: Retrieval | None = None
+        while True:
+            task = self._tasks.get(retrieval_id)
+            now = await self.status(retrieval_id)
+            if now != seen:
+                yield now
+            if task is None:
+                return
+            seen = now
+            await asyncio.wait([task], timeout=LOOK_S)
 
     async def read_instance(
         self, permit: Permit, sop_instance_uid: str, most: int | None = None

@@ -1,11 +1,11 @@
-"""Work that ends with the connection of whoever asked for it; answers that come line by line."""
+"""Work that ends with the connection of whoever asked for it; answers that come bit by bit."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -17,6 +17,9 @@ Answer = TypeVar("Answer")
 
 LINES: Final = "application/x-ndjson"
 """One JSON value a line."""
+
+EVENTS: Final = "text/event-stream"
+"""Server-sent events (WHATWG HTML, section 9.2): what a browser reads as an EventSource."""
 
 LOOK_S: Final = 0.2
 """How often it is looked whether the asker is still there: nobody notices so short a time, and a
@@ -70,3 +73,23 @@ class Lines:
         if problem is None or not self.response.prepared:
             raise error
         await self.tell("error", problem.to_json())
+
+
+async def send_events(
+    request: web.Request, first: Mapping[str, object], later: AsyncIterable[Mapping[str, object]]
+) -> web.StreamResponse:
+    """Send each of what comes as one event whose data are JSON; stop when the asker has gone."""
+    response = web.StreamResponse(
+        headers={hdrs.CONTENT_TYPE: EVENTS, hdrs.CACHE_CONTROL: "no-store"}
+    )
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        await response.write(_event(first))
+        async for each in later:
+            await response.write(_event(each))
+        await response.write_eof()
+    return response
+
+
+def _event(content: Mapping[str, object]) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"

@@ -51,14 +51,14 @@ def _data_set(study, number, pixels):
     return made
 
 
-def make(folder, count, pixels):
-    """Write `count` instances, PER_STUDY to a study; return their bytes.
+def make(folder, count, pixels, per_study=PER_STUDY):
+    """Write `count` instances, `per_study` to a study; return their bytes.
 
     Pixels are noise: nothing here compresses, and no two instances are alike.
     """
     total = 0
     for index in range(count):
-        study, number = divmod(index, PER_STUDY)
+        study, number = divmod(index, per_study)
         made = _data_set(study, number, pixels)
         made.PixelData = random.Random(index).randbytes(2 * pixels * pixels)
         stream = BytesIO()

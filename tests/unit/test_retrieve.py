@@ -361,3 +361,15 @@ async def test_a_grant_outlives_a_restart_of_its_origin(tmp_path):
     async with bob.open(tmp_path / "Bob"):
         read = bob.retrieve.origin.read_range
         assert await read(bob.partners[0], grant.grant_id, pack_id, 0, 100) == before
+
+
+async def test_a_retrieval_can_be_followed_to_its_end(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+    started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+    states = [each async for each in alice.retrieve.follow(started.retrieval_id)]
+    assert states[-1].sentence == "3/3 instances verified"
+    assert states == list(dict.fromkeys(states)), "the same was told twice"
+    assert [each async for each in alice.retrieve.follow(started.retrieval_id)] == states[-1:]
+    with pytest.raises(NotFound):
+        await anext(alice.retrieve.follow(bytes(16)))

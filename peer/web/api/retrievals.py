@@ -21,6 +21,7 @@ from peer.web.api.bodies import (
 )
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, Route, services
+from peer.web.streams import send_events
 
 
 class RetrievalBody(Body):
@@ -57,6 +58,14 @@ async def show(request: web.Request) -> web.StreamResponse:
     return answer(status.to_json())
 
 
+async def follow(request: web.Request) -> web.StreamResponse:
+    """Tell how far a retrieval is, as it changes, up to its end."""
+    asked = path(request, RetrievalPath)
+    states = aiter(services(request).retrieve.follow(asked.retrieval_id))
+    first = await anext(states)
+    return await send_events(request, first.to_json(), (each.to_json() async for each in states))
+
+
 async def list_retrievals(request: web.Request) -> web.StreamResponse:
     """Return all retrievals, the newest first."""
     found = await services(request).retrieve.list()
@@ -67,4 +76,5 @@ ROUTES: Final = (
     Route("POST", "/api/v1/retrievals", retrieve, CLINICIAN),
     Route("GET", "/api/v1/retrievals", list_retrievals, CLINICIAN),
     Route("GET", "/api/v1/retrievals/{retrieval_id}", show, CLINICIAN),
+    Route("GET", "/api/v1/retrievals/{retrieval_id}/events", follow, CLINICIAN),
 )

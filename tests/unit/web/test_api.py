@@ -299,11 +299,25 @@ async def test_a_uid_that_is_none_reaches_no_room(unix, rooms, uid):
 # -- retrievals, notices, report, retention -------------------------------------------------
 async def test_retrievals(unix, rooms):
     one = Answer(retrieval_id="ab" * 16, state="asking")
+    done = Answer(retrieval_id="ab" * 16, state="complete")
     rooms.retrieve.answers = {"retrieve": one, "status": one, "list": (one,)}
+
+    async def follow(_retrieval_id):
+        yield one
+        yield done
+
+    rooms.retrieve.follow = follow
     body = {"peer_id": PARTNER.hex(), "study_instance_uid": "1.2.3", "purpose": "ETREAT"}
     assert await post(unix, "/retrievals", body) == (202, one.content)
     assert await get(unix, f"/retrievals/{'ab' * 16}") == (200, one.content)
     assert await get(unix, "/retrievals") == (200, {"retrievals": [one.content]})
+    async with unix.get(f"/api/v1/retrievals/{'ab' * 16}/events") as told:
+        assert told.content_type == "text/event-stream"
+        events = (await told.text()).split("\n\n")
+    assert [json.loads(each.removeprefix("data: ")) for each in events[:-1]] == [
+        one.content,
+        done.content,
+    ]
     name, (peer_id, uid, actor, _), _ = rooms.retrieve.asked[0]
     assert (name, peer_id, uid, actor.purpose) == ("retrieve", PARTNER, "1.2.3", "ETREAT")
     assert rooms.retrieve.asked[1][1] == (bytes.fromhex("ab" * 16),)

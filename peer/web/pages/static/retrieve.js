@@ -1,8 +1,11 @@
 // Retrieving with live progress: what was a form becomes a bar that says how many are verified.
 "use strict";
 
-const POLL_MS = 700;
 const OVER = new Set(["complete", "refused", "revoked", "failed"]);
+// A browser has six connections to a server; the others are for what people click on meanwhile.
+const AT_ONCE = 3;
+let followed = 0;
+const waiting = [];
 const csrf = document.querySelector('meta[name="csrf"]').content;
 
 async function answer(response) {
@@ -58,14 +61,23 @@ function show(cell, found) {
   place(cell, element("div", { className: "progress" }, bar, element("p", {}, progress(found))));
 }
 
-async function follow(cell, found) {
-  cell.setAttribute("aria-live", "polite");
-  while (!OVER.has(found.state)) {
-    show(cell, found);
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    found = await fetch(`/api/v1/retrievals/${found.retrieval_id}`).then(answer);
+// The browser connects again by itself when the node was away for a while.
+function follow(cell, id) {
+  if (followed === AT_ONCE) {
+    waiting.push([cell, id]);
+    return;
   }
-  show(cell, found);
+  followed += 1;
+  cell.setAttribute("aria-live", "polite");
+  const events = new EventSource(`/api/v1/retrievals/${id}/events`);
+  events.addEventListener("message", (event) => {
+    const found = JSON.parse(event.data);
+    show(cell, found);
+    if (!OVER.has(found.state)) return;
+    events.close();
+    followed -= 1;
+    if (waiting.length) follow(...waiting.shift());
+  });
 }
 
 function fail(cell, error) {
@@ -77,13 +89,8 @@ for (const form of document.querySelectorAll("form[data-retrieve]")) {
     event.preventDefault();
     const cell = form.parentElement;
     form.querySelector("button").disabled = true;
-    start(form).then((found) => follow(cell, found)).catch((error) => fail(cell, error));
+    start(form).then((found) => follow(cell, found.retrieval_id)).catch((error) => fail(cell, error));
   });
 }
 
-for (const cell of document.querySelectorAll("[data-retrieval]")) {
-  fetch(`/api/v1/retrievals/${cell.dataset.retrieval}`)
-    .then(answer)
-    .then((found) => follow(cell, found))
-    .catch((error) => fail(cell, error));
-}
+for (const cell of document.querySelectorAll("[data-retrieval]")) follow(cell, cell.dataset.retrieval);
