@@ -271,7 +271,8 @@ def _report_between(pairing, found, plain, synced, plain_cpu):
     ratios = [was / run.seconds for was, run in zip(plain, found["one"], strict=True)]
     row(
         "node_to_node", rates("one", 1), "MB/s", against=round(statistics.median(copied), 1),
-        ratio=statistics.median(ratios), limit="sendfile, receive, write; nothing verified or synchronised",
+        ratio=statistics.median(ratios),
+        limit="sendfile, receive, write; nothing verified or synchronised",
         ratios=ratios, copy=copied, cpu_copy=plain_cpu,
         copy_synchronised=[pairing.size / seconds / MEGABYTE for seconds in synced],
         seconds=[run.seconds for run in found["one"]], megabytes=pairing.size / MEGABYTE,
