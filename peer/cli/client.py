@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import IO, Any, Final, Self, TypeVar
 
 import aiohttp
 
@@ -24,6 +32,9 @@ ANSWER_TIMEOUT_S: Final = 120
 
 _STREAM: Final = aiohttp.ClientTimeout(total=None, sock_read=ANSWER_TIMEOUT_S)
 """A long answer may take its time as long as it goes on arriving."""
+
+_UPLOAD: Final = aiohttp.ClientTimeout(total=None)
+"""A large file may take its time."""
 
 _ADDRESSES: Final = Path(RUN, ADDRESSES)
 
@@ -53,10 +64,16 @@ class Client:
         """Return the JSON answer to a POST of a JSON body."""
         return await self._ask("POST", path, json={} if body is None else body)
 
-    async def post_instance(self, content: bytes) -> Any:  # noqa: ANN401 - JSON
-        """Return the outcome of storing one DICOM instance."""
+    async def post_instance(self, content: bytes | IO[bytes]) -> Any:  # noqa: ANN401 - JSON
+        """Return the outcome of storing one DICOM instance; a file is sent as it is read."""
         headers = {"Content-Type": "application/dicom"}
-        return await self._ask("POST", "/instances", data=content, headers=headers)
+        how = {} if isinstance(content, bytes) else {"timeout": _UPLOAD}
+        return await self._ask("POST", "/instances", data=content, headers=headers, **how)
+
+    async def post_files(self, files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
+        """Return the outcomes of storing instances from files; None for one that is not read."""
+        answer = await self._ask("POST", "/instances/files", json={"files": files}, timeout=_UPLOAD)
+        return list(answer["outcomes"])
 
     async def post_instances(self, contents: Sequence[bytes]) -> Any:  # noqa: ANN401 - JSON
         """Return the outcomes of storing several DICOM instances, in their order."""

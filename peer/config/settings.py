@@ -43,14 +43,21 @@ class Ingest(Section):
         30, description="A study counts as complete after this long without a new instance"
     )
     max_instance_bytes: int = Field(
-        GIB, ge=MIB, le=4 * GIB, description="Larger instances are refused"
+        4 * GIB, ge=MIB, le=4 * GIB, description="Larger instances are refused"
+    )
+    large_bytes: int = Field(
+        8 * MIB,
+        ge=MIB,
+        le=GIB,
+        description="Larger instances are encrypted and written as they come, each to a file of "
+        "its own; smaller ones are in memory until they are durable",
     )
     memory_bytes: int = Field(
-        2 * GIB,
+        64 * MIB,
         ge=MIB,
         le=1024 * GIB,
         description="Memory that instances on their way in may hold together; for moments each is "
-        "there twice. At least max_instance_bytes",
+        "there twice. At least large_bytes",
     )
     memory_wait_s: Seconds = Field(
         60, le=90, description="A sender whose instance finds no room there waits so long at most"
@@ -79,9 +86,14 @@ class Ingest(Section):
 
     @model_validator(mode="after")
     def _holds_one(self) -> Self:
-        if self.memory_bytes < self.max_instance_bytes:
-            raise ValueError("memory_bytes must be at least max_instance_bytes, so that one fits")
+        if self.memory_bytes < self.largest_held:
+            raise ValueError("memory_bytes must be at least large_bytes, so that one fits")
         return self
+
+    @property
+    def largest_held(self) -> int:
+        """Bytes of the largest instance that is held in memory."""
+        return min(self.max_instance_bytes, self.large_bytes)
 
 
 class Index(Section):

@@ -20,11 +20,14 @@ import warnings
 
 import pydicom.config
 
+from peer.dicom.content import Content
 from peer.dicom.header import NOTES, Header
 from peer.dicom.part10 import (
     IMPLEMENTATION_CLASS_UID,
     Instance,
+    file_meta,
     open_instance,
+    read_file_meta,
     with_file_meta,
 )
 from peer.dicom.scan import read_header
@@ -32,9 +35,12 @@ from peer.dicom.scan import read_header
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
     "NOTES",
+    "Content",
     "Header",
     "Instance",
+    "file_meta",
     "open_instance",
+    "read_file_meta",
     "read_header",
     "with_file_meta",
 ]

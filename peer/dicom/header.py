@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom.datadict import tag_for_keyword
+
+from peer.dicom.content import Content
 from peer.dicom.part10 import INFLATED_BYTES, Instance, open_instance
 from peer.dicom.values import Reader
 from protocol.errors import Refusal
@@ -110,13 +113,13 @@ class Header:
     notes: tuple[str, ...]
 
 
-def parse_header(data: bytes, inflated_bytes: int = INFLATED_BYTES) -> Header:
+def parse_header(data: Content, inflated_bytes: int = INFLATED_BYTES) -> Header:
     """Return the header of a complete instance, parsed; `inflated_bytes` as in `open_instance`.
 
     Raises Refusal with the codes of `open_instance`, and "missing-uid" or "invalid-uid" if study,
     series, instance or SOP class is not named as PS3.5 section 9.1 demands.
     """
-    instance = open_instance(data, inflated_bytes)
+    instance = open_instance(data, inflated_bytes, _TAGS)
     return header_of(instance, Reader(instance.data_set))
 
 
@@ -274,3 +277,5 @@ KEYWORDS: Final = (
     "TimezoneOffsetFromUTC",
 )
 """Every attribute of the data set that is read here, and what its texts are decoded by."""
+
+_TAGS: Final = tuple(tag_for_keyword(keyword) or 0 for keyword in KEYWORDS)

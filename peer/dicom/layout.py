@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from peer.dicom.content import Content, truncated
 from protocol.errors import Refusal
 
 PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
@@ -49,16 +50,7 @@ class _Irregular(Exception):
     """Something stands where an item should."""
 
 
-def truncated() -> Refusal:
-    """Return the refusal of a data set that stops in the middle of an element."""
-    return Refusal(
-        "truncated",
-        "The instance ends in the middle of an element: some of it was lost on the way.",
-        "Send it again from its source.",
-    )
-
-
-def survey(data: bytes | memoryview, start: int, *, explicit: bool, little_endian: bool) -> Layout:
+def survey(data: Content, start: int, *, explicit: bool, little_endian: bool) -> Layout:
     """Walk the data set that begins at `start` and ends with `data`.
 
     Raises Refusal "truncated" if it stops in the middle of an element, "malformed" if it is nested
@@ -76,7 +68,7 @@ def survey(data: bytes | memoryview, start: int, *, explicit: bool, little_endia
     return Layout(explicit, walk.pixel_data, walk.pixel_tag, regular)
 
 
-def end_of_items(data: bytes | memoryview, start: int, *, explicit: bool) -> int | None:
+def end_of_items(data: Content, start: int, *, explicit: bool) -> int | None:
     """Return where the items of undefined length end that begin at `start`, little endian.
 
     None if they are irregular; raises Refusal as `survey` does.
@@ -88,16 +80,16 @@ def end_of_items(data: bytes | memoryview, start: int, *, explicit: bool) -> int
 
 
 class _Walk:
-    def __init__(self, data: bytes | memoryview, *, explicit: bool, little_endian: bool) -> None:
+    def __init__(self, data: Content, *, explicit: bool, little_endian: bool) -> None:
         self.pixel_data: int | None = None
         self.pixel_tag = 0
         self._data = data
         self._end = len(data)
         self._explicit = explicit
         order = "<" if little_endian else ">"
-        self._head = struct.Struct(order + "HHI").unpack_from
-        self._short = struct.Struct(order + "H").unpack_from
-        self._long = struct.Struct(order + "I").unpack_from
+        self._head = struct.Struct(order + "HHI").unpack
+        self._short = struct.Struct(order + "H").unpack
+        self._long = struct.Struct(order + "I").unpack
 
     def top_level(self, position: int) -> None:
         while self._end - position >= _HEAD:
@@ -105,24 +97,25 @@ class _Walk:
             if tag in PIXEL_TAGS and self.pixel_data is None:
                 self.pixel_data, self.pixel_tag = position, tag
             position = self._skip(value, length, 0)
-        if any(self._data[position:]):  # Zeros at the end are padding of a transport.
+        if any(bytes(self._data[position:])):  # Zeros at the end are padding of a transport.
             raise truncated()
 
     def _element(self, position: int) -> tuple[int, int, int]:
         """Return tag, length and the offset of the value of the element at `position`."""
         if self._end - position < _HEAD:
             raise truncated()
-        group, element, length = self._head(self._data, position)
+        head = bytes(self._data[position : position + _HEAD])
+        group, element, length = self._head(head)
         value = position + _HEAD
         if self._explicit and group != _ITEM >> 16:
-            vr = bytes(self._data[position + 4 : position + 6])
+            vr = head[4:6]
             if vr in LONG_VRS:
                 if self._end - value < 4:  # noqa: PLR2004 - the long length
                     raise truncated()
-                (length,) = self._long(self._data, value)
+                (length,) = self._long(self._data[value : value + 4])
                 value += 4
             elif b"AA" <= vr <= b"ZZ":
-                (length,) = self._short(self._data, position + 6)
+                (length,) = self._short(head[6:])
         return group << 16 | element, length, value
 
     def _skip(self, value: int, length: int, depth: int) -> int:
@@ -144,7 +137,7 @@ class _Walk:
         while True:
             if self._end - position < _HEAD:
                 raise truncated()
-            group, element, length = self._head(self._data, position)
+            group, element, length = self._head(self._data[position : position + _HEAD])
             tag = group << 16 | element
             position += _HEAD
             if tag == _SEQUENCE_END:

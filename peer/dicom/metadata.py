@@ -13,8 +13,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
+from peer.dicom.content import malformed
 from peer.dicom.layout import NESTING
-from peer.dicom.part10 import UNREADABLE, is_encapsulated, malformed, open_instance
+from peer.dicom.part10 import UNREADABLE, is_encapsulated, open_instance
 from peer.errors import NotFound
 
 Json: TypeAlias = dict[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
@@ -18,7 +18,8 @@ from pydicom.uid import (
 )
 
 from peer.config import Ingest
-from peer.dicom.layout import Layout, survey, truncated
+from peer.dicom.content import Content, Inflated, Source, malformed, truncated
+from peer.dicom.layout import Layout, survey
 from protocol.errors import Refusal
 from protocol.identifiers import is_uid
 
@@ -65,56 +66,57 @@ class Instance:
     """Everything before the pixel data."""
 
 
-def open_instance(data: bytes, inflated_bytes: int = INFLATED_BYTES) -> Instance:
-    """Return the parts of a complete instance.
+def open_instance(
+    data: Content, inflated_bytes: int = INFLATED_BYTES, tags: Sequence[int] | None = None
+) -> Instance:
+    """Return the parts of a complete instance; of its data set only `tags`, if they are given.
 
     `inflated_bytes`: longest data set that a deflated one may unfold to; 0 for one that is held,
     and was measured when it came.  Raises Refusal: "not-dicom", "missing-transfer-syntax",
     "truncated", "malformed", "oversized".
     """
-    transfer_syntax, offset = _read_file_meta(data)
+    transfer_syntax, offset = read_file_meta(data)
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        body = _inflate(memoryview(data)[offset:], inflated_bytes)
-        layout, data_set = _read_data_set(body, 0, transfer_syntax)
+        body = Inflated(data, offset, inflated_bytes)
+        layout, data_set = _read_data_set(body, 0, transfer_syntax, tags)
         header_length = len(data)
     else:
-        layout, data_set = _read_data_set(data, offset, transfer_syntax)
+        layout, data_set = _read_data_set(data, offset, transfer_syntax, tags)
         header_length = len(data) if layout.pixel_data is None else layout.pixel_data
     return Instance(
         transfer_syntax, offset, header_length, layout.pixel_tag, layout.regular, data_set
     )
 
 
-def _read_data_set(data: bytes, offset: int, transfer_syntax: str) -> tuple[Layout, Dataset]:
+def _read_data_set(
+    data: Content, offset: int, transfer_syntax: str, tags: Sequence[int] | None
+) -> tuple[Layout, Dataset]:
     little_endian = transfer_syntax != ExplicitVRBigEndian
     explicit = transfer_syntax != ImplicitVRLittleEndian
     layout = survey(data, offset, explicit=explicit, little_endian=little_endian)
-    header = data[offset : layout.pixel_data]
+    end = len(data) if layout.pixel_data is None else layout.pixel_data
+    stream = BytesIO(data[offset:end]) if tags is None else Source(data, offset, end)
+    wanted = None if tags is None else list(tags)
     try:
-        data_set = read_dataset(BytesIO(header), not layout.explicit, little_endian)
+        data_set = read_dataset(stream, not layout.explicit, little_endian, specific_tags=wanted)
     except UNREADABLE as error:
         raise malformed() from error
     return layout, data_set
 
 
-def malformed() -> Refusal:
-    """Return the refusal of bytes that no reader can make sense of."""
-    return Refusal(
-        "malformed",
-        "The instance is not built as a DICOM data set.",
-        "Check the software that made or sent it.",
-    )
+def read_file_meta(data: Content) -> tuple[str, int]:
+    """Return the transfer syntax, and where the file meta information ends.
 
-
-def _read_file_meta(data: bytes) -> tuple[str, int]:
+    The beginning of an instance suffices.  Raises Refusal as `open_instance` does.
+    """
     start = PREAMBLE_BYTES + len(PREFIX)
-    if data[PREAMBLE_BYTES:start] != PREFIX:
+    if bytes(data[PREAMBLE_BYTES:start]) != PREFIX:
         raise Refusal(
             "not-dicom",
             "This is not a DICOM file: the preamble and the letters DICM are missing.",
             "Send instances in the DICOM file format (PS3.10).",
         )
-    stream = BytesIO(data)
+    stream = Source(data, 0, len(data))
     stream.seek(start)
     try:
         meta = read_dataset(stream, False, True, stop_when=_behind_file_meta)
@@ -136,30 +138,18 @@ def _behind_file_meta(tag: int, _vr: str | None, _length: int) -> bool:
     return tag >> 16 != FILE_META_GROUP
 
 
-def _inflate(deflated: memoryview, most: int) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        inflated = inflater.decompress(deflated, most)
-    except zlib.error as error:
-        raise malformed() from error
-    if inflater.unconsumed_tail:
-        raise Refusal(
-            "oversized",
-            f"The deflated data set unfolds to more than {most} bytes.",
-            "Send it in another transfer syntax.",
-        )
-    if not inflater.eof:
-        raise truncated()
-    return inflated
-
-
 def with_file_meta(
     data_set: bytes, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
 ) -> bytes:
-    """Return a data set, as it came over the network, as a file.
+    """Return a data set, as it came over the network, as a file."""
+    return file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid) + data_set
 
-    The file meta information names nothing but the instance, so that the same instance becomes the
-    same bytes whoever sent it.
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Return what stands in a file before the data set (PS3.10 section 7.1).
+
+    It names nothing but the instance, so that the same instance becomes the same bytes whoever sent
+    it.
     """
     elements = b"".join(
         (
@@ -171,7 +161,7 @@ def with_file_meta(
         )
     )
     length = _element(0x0000, b"UL", struct.pack("<I", len(elements)))
-    return b"".join((bytes(PREAMBLE_BYTES), PREFIX, length, elements, data_set))
+    return b"".join((bytes(PREAMBLE_BYTES), PREFIX, length, elements))
 
 
 def _element(number: int, vr: bytes, value: bytes) -> bytes:

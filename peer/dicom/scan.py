@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian as DeflatedLittleEndian
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from peer.dicom.content import Content
 from peer.dicom.header import KEYWORDS, Header, header_of, parse_header
 from peer.dicom.layout import LONG_VRS, PIXEL_TAGS, end_of_items
 from peer.dicom.part10 import FILE_META_GROUP, INFLATED_BYTES, PREAMBLE_BYTES, PREFIX, Instance
@@ -35,6 +36,8 @@ _FIRST_GROUP: Final = 0x0008
 """A data set begins with it; below are command and file meta information."""
 _DELIMITER_GROUP: Final = 0xFFFE
 _UNDEFINED: Final = 0xFFFFFFFF
+_VALUE_BYTES: Final = 65_536
+"""Longest value that is read here; the longest of what is wanted has some hundred bytes."""
 _HEAD: Final = 8
 _LONG_HEAD: Final = 12
 
@@ -58,9 +61,9 @@ _ENCODED_VRS: Final = frozenset({"LO", "PN", "SH"})
 _INTEGER: Final = re.compile(r"[+-]?\d{1,9}")
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f\ufffd]")
 
-_explicit_head = struct.Struct("<HH2sH").unpack_from
-_implicit_head = struct.Struct("<HHI").unpack_from
-_long = struct.Struct("<I").unpack_from
+_explicit_head = struct.Struct("<HH2sH").unpack
+_implicit_head = struct.Struct("<HHI").unpack
+_long = struct.Struct("<I").unpack
 _unsigned_short = struct.Struct("<H").unpack
 
 
@@ -68,15 +71,15 @@ class _Unusual(Exception):
     """Something that is for the parser to judge."""
 
 
-def read_header(data: bytes | memoryview, inflated_bytes: int = INFLATED_BYTES) -> Header:
+def read_header(data: Content, inflated_bytes: int = INFLATED_BYTES) -> Header:
     """Return the header of a complete instance; `inflated_bytes` as in `open_instance`.
 
     Raises as `parse_header` does.
     """
-    return scan_header(data) or parse_header(bytes(data), inflated_bytes)
+    return scan_header(data) or parse_header(data, inflated_bytes)
 
 
-def scan_header(data: bytes | memoryview) -> Header | None:
+def scan_header(data: Content) -> Header | None:
     """Return the header of a regular instance, None for one that must be parsed."""
     try:
         transfer_syntax, offset = _file_meta(data)
@@ -101,18 +104,18 @@ def scan_header(data: bytes | memoryview) -> Header | None:
 _NOTHING: Final = Dataset()
 
 
-def _file_meta(data: bytes | memoryview) -> tuple[str, int]:
+def _file_meta(data: Content) -> tuple[str, int]:
     """Return transfer syntax and the end of the file meta information (PS3.10 section 7.1)."""
     position, transfer_syntax, before = PREAMBLE_BYTES + len(PREFIX), "", 0
-    if data[PREAMBLE_BYTES:position] != PREFIX:
+    if bytes(data[PREAMBLE_BYTES:position]) != PREFIX:
         raise _Unusual
     while True:
-        group, element, vr, length = _explicit_head(data, position)
+        group, element, vr, length = _explicit_head(data[position : position + _HEAD])
         if group != FILE_META_GROUP:
             break
         value = position + _HEAD
         if vr in LONG_VRS:
-            (length,) = _long(data, value)
+            (length,) = _long(data[value : value + _LONG_HEAD - _HEAD])
             value += _LONG_HEAD - _HEAD
         elif vr not in _SHORT_VRS:
             raise _Unusual
@@ -130,14 +133,14 @@ _Found = tuple[dict[int, bytes], int | None, int]
 """Values of the attributes that were met before the pixel data, its offset, and its tag."""
 
 
-def _explicit(data: bytes | memoryview, position: int) -> _Found:
+def _explicit(data: Content, position: int) -> _Found:
     values: dict[int, bytes] = {}
     pixel_data, pixel_tag, before, end = None, 0, _FIRST_GROUP << 16, len(data)
     while end - position >= _HEAD:
-        group, element, vr, length = _explicit_head(data, position)
+        group, element, vr, length = _explicit_head(data[position : position + _HEAD])
         tag, value = group << 16 | element, position + _HEAD
         if vr in LONG_VRS:
-            (length,) = _long(data, value)
+            (length,) = _long(data[value : value + _LONG_HEAD - _HEAD])
             value += _LONG_HEAD - _HEAD
         elif vr not in _SHORT_VRS:
             raise _Unusual
@@ -146,39 +149,39 @@ def _explicit(data: bytes | memoryview, position: int) -> _Found:
         if tag in PIXEL_TAGS and pixel_data is None:
             pixel_data, pixel_tag = position, tag
         if pixel_data is None and tag in _WANTED:
-            if vr.decode("ascii") != _WANTED[tag] or length == _UNDEFINED:
+            if vr.decode("ascii") != _WANTED[tag] or length > _VALUE_BYTES:
                 raise _Unusual
             values[tag] = bytes(data[value : value + length])
         position, before = _behind(data, value, length, explicit=True), tag + 1
-    if any(data[position:]):
+    if any(bytes(data[position:])):
         raise _Unusual
     return values, pixel_data, pixel_tag
 
 
-def _implicit(data: bytes | memoryview, position: int) -> _Found:
+def _implicit(data: Content, position: int) -> _Found:
     values: dict[int, bytes] = {}
     pixel_data, pixel_tag, before, end = None, 0, _FIRST_GROUP << 16, len(data)
     vr = bytes(data[position + 4 : position + 6])
     if vr.isalpha() and vr.isupper():
         raise _Unusual  # It says implicit and is explicit.
     while end - position >= _HEAD:
-        group, element, length = _implicit_head(data, position)
+        group, element, length = _implicit_head(data[position : position + _HEAD])
         tag, value = group << 16 | element, position + _HEAD
         if tag < before or group == _DELIMITER_GROUP:
             raise _Unusual
         if tag in PIXEL_TAGS and pixel_data is None:
             pixel_data, pixel_tag = position, tag
         if pixel_data is None and tag in _WANTED:
-            if length == _UNDEFINED:
+            if length > _VALUE_BYTES:
                 raise _Unusual
             values[tag] = bytes(data[value : value + length])
         position, before = _behind(data, value, length, explicit=False), tag + 1
-    if any(data[position:]):
+    if any(bytes(data[position:])):
         raise _Unusual
     return values, pixel_data, pixel_tag
 
 
-def _behind(data: bytes | memoryview, value: int, length: int, *, explicit: bool) -> int:
+def _behind(data: Content, value: int, length: int, *, explicit: bool) -> int:
     """Return where the value ends that begins at `value`."""
     if length == _UNDEFINED:
         end = end_of_items(data, value, explicit=explicit)

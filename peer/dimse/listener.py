@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import socket
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
-from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationServer, ThreadedAssociationServer
 
 from peer.actors import Actor
 from peer.config import Settings
-from peer.dicom import IMPLEMENTATION_CLASS_UID, with_file_meta
-from peer.dimse.arriving import Arriving, bound
+from peer.dicom import IMPLEMENTATION_CLASS_UID
 from peer.dimse.callers import Callers
+from peer.dimse.reading import Reading
+from peer.dimse.storing import NOT_AUTHORISED, SUCCESS, Keeper
 from peer.errors import ConfigError
-from peer.ingest import Ingest, Outcome
+from peer.ingest import Ingest
 from peer.logs import Seldom
 
 STOP_S: Final = 2.0
 """How long associations that are opening or closing may take to end by themselves at stop."""
-
-ERROR_COMMENT_CHARACTERS: Final = 64
-"""PS3.7 section C.4.3, VR LO."""
-
-SUCCESS: Final = 0x0000
-DUPLICATE: Final = 0x0111
-NOT_AUTHORISED: Final = 0x0124
-OUT_OF_RESOURCES: Final = 0xA700
-DATA_SET_MISMATCH: Final = 0xA900
-CANNOT_UNDERSTAND: Final = 0xC000
-
-STATUSES: Final = {
-    "conflict": DUPLICATE,
-    "no-space": OUT_OF_RESOURCES,
-    "disk-error": OUT_OF_RESOURCES,
-    "oversized": OUT_OF_RESOURCES,
-    "missing-uid": DATA_SET_MISMATCH,
-    "invalid-uid": DATA_SET_MISMATCH,
-    "uid-mismatch": DATA_SET_MISMATCH,
-}
-"""Status of C-STORE for a refusal (PS3.4 table B.2-1, PS3.7 annex C); what is not named here could
-not be understood."""
 
 _log = structlog.get_logger(__name__)
 
@@ -97,11 +74,9 @@ class DicomListener:
     """Listens for associations and answers C-ECHO and C-STORE."""
 
     def __init__(self, settings: Settings, ingest: Ingest, loop: asyncio.AbstractEventLoop) -> None:
-        self._all_settings = settings
         self._faults = Seldom(settings.audit.fault_s)
         self._settings = settings.dicom
-        self._ingest = ingest
-        self._loop = loop
+        self._keeper = Keeper(ingest, loop, settings.dicom.store_timeout_s)
         self._callers = Callers(settings.dicom)
         self._ae = AE(ae_title=settings.dicom.ae_title)
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -126,7 +101,6 @@ class DicomListener:
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_C_ECHO, self._echo),
-            (evt.EVT_C_STORE, self._store),
         ]
         address = (self._settings.host, self._settings.port)
         try:
@@ -166,47 +140,23 @@ class DicomListener:
 
     def _opened(self, event: evt.Event) -> None:
         _send_at_once(event)
-        bound(event.assoc, self._all_settings, self._ingest.memory, self._faults)
+        association = event.assoc
+
+        def sender() -> Actor | None:
+            if not self._is_allowed(association, "store"):
+                return None
+            return Actor(name=_calling(association), kind="ae", roles=frozenset())
+
+        Reading(association, self._settings, self._keeper, self._faults, sender)
 
     def _echo(self, event: evt.Event) -> int:
-        return SUCCESS if self._is_allowed(event, "echo") else NOT_AUTHORISED
+        return SUCCESS if self._is_allowed(event.assoc, "echo") else NOT_AUTHORISED
 
-    def _store(self, event: evt.Event) -> Dataset:
-        request = cast("C_STORE", event.request)
-        arrived = cast("Arriving", request.DataSet)
-        arrived.is_taken = True
-        try:
-            return self._keep(event, request, arrived)
-        finally:
-            arrived.give_back()
-
-    def _keep(self, event: evt.Event, request: C_STORE, arrived: Arriving) -> Dataset:
-        if not self._is_allowed(event, "store"):
-            return _answer(NOT_AUTHORISED, "This AE title may not store here from this address.")
-        if arrived.refusal is not None:
-            return _answer(OUT_OF_RESOURCES, arrived.refusal.reason)
-        named = str(request.AffectedSOPInstanceUID)
-        data = with_file_meta(
-            arrived.take(),
-            str(request.AffectedSOPClassUID),
-            named,
-            str(event.context.transfer_syntax),
-        )
-        actor = Actor(name=_calling(event), kind="ae", roles=frozenset())
-        storing = asyncio.run_coroutine_threadsafe(
-            self._ingest.store_instance(data, actor, "dimse", named=named), self._loop
-        )
-        try:
-            outcome = storing.result(self._settings.store_timeout_s)
-        except (concurrent.futures.CancelledError, TimeoutError):
-            return _answer(OUT_OF_RESOURCES, "Not stored in time. Send it again.")
-        return _status(outcome)
-
-    def _is_allowed(self, event: evt.Event, service: str) -> bool:
-        address = str(event.assoc.requestor.address)
-        allowed = self._callers.allows(_calling(event), address, service)
+    def _is_allowed(self, association: Association, service: str) -> bool:
+        address, title = str(association.requestor.address), _calling(association)
+        allowed = self._callers.allows(title, address, service)
         if not allowed and self._faults.is_due((address, service), time.monotonic()):
-            _log.warning("ae-refused", ae_title=_calling(event), service=service)
+            _log.warning("ae-refused", ae_title=title, service=service)
         return allowed
 
 
@@ -217,19 +167,5 @@ def _send_at_once(event: evt.Event) -> None:
         held.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _calling(event: evt.Event) -> str:
-    return str(event.assoc.requestor.ae_title).strip()
-
-
-def _status(outcome: Outcome) -> Dataset:
-    if outcome.status != "refused":
-        return _answer(SUCCESS)
-    return _answer(STATUSES.get(outcome.code, CANNOT_UNDERSTAND), outcome.reason)
-
-
-def _answer(status: int, comment: str = "") -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    if comment:
-        answer.ErrorComment = comment[:ERROR_COMMENT_CHARACTERS]
-    return answer
+def _calling(association: Association) -> str:
+    return str(association.requestor.ae_title).strip()

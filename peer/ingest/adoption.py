@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
 
 from peer.dicom import Header, read_header
 from peer.errors import Conflict, NotFound
@@ -12,9 +15,11 @@ from peer.index.database import Tx
 from peer.index.instances import Placement
 from peer.store import Store, new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
 from protocol.errors import Refusal
-from protocol.hashing import plain_hash
 from protocol.identifiers import PeerId
 from protocol.manifest import InstanceItem, Manifest, SignedManifest, root
+
+WHOLE_BYTES: Final = 8 * 1024 * 1024
+"""An instance up to this size is decrypted whole to be checked; a larger one piece by piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +67,17 @@ def _verify(
     store: Store, received: ReceivedStudy, item: InstanceItem, inflated_bytes: int
 ) -> Verified:
     pack_id = received.manifest.packs[item.pack]
-    data = store.read(pack_id, received.pack_keys[pack_id], item.chunks)
-    if plain_hash(data) != item.content_hash:
+    with store.open(pack_id, received.pack_keys[pack_id], item.chunks) as content:
+        # In one reading as a rule: what is small is whole in memory.
+        data = content.read() if len(content) <= WHOLE_BYTES else content
+        try:
+            header = read_header(data, inflated_bytes)
+        except Refusal as error:
+            raise _wrong_content() from error
+        pieces = content.pieces() if data is content else iter((data[:],))
+        content_hash, data_set_hash = _hashes(pieces, header.data_set_offset)
+    if content_hash != item.content_hash:
         raise _wrong_content()
-    try:
-        header = read_header(data, inflated_bytes)
-    except Refusal as error:
-        raise _wrong_content() from error
     named = (
         header.study.study_instance_uid,
         header.series.series_instance_uid,
@@ -88,12 +97,22 @@ def _verify(
         pack_id=pack_id,
         length=item.length,
         content_hash=item.content_hash,
-        data_set_hash=plain_hash(memoryview(data)[header.data_set_offset :]),
+        data_set_hash=data_set_hash,
         first_chunk=item.first_chunk,
         offset=item.offset,
         chunk_hashes=item.chunk_hashes,
     )
     return Verified(header, placement)
+
+
+def _hashes(pieces: Iterator[bytes], data_set_offset: int) -> tuple[bytes, bytes]:
+    """Return the hashes of an instance and of its data set."""
+    whole, data_set = blake3(), blake3()
+    for piece in pieces:
+        whole.update(piece)
+        data_set.update(memoryview(piece)[data_set_offset:])
+        data_set_offset = max(0, data_set_offset - len(piece))
+    return whole.digest(), data_set.digest()
 
 
 def _wrong_content() -> Refusal:

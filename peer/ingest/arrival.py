@@ -1,48 +1,23 @@
-"""An instance on its way in, and what became of it."""
+"""An instance on its way in, all of it there and examined."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
 
 from peer.actors import Actor
 from peer.config import Ingest as Settings
 from peer.dicom import NOTES, Header, read_header
+from peer.ingest.incoming import Large, Small
+from peer.ingest.outcome import OVERSIZED, UID_MISMATCH, Outcome, Status
 from protocol.errors import Refusal
 from protocol.hashing import plain_hash
-
-Content: TypeAlias = bytes | memoryview
-"""The bytes of one instance; they must not change any more."""
-
-Status: TypeAlias = Literal["accepted", "duplicate", "refused"]
-
-CONFLICT: Final = "conflict"
-NO_SPACE: Final = "no-space"
-DISK_ERROR: Final = "disk-error"
-OVERSIZED: Final = "oversized"
-UID_MISMATCH: Final = "uid-mismatch"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one instance; `reason` is a sentence without patient attributes.
-
-    One that was accepted has a code and a reason if it was kept in spite of something.
-    """
-
-    status: Status
-    code: str = ""
-    reason: str = ""
-    sop_instance_uid: str = ""
-    study_instance_uid: str = ""
-    sop_class_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """An instance that was examined and may be stored."""
 
-    data: Content
+    data: Small | Large
     header: Header
     content_hash: bytes
     data_set_hash: bytes
@@ -78,7 +53,7 @@ class Arrival:
 
 
 def examine(
-    data: Content, actor: Actor, source: str, settings: Settings, named: str = ""
+    data: Small | Large, actor: Actor, source: str, settings: Settings, named: str = ""
 ) -> Arrival:
     """Return the instance in `data`, hashed and with its header read.
 
@@ -93,12 +68,17 @@ def examine(
             f"The instance has {len(data)} bytes; this facility accepts at most {limit}.",
             "Ask the operator to raise ingest.max_instance_bytes.",
         )
-    header = read_header(data, settings.max_inflated_bytes)
+    if isinstance(data, Large):
+        with data.open() as content:
+            header = read_header(content, settings.max_inflated_bytes)
+        whole, data_set = data.content_hash, data.data_set_hash
+    else:
+        header = read_header(data, settings.max_inflated_bytes)
+        whole, data_set = plain_hash(data), plain_hash(memoryview(data)[header.data_set_offset :])
     if named and named != header.instance.sop_instance_uid:
         raise Refusal(
             UID_MISMATCH,
             "The data set has another SOP Instance UID than the request.",
             "Check the software that sent it.",
         )
-    data_set = memoryview(data)[header.data_set_offset :]
-    return Arrival(data, header, plain_hash(data), plain_hash(data_set), actor, source)
+    return Arrival(data, header, whole, data_set, actor, source)

@@ -18,11 +18,13 @@ from typing import Final
 
 from peer.clock import Clock
 from peer.config import Ingest as Settings
-from peer.errors import NodeError, StorageFull
+from peer.errors import NodeError
 from peer.index import instances, packs
 from peer.index.database import Database, Tx
 from peer.index.instances import Known
-from peer.ingest.arrival import CONFLICT, DISK_ERROR, NO_SPACE, Arrival, Outcome
+from peer.ingest.arrival import Arrival
+from peer.ingest.incoming import Large, Small, failed
+from peer.ingest.outcome import CONFLICT, Outcome
 from peer.ingest.records import record_group
 from peer.ingest.writers import Group, Writers
 
@@ -148,6 +150,9 @@ class Commits:
             arrivals = [arrival for each in under_way.deliveries for arrival in each.arrivals]
             conflicts = [a for a in arrivals if outcomes.get(id(a), _NONE).code == CONFLICT]
             outcomes.update(await self._put_on_record(group, conflicts))
+            useless = [a.data for a in arrivals if outcomes[id(a)].status != "accepted"]
+            if useless:
+                await asyncio.to_thread(_discard, useless)
         except BaseException as error:
             _fail(under_way.deliveries, error)
             if not isinstance(error, Exception):
@@ -168,9 +173,9 @@ class Commits:
         try:
             await self._db.write(lambda tx: record_group(tx, group, conflicts, issuer, now))
         except NodeError as error:
-            code = NO_SPACE if isinstance(error, StorageFull) else DISK_ERROR
+            why = failed(error)
             return {
-                id(each.arrival): each.arrival.outcome("refused", code, str(error))
+                id(each.arrival): each.arrival.outcome("refused", why.code, why.reason)
                 for each in group.written
             }
         return {id(each.arrival): each.arrival.accepted() for each in group.written}
@@ -180,6 +185,13 @@ def _fail(deliveries: Sequence[_Delivery], error: BaseException) -> None:
     for each in deliveries:
         if not each.outcomes.done():
             each.outcomes.set_exception(error)
+
+
+def _discard(contents: Sequence[Small | Large]) -> None:
+    """Destroy what was written as it came, and is not kept."""
+    for each in contents:
+        if isinstance(each, Large):
+            each.discard()
 
 
 def _as_known(arrival: Arrival) -> Known:

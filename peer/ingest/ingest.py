@@ -19,15 +19,20 @@ from peer.errors import Conflict, NodeError
 from peer.index import instances, packs, studies
 from peer.index.database import Database, Tx
 from peer.ingest.adoption import Adopted, ReceivedStudy, record, verify
-from peer.ingest.arrival import Arrival, Content, Outcome, examine
+from peer.ingest.arrival import Arrival, examine
 from peer.ingest.commits import Commits
+from peer.ingest.files import NamedFile, read_file
+from peer.ingest.incoming import Incoming, Large, Taken, failed
 from peer.ingest.memory import Memory
+from peer.ingest.outcome import OTHER_STUDY, Outcome
 from peer.ingest.writers import Writers
 from peer.store import Store
 from protocol.errors import Refusal
 
 SETTLE_CHECK_S: Final = 1.0
 """How often studies are looked at that may have settled."""
+
+_OTHER_STUDY: Final = "The instance belongs to another study than the address names."
 
 Settled: TypeAlias = Callable[[str], Awaitable[None]]
 
@@ -67,8 +72,12 @@ class Ingest:
         """Have `listener` called with the Study Instance UID of each study that settles."""
         self._listeners.append(listener)
 
+    def incoming(self) -> Incoming:
+        """Return what takes an instance in whose bytes are still coming; hand it on when taken."""
+        return Incoming(self._store, self._settings)
+
     async def store_instance(
-        self, data: Content, actor: Actor, source: str, *, named: str = ""
+        self, data: Taken, actor: Actor, source: str, *, named: str = ""
     ) -> Outcome:
         """Take one instance in; return when it is durable, or why it is not kept.
 
@@ -79,28 +88,65 @@ class Ingest:
         return outcome
 
     async def store_instances(
-        self, contents: Sequence[Content], actor: Actor, source: str, *, named: str = ""
+        self,
+        contents: Sequence[Taken],
+        actor: Actor,
+        source: str,
+        *,
+        named: str = "",
+        study: str = "",
     ) -> list[Outcome]:
         """Take several instances in together, and return what became of each in their order.
 
-        The contents must not change before that.
+        The contents must not change before that.  `study`: the Study Instance UID that all have,
+        if the sender says so.
         """
 
         def look() -> list[Arrival | Outcome]:
-            return [self._examined(each, actor, source, named) for each in contents]
+            return [self._examined(each, actor, source, named, study) for each in contents]
+
+        return await self._stored(await asyncio.to_thread(look))
+
+    async def store_files(
+        self, files: Sequence[NamedFile], actor: Actor, source: str
+    ) -> list[Outcome | None]:
+        """Take instances in from files, as `store_instances` does; None for one that is not read.
+
+        Their sizes are the caller's to account for, as far as they are not large.
+        """
+
+        def look() -> list[Arrival | Outcome | None]:
+            read = (read_file(each, self.incoming()) for each in files)
+            return [None if each is None else self._examined(each, actor, source) for each in read]
 
         looked = await asyncio.to_thread(look)
+        stored = iter(await self._stored([each for each in looked if each is not None]))
+        return [None if each is None else next(stored) for each in looked]
+
+    async def _stored(self, looked: Sequence[Arrival | Outcome]) -> list[Outcome]:
+        """Return what became of each, stored those that were found good."""
         arrivals = [each for each in looked if isinstance(each, Arrival)]
         stored = iter(await self._commits.store(arrivals) if arrivals else ())
         return [next(stored) if isinstance(each, Arrival) else each for each in looked]
 
     def _examined(
-        self, content: Content, actor: Actor, source: str, named: str
+        self, content: Taken, actor: Actor, source: str, named: str = "", study: str = ""
     ) -> Arrival | Outcome:
+        if isinstance(content, Outcome):
+            return content
         try:
-            return examine(content, actor, source, self._settings, named)
+            arrival = examine(content, actor, source, self._settings, named)
         except Refusal as refusal:
-            return Outcome("refused", refusal.code, str(refusal))
+            outcome = Outcome("refused", refusal.code, str(refusal))
+        except NodeError as error:  # A large one is read back from the disk.
+            outcome = failed(error)
+        else:
+            if not study or arrival.study_instance_uid == study:
+                return arrival
+            outcome = arrival.outcome("refused", OTHER_STUDY, _OTHER_STUDY)
+        if isinstance(content, Large):
+            content.discard()
+        return outcome
 
     def warnings(self) -> Iterator[str]:
         """Yield a sentence for the operator where images will soon be refused."""

@@ -1,8 +1,9 @@
 """How much of the node's memory instances on their way in may take, together.
 
-An instance is in memory as a whole until it is durable, and nobody knows its size before its end:
-neither C-STORE nor multipart bodies announce it.  So each grows as its bytes come, within a common
-bound; one that finds no room waits, which keeps its sender waiting, and is refused in the end.
+An instance that is not large is in memory as a whole until it is durable, and nobody knows its size
+before its end: neither C-STORE nor multipart bodies announce it.  So each grows as its bytes come,
+up to `ingest.large_bytes` and within a common bound; one that finds no room waits, which keeps its
+sender waiting, and is refused in the end.
 
 Were all to wait for each other, none would ever end.  Therefore room for one instance of the
 largest size is kept apart: whoever has found no room first gets it, grows to its end in it, and
@@ -38,7 +39,7 @@ class Memory:
     def __init__(self, settings: Settings) -> None:
         self.wait_s = settings.memory_wait_s
         self._lock = threading.Lock()
-        self._room = settings.memory_bytes - settings.max_instance_bytes
+        self._room = settings.memory_bytes - settings.largest_held
         self._eldest: Share | None = None
         self._waiting: deque[_Waiting] = deque()
         self._closed = False
@@ -109,16 +110,25 @@ class Memory:
 
 
 class Share:
-    """What one instance holds: at most `max_instance_bytes`, which is for its reader to see to."""
+    """What one instance holds: at most `large_bytes`, which is for its reader to see to."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
+        self._held = 0
         self.common = 0
         """Bytes of the common room; what it holds of the room that is kept apart is not counted."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that it holds, of the common room and of what is kept apart."""
+        return self._held
+
     def grow_at_once(self, size: int) -> bool:
         """Hold `size` bytes more if there is room now; return whether there was."""
-        return self._memory.ask(self, size, None) is None
+        if self._memory.ask(self, size, None) is not None:
+            return False
+        self._held += size
+        return True
 
     async def grow(self, size: int) -> None:
         """Hold `size` bytes more; wait for room, and raise Refusal "busy" if none comes in time."""
@@ -129,6 +139,7 @@ class Share:
 
         waiting = self._memory.ask(self, size, tell)
         if waiting is None:
+            self._held += size
             return
         try:
             async with asyncio.timeout(self._memory.wait_s):
@@ -139,19 +150,21 @@ class Share:
             given = self._memory.leave(waiting)
         if not given:
             raise _busy()
+        self._held += size
 
     def grow_blocking(self, size: int) -> None:
         """Do as `grow` does, in a thread."""
         told = threading.Event()
         waiting = self._memory.ask(self, size, told.set)
-        if waiting is None:
-            return
-        told.wait(self._memory.wait_s)
-        if not self._memory.leave(waiting):
-            raise _busy()
+        if waiting is not None:
+            told.wait(self._memory.wait_s)
+            if not self._memory.leave(waiting):
+                raise _busy()
+        self._held += size
 
     def give_back(self) -> None:
         """Hold nothing any more."""
+        self._held = 0
         self._memory.take_back(self)
 
     def __enter__(self) -> Self:

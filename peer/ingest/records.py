@@ -11,7 +11,8 @@ from peer.actors import Actor
 from peer.audit import AuditEvent
 from peer.index import instances, packs
 from peer.index.database import Tx
-from peer.ingest.arrival import CONFLICT, Arrival
+from peer.ingest.arrival import Arrival
+from peer.ingest.outcome import CONFLICT
 from peer.ingest.writers import Group
 
 _Delivery: TypeAlias = tuple[str, Actor, str]

@@ -6,10 +6,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from peer.errors import NodeError, StorageFull
+from peer.errors import NodeError
 from peer.index.instances import Placement
-from peer.ingest.arrival import DISK_ERROR, NO_SPACE, Arrival, Outcome
+from peer.ingest.arrival import Arrival
+from peer.ingest.incoming import Large, failed
+from peer.ingest.outcome import Outcome
 from peer.store import PackWriter, Store, new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
+from protocol.manifest import Chunk
 
 
 @dataclass(slots=True)
@@ -78,15 +81,24 @@ class Writers:
             study = arrival.study_instance_uid
             if study not in keys:
                 keys[study] = self._keys(study, wrapped_keys.get(study))
+            data = arrival.data
+            if isinstance(data, Large):  # It is written already.
+                group.touched[data.writer.pack_id] = data.writer
+                group.ended.append(data.writer)
+                group.written.append(
+                    Written(arrival, _placement(arrival, data.writer, data.chunks))
+                )
+                continue
             try:
-                self._store.room.take(len(arrival.data))
-            except StorageFull as error:
+                self._store.room.take(len(data))
+            except NodeError as error:
                 group.refused.append((arrival, _refused(arrival, error)))
                 continue
             try:
                 writer = self._writer(group, study)
                 group.touched[writer.pack_id] = writer
-                group.written.append(Written(arrival, _append(writer, arrival)))
+                placement = _placement(arrival, writer, writer.append(data))
+                group.written.append(Written(arrival, placement))
             except NodeError as error:
                 self._end(group, study)
                 group.refused.append((arrival, _refused(arrival, error)))
@@ -148,8 +160,7 @@ class Writers:
             group.ended.append(writer)
 
 
-def _append(writer: PackWriter, arrival: Arrival) -> Placement:
-    chunks = writer.append(arrival.data)
+def _placement(arrival: Arrival, writer: PackWriter, chunks: Sequence[Chunk]) -> Placement:
     return Placement(
         pack_id=writer.pack_id,
         length=len(arrival.data),
@@ -162,5 +173,5 @@ def _append(writer: PackWriter, arrival: Arrival) -> Placement:
 
 
 def _refused(arrival: Arrival, error: NodeError) -> Outcome:
-    code = NO_SPACE if isinstance(error, StorageFull) else DISK_ERROR
-    return arrival.outcome("refused", code, str(error))
+    outcome = failed(error)
+    return arrival.outcome("refused", outcome.code, outcome.reason)

@@ -17,6 +17,7 @@ from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError, NotFound
 from peer.index import Database, Tx, instances, transfers
+from peer.index.instances import Location
 from peer.index.transfers import RetrievalRow
 from peer.ingest import Ingest
 from peer.keys import NodeKeys
@@ -29,7 +30,7 @@ from peer.retrieve.origin import Origin
 from peer.retrieve.receipts import receipts_of
 from peer.retrieve.recipient import Attempt, Recipient
 from peer.retrieve.status import Retrieval
-from peer.store import Store, unwrap_pack_key, unwrap_study_key
+from peer.store import Store, StoredInstance, unwrap_pack_key, unwrap_study_key
 from protocol.digest import StudyDigest
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
@@ -185,6 +186,17 @@ class Retrieve:
 
         Raises NotFound, Refusal if `permit` is for another study, Damaged.
         """
+        found, pack_key = await self._located(permit, sop_instance_uid)
+        chunks = found.chunks if most is None else found.chunks[: chunk_count(most)]
+        return (await asyncio.to_thread(self._store.read, found.pack_id, pack_key, chunks))[:most]
+
+    async def open_instance(self, permit: Permit, sop_instance_uid: str) -> StoredInstance:
+        """Return such an instance to be read piece by piece; close it.  Raises as before."""
+        found, pack_key = await self._located(permit, sop_instance_uid)
+        return await asyncio.to_thread(self._store.open, found.pack_id, pack_key, found.chunks)
+
+    async def _located(self, permit: Permit, sop_instance_uid: str) -> tuple[Location, bytes]:
+        """Return where an instance is, and the key of its pack."""
         found = await self._db.read(lambda tx: instances.locate(tx, sop_instance_uid))
         if found is None:
             raise NotFound("This instance is not held here.")
@@ -192,9 +204,7 @@ class Retrieve:
         study_key = unwrap_study_key(
             self._keys.store_key, found.wrapped_study_key, found.study_instance_uid
         )
-        pack_key = unwrap_pack_key(study_key, found.wrapped_pack_key, found.pack_id)
-        chunks = found.chunks if most is None else found.chunks[: chunk_count(most)]
-        return (await asyncio.to_thread(self._store.read, found.pack_id, pack_key, chunks))[:most]
+        return found, unwrap_pack_key(study_key, found.wrapped_pack_key, found.pack_id)
 
     # -- keeping it going -------------------------------------------------------------------
     async def run(self) -> None:

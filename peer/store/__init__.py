@@ -16,7 +16,8 @@ Files are named by the random pack id: nothing received ever becomes part of a p
 
 from __future__ import annotations
 
-from peer.store.packs import PackReceiver, PackWriter
+from peer.store.packs import PART_BYTES, PackReceiver, PackWriter
+from peer.store.reading import StoredInstance
 from peer.store.store import Store
 from peer.store.wrapping import (
     new_key,
@@ -29,9 +30,11 @@ from peer.store.wrapping import (
 )
 
 __all__ = [
+    "PART_BYTES",
     "PackReceiver",
     "PackWriter",
     "Store",
+    "StoredInstance",
     "new_key",
     "unwrap",
     "unwrap_pack_key",

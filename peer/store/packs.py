@@ -19,8 +19,8 @@ from protocol.manifest import CHUNK_BYTES, Chunk
 
 NONCE_BYTES: Final = 12
 
-WRITE_CHUNKS: Final = 8
-"""Chunks encrypted before they are handed to the kernel: 2 MiB, inside the processor's cache."""
+PART_BYTES: Final = 8 * CHUNK_PLAIN_BYTES
+"""Encrypted before it is handed to the kernel: 2 MiB, inside the processor's cache."""
 
 FILE_MODE: Final = 0o600
 
@@ -117,6 +117,7 @@ class PackWriter:
         self._cipher = AESGCM(key)
         self._chunks = 0
         self._usable = True
+        self._in_parts = False
         self._sync_failed = False
         self._name_is_durable = False
         with disk_errors():
@@ -137,23 +138,32 @@ class PackWriter:
         if not data:
             raise ValueError("an instance has at least one byte")
         plain = memoryview(data)
-        step = WRITE_CHUNKS * CHUNK_PLAIN_BYTES
-        chunk_count = -(-len(plain) // CHUNK_PLAIN_BYTES)
-        buffer = memoryview(
-            bytearray(min(len(plain) + chunk_count * CHUNK_TAG_BYTES, WRITE_CHUNKS * CHUNK_BYTES))
-        )
         placed: list[Chunk] = []
-        self._usable = False  # Until the whole instance stands: a number is never used twice.
-        for start in range(0, len(plain), step):
-            part = plain[start : start + step]
-            ends = start + len(part) == len(plain)
-            length, hashes = encrypt_chunks(
-                self._cipher, self.pack_id, self._chunks, part, buffer, last=ends
-            )
-            self._write(buffer[:length])
-            placed.extend(self._place(hashes, length, ends=ends))
-        self._usable = True
+        for start in range(0, len(plain), PART_BYTES):
+            part = plain[start : start + PART_BYTES]
+            placed += self.append_part(part, last=start + len(part) == len(plain))
         return tuple(placed)
+
+    def append_part(self, part: memoryview, *, last: bool) -> tuple[Chunk, ...]:
+        """Append PART_BYTES of an instance, or the `last` of it; return the chunks they fill.
+
+        Until the last part nothing else may be appended.  Raises as `append` does.
+        """
+        if self._sync_failed or not (self._usable or self._in_parts):
+            raise NodeError("This pack was closed after an error; append to a new one.")
+        if len(part) != PART_BYTES and not (last and 0 < len(part) < PART_BYTES):
+            raise ValueError("a part is as long as all parts, or the last one")
+        # Until the whole instance stands: a number is never used twice.
+        self._usable = self._in_parts = False
+        chunk_count = -(-len(part) // CHUNK_PLAIN_BYTES)
+        buffer = memoryview(bytearray(len(part) + chunk_count * CHUNK_TAG_BYTES))
+        length, hashes = encrypt_chunks(
+            self._cipher, self.pack_id, self._chunks, part, buffer, last=last
+        )
+        self._write(buffer[:length])
+        placed = tuple(self._place(hashes, length, ends=last))
+        self._usable, self._in_parts = last, not last
+        return placed
 
     def _place(self, hashes: tuple[bytes, ...], length: int, *, ends: bool) -> Iterator[Chunk]:
         end = self.size + length

@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from peer.config import Store as Settings
 from peer.errors import Damaged
 from peer.store.packs import (
     PackReceiver,
     PackWriter,
-    decrypt_chunk,
     disk_errors,
     sync_directory,
 )
+from peer.store.reading import StoredInstance
 from peer.store.room import Room
 from peer.store.wrapping import new_key
-from protocol.limits import CHUNK_TAG_BYTES
 from protocol.manifest import Chunk
 
 PACK_ID_BYTES: Final = 16
@@ -51,28 +49,22 @@ class Store:
         pack_id = secrets.token_bytes(PACK_ID_BYTES)
         return PackWriter(self._path(pack_id), pack_id, new_key())
 
+    def open(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> StoredInstance:
+        """Return the instance that `chunks` hold, decrypted where it is looked at.
+
+        Close it.  Raises Damaged if its pack is not there.
+        """
+        return StoredInstance(self._path(pack_id), pack_id, key, chunks)
+
     def pieces(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> Iterator[bytes]:
         """Yield the plain bytes of `chunks`, one piece for each; raise Damaged if any is wrong."""
-        cipher = AESGCM(key)
-        with disk_errors(), self._path(pack_id).open("rb", buffering=0) as file:
-            for chunk in chunks:
-                ciphertext = _read_exactly(file.fileno(), chunk.offset, chunk.length)
-                plain = bytearray(chunk.length - CHUNK_TAG_BYTES)
-                decrypt_chunk(cipher, pack_id, chunk, ciphertext, memoryview(plain))
-                yield bytes(plain)
+        with self.open(pack_id, key, chunks) as instance:
+            yield from instance.pieces()
 
     def read(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> bytes:
         """Return the plain bytes of `chunks` together; raise Damaged if any is wrong."""
-        cipher = AESGCM(key)
-        plain = bytearray(sum(chunk.length - CHUNK_TAG_BYTES for chunk in chunks))
-        view = memoryview(plain)
-        with disk_errors(), self._path(pack_id).open("rb", buffering=0) as file:
-            for chunk in chunks:
-                ciphertext = _read_exactly(file.fileno(), chunk.offset, chunk.length)
-                length = chunk.length - CHUNK_TAG_BYTES
-                decrypt_chunk(cipher, pack_id, chunk, ciphertext, view[:length])
-                view = view[length:]
-        return bytes(plain)
+        with self.open(pack_id, key, chunks) as instance:
+            return instance.read()
 
     def verify(
         self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk], content_hash: bytes
@@ -145,13 +137,3 @@ def _sizes(folder: Path) -> dict[bytes, int]:
             for entry in entries
             if len(entry.name) == _PACK_NAME_CHARACTERS
         }
-
-
-def _read_exactly(file: int, offset: int, length: int) -> bytes:
-    data = os.pread(file, length, offset)
-    if len(data) != length:
-        raise Damaged(
-            "A pack ends before a chunk that the index names. Restore the store from a backup, or "
-            "fetch the study again from a partner that holds it."
-        )
-    return data

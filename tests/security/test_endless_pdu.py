@@ -17,7 +17,8 @@ from pynetdicom.dsutils import encode
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
-from peer.dimse.arriving import COMMAND_BYTES, WAITING
+from peer.dimse.reading import COMMAND_BYTES, OTHER_BYTES
+from peer.index import studies
 from tests.dicom_samples import instance
 from tests.unit.test_dimse import listening, send
 
@@ -63,9 +64,8 @@ async def is_ended(association):
 
 async def still_serves(intake, port):
     assert (await asyncio.to_thread(send, port, instance(77))).Status == 0
-    assert intake.ingest.memory._room == intake.settings.ingest.memory_bytes - (
-        intake.settings.ingest.max_instance_bytes
-    )
+    memory = intake.settings.ingest
+    assert intake.ingest.memory._room == memory.memory_bytes - memory.largest_held
     assert intake.ingest.memory._eldest is None
 
 
@@ -116,7 +116,10 @@ async def test_a_data_set_that_never_ends_holds_nothing_once_the_caller_is_gone(
         listening(tmp_path, ingest=limits) as (intake, port),
         associated(port) as association,
     ):
-        piece = fragment(context_of(association), 0, bytes(100_000))
+        context_id = context_of(association)
+        request, *_ = store_request(context_id, instance(1), 1)
+        association.dul.socket.send(request)
+        piece = fragment(context_id, 0, bytes(100_000))
         for _ in range(5):
             association.dul.socket.send(piece)
         for _ in range(200):
@@ -128,14 +131,38 @@ async def test_a_data_set_that_never_ends_holds_nothing_once_the_caller_is_gone(
         await still_serves(intake, port)
 
 
-async def test_requests_that_do_not_wait_for_answers_end_the_association(tmp_path):
+async def test_a_data_set_without_a_request_ends_the_association(tmp_path):
+    async with listening(tmp_path) as (intake, port), associated(port) as association:
+        association.dul.socket.send(fragment(context_of(association), 0, bytes(1000)))
+        assert await is_ended(association)
+        await still_serves(intake, port)
+
+
+async def test_an_endless_identifier_of_a_query_ends_the_association(tmp_path):
     async with listening(tmp_path) as (intake, port), associated(port) as association:
         context_id = context_of(association)
-        async with intake.ingest._commits.paused():  # Nothing is stored meanwhile.
-            for number in range(WAITING + 4):
-                for pdu in store_request(context_id, instance(number), number + 1):
-                    association.dul.socket.send(pdu)
-            assert await is_ended(association)
+        find = bytes.fromhex("0000000102000000200000000008020000000000")
+        association.dul.socket.send(fragment(context_id, COMMAND | LAST, find))
+        piece = fragment(context_id, 0, bytes(200_000))
+        for _ in range(OTHER_BYTES // 200_000 + 2):
+            association.dul.socket.send(piece)
+        assert await is_ended(association)
+        await still_serves(intake, port)
+
+
+async def test_requests_that_do_not_wait_for_answers_are_served_in_turn(tmp_path):
+    """The next one is read when the one before it is answered: nothing of it is held before."""
+    async with listening(tmp_path) as (intake, port), associated(port) as association:
+        context_id = context_of(association)
+        for number in range(12):
+            for pdu in store_request(context_id, instance(number), number + 1):
+                association.dul.socket.send(pdu)
+        for _ in range(200):
+            if await intake.db.read(studies.count) == (1, 12):
+                break
+            await asyncio.sleep(0.05)
+        assert await intake.db.read(studies.count) == (1, 12)
+        association.abort()
         await still_serves(intake, port)
 
 

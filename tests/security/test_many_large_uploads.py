@@ -133,7 +133,7 @@ def node(tmp_path):
     made = Nodes(tmp_path)
     (node,) = made(started=False)
     node.start(
-        OPENPRIORS_INGEST__MAX_INSTANCE_BYTES=str(16 * MIB),
+        OPENPRIORS_INGEST__LARGE_BYTES=str(16 * MIB),
         OPENPRIORS_INGEST__MEMORY_BYTES=str(BOUND),
         OPENPRIORS_INGEST__MEMORY_WAIT_S="90",
     )

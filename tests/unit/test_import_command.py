@@ -11,30 +11,23 @@ import zipfile
 import pytest
 
 from peer.cli.client import Client
-from peer.cli.import_ import (
-    BATCH_BYTES,
-    BATCH_INSTANCES,
-    TRIES,
-    Importing,
-    Item,
-    Summary,
-    _show,
-    batches,
-    find,
-    import_paths,
-)
+from peer.cli.import_ import TRIES, Importing, Summary, _show, import_paths
+from peer.cli.items import BATCH_BYTES, BATCH_INSTANCES, Item, batches, find
 from peer.cli.output import CommandError, print_json, visible
 from tests.dicom_samples import sample
 
 
 class Recorder(Client):
-    """A node that takes whatever has the mark of a DICOM file."""
+    """A node that takes whatever it is sent that has the mark of a DICOM file."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
 
     async def post(self, path: str, body: object = None) -> object:
         return {"known": [], "studies": {}} if path == "/instances/known" else {}
+
+    async def post_files(self, files: list[dict[str, object]]) -> list[None]:
+        return [None for _ in files]  # As one that runs elsewhere: it can read none of them.
 
     async def post_instances(self, contents: list[bytes]) -> object:
         return [await self._outcome(content) for content in contents]

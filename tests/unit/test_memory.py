@@ -16,9 +16,7 @@ from protocol.errors import Refusal
 
 
 def memory_of(total=100, largest=40, wait_s=0.05):
-    return Memory(
-        SimpleNamespace(memory_bytes=total, max_instance_bytes=largest, memory_wait_s=wait_s)
-    )
+    return Memory(SimpleNamespace(memory_bytes=total, largest_held=largest, memory_wait_s=wait_s))
 
 
 async def test_whoever_finds_no_room_waits_and_is_refused_in_the_end():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -9,11 +10,12 @@ from aiohttp import web
 from pydantic import Field
 
 from peer.index import contents
-from peer.ingest import Outcome
+from peer.ingest import NamedFile, Outcome
 from peer.web.api.bodies import Body, HashHex, Uid, answer, body
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, OPERATOR, Route, services
-from peer.web.uploads import read_bounded, read_framed
+from peer.web.uploads import TOGETHER, read_framed, read_instance
+from protocol.errors import Refusal
 
 KNOWN_HASHES: Final = 10_000
 """Most content hashes of one question: a large study's, within the bound of a body."""
@@ -35,6 +37,21 @@ class KnownBody(Body):
     content_hashes: Annotated[tuple[HashHex, ...], Field(max_length=KNOWN_HASHES)]
 
 
+class FileBody(Body):
+    """A file on this machine, and what stat(2) says of it."""
+
+    path: str
+    device: int
+    inode: int
+    size: Annotated[int, Field(ge=1)]
+
+
+class FilesBody(Body):
+    """Files that are stored together; together no larger than `ingest.large_bytes`, or one."""
+
+    files: Annotated[tuple[FileBody, ...], Field(max_length=TOGETHER)]
+
+
 class SettleBody(Body):
     """Which studies are complete; null for all."""
 
@@ -45,7 +62,7 @@ async def store(request: web.Request) -> web.StreamResponse:
     """Store the DICOM instance that is the body; answered when it is durable."""
     rooms = services(request)
     with rooms.ingest.memory.share() as share:
-        content = await read_bounded(request, share, rooms.settings.ingest)
+        content = await read_instance(request, rooms.ingest, share, rooms.settings.ingest)
         outcome = await rooms.ingest.store_instance(content, actor(request), "http")
     status = HTTPStatus.OK
     if outcome.status == "refused":
@@ -60,6 +77,27 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
         contents = await read_framed(request, share, rooms.settings.ingest)
         outcomes = await rooms.ingest.store_instances(contents, actor(request), "http")
     return answer({"outcomes": [outcome_json(each) for each in outcomes]})
+
+
+async def store_files(request: web.Request) -> web.StreamResponse:
+    """Store instances from files that the asker names and the node can read; `null` for others.
+
+    Over the Unix socket alone: who may connect to it is the node's own user, and may read as much.
+    """
+    transport = request.transport
+    if transport is None or transport.get_extra_info("socket").family != socket.AF_UNIX:
+        raise Refusal(
+            "not-permitted",
+            "Files are named over the node's own socket alone.",
+            "Send the instances themselves.",
+        )
+    rooms, asked = services(request), await body(request, FilesBody)
+    files = [NamedFile(each.path, each.device, each.inode, each.size) for each in asked.files]
+    most = rooms.settings.ingest.largest_held
+    with rooms.ingest.memory.share() as share:
+        await share.grow(min(most, sum(file.size for file in files)))
+        outcomes = await rooms.ingest.store_files(files, actor(request), "http")
+    return answer({"outcomes": [each and outcome_json(each) for each in outcomes]})
 
 
 def outcome_json(outcome: Outcome) -> dict[str, object]:
@@ -102,6 +140,7 @@ async def settle(request: web.Request) -> web.StreamResponse:
 ROUTES: Final = (
     Route("POST", "/api/v1/instances", store, CLINICIAN | OPERATOR),
     Route("POST", "/api/v1/instances/batch", store_batch, CLINICIAN | OPERATOR),
+    Route("POST", "/api/v1/instances/files", store_files, CLINICIAN | OPERATOR),
     Route("POST", "/api/v1/instances/known", known, CLINICIAN | OPERATOR),
     Route("POST", "/api/v1/studies/settle", settle, CLINICIAN | OPERATOR),
 )

@@ -12,7 +12,6 @@ import structlog
 from aiohttp import hdrs, web
 
 from peer.errors import NodeError
-from peer.web.uploads import Room
 from protocol.errors import Refusal
 
 PIECE_BYTES: Final = 1024 * 1024
@@ -38,9 +37,8 @@ class Part:
     """One body of a message; `headers` have lower-case names."""
 
     headers: Mapping[str, str]
-    content: bytes
-    oversized: bool = False
-    """Whether it was longer than allowed; its content was dropped as it came."""
+    content: AsyncIterator[memoryview]
+    """Pieces, to be used before the next one is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,10 @@ class Outgoing:
     """One body to be sent."""
 
     media_type: str
-    content: bytes
+    content: bytes | AsyncIterable[bytes]
     location: str = ""
+    length: int | None = None
+    """Of content that comes piece by piece."""
 
 
 # -- writing --------------------------------------------------------------------------------
@@ -73,9 +73,13 @@ async def send(
     try:
         while part is not None:
             await response.write(_head(boundary, part))
-            view = memoryview(part.content)
-            for at in range(0, len(view), PIECE_BYTES):
-                await response.write(view[at : at + PIECE_BYTES])
+            if isinstance(part.content, bytes):
+                view = memoryview(part.content)
+                for at in range(0, len(view), PIECE_BYTES):
+                    await response.write(view[at : at + PIECE_BYTES])
+            else:
+                async for piece in part.content:
+                    await response.write(piece)
             part = await anext(coming, None)
     except (NodeError, Refusal) as error:
         return cut_off(request, response, error)
@@ -95,10 +99,11 @@ def cut_off(
 
 
 def _head(boundary: str, part: Outgoing) -> bytes:
+    length = len(part.content) if isinstance(part.content, bytes) else part.length
     location = f"Content-Location: {part.location}\r\n" if part.location else ""
     return (
         f"\r\n--{boundary}\r\nContent-Type: {part.media_type}\r\n"
-        f"Content-Length: {len(part.content)}\r\n{location}\r\n"
+        f"Content-Length: {length}\r\n{location}\r\n"
     ).encode()
 
 
@@ -116,48 +121,45 @@ def boundary_of(request: web.Request) -> bytes:
     return boundary.encode()
 
 
-async def parts(
-    pieces: AsyncIterable[bytes], boundary: bytes, limit: int, room: Room
-) -> AsyncIterator[Part]:
-    """Yield the parts of a body; of one longer than `limit` bytes, only that it was too long.
+async def parts(pieces: AsyncIterable[bytes], boundary: bytes) -> AsyncIterator[Part]:
+    """Yield the parts of a body; what of a part's content is not asked for is passed over.
 
     Raises MalformedBody, also for a body that ends before its closing boundary.
     """
-    reader = _Reader(pieces, b"\r\n--" + boundary, room)
-    await reader.up_to_delimiter(PART_HEAD_BYTES)  # What stands before the first part is no part.
+    reader = _Reader(pieces, b"\r\n--" + boundary)
+    await _passed_over(reader.up_to_delimiter())  # What stands before the first part is no part.
     while await reader.another():
-        head, content, oversized = await reader.part(limit)
-        yield Part(head, content, oversized)
+        headers = await reader.headers()
+        content = reader.content()
+        yield Part(headers, content)
+        await _passed_over(content)
+
+
+async def _passed_over(pieces: AsyncIterable[memoryview]) -> None:
+    async for _ in pieces:
+        pass
 
 
 class _Reader:
-    def __init__(self, pieces: AsyncIterable[bytes], delimiter: bytes, room: Room) -> None:
+    def __init__(self, pieces: AsyncIterable[bytes], delimiter: bytes) -> None:
         self._pieces = aiter(pieces)
         self._delimiter = delimiter
-        self._room = room
-        self._is_dropping = False
         # The first boundary may stand at the very beginning, without the line break before it.
         self._held = bytearray(b"\r\n")
 
-    async def up_to_delimiter(self, limit: int, skipped: int = 0) -> tuple[bytes, bool]:
-        """Return what stands before the next delimiter, and whether it was more than `limit`.
-
-        Without its first `skipped` bytes, which count.
-        """
-        searched, self._is_dropping = 0, False
-        while (at := self._held.find(self._delimiter, searched)) < 0:
-            searched = max(0, len(self._held) - len(self._delimiter) + 1)
-            if self._is_dropping or searched > limit:
-                self._is_dropping = True
-                del self._held[:searched]
-                self._room.give_back()
-                searched = 0
+    async def up_to_delimiter(self) -> AsyncIterator[memoryview]:
+        """Yield what stands before the next delimiter, piece by piece, each to be used at once."""
+        while (at := self._held.find(self._delimiter)) < 0:
+            certain = len(self._held) - len(self._delimiter) + 1
+            if certain > 0:
+                with memoryview(self._held)[:certain] as piece:
+                    yield piece
+                del self._held[:certain]
             await self._more()
-        oversized = self._is_dropping or at > limit
-        content = b"" if oversized else bytes(memoryview(self._held)[skipped:at])
-        self._is_dropping = False
+        if at:
+            with memoryview(self._held)[:at] as piece:
+                yield piece
         del self._held[: at + len(self._delimiter)]
-        return content, oversized
 
     async def another(self) -> bool:
         """Read the end of the boundary line; return whether a part follows it."""
@@ -170,15 +172,23 @@ class _Reader:
             raise MalformedBody("Something stands behind a boundary on its line.")
         return True
 
-    async def part(self, limit: int) -> tuple[dict[str, str], bytes, bool]:
-        """Return header, content and whether the content was more than `limit`."""
+    async def headers(self) -> dict[str, str]:
+        """Read the header of a part, names in lower case."""
         headers = {}
         while line := await self._line_break(b"\r\n"):
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
+        return headers
+
+    async def content(self) -> AsyncIterator[memoryview]:
+        """Yield the content of a part whose header was read, as `up_to_delimiter` does."""
         self._held[:0] = b"\r\n"  # An empty part's boundary follows its header at once.
-        content, oversized = await self.up_to_delimiter(limit + 2, skipped=2)
-        return headers, content, oversized
+        while len(self._held) < len(self._delimiter):
+            await self._more()
+        if not self._held.startswith(self._delimiter):
+            del self._held[:2]
+        async for piece in self.up_to_delimiter():
+            yield piece
 
     async def _line_break(self, end: bytes) -> bytes:
         while (at := self._held.find(end)) < 0:
@@ -193,6 +203,4 @@ class _Reader:
         piece = await anext(self._pieces, None)
         if piece is None:
             raise MalformedBody("The body ends before its closing boundary.")
-        if not self._is_dropping:
-            await self._room.grow(len(piece))
         self._held += piece

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,11 +21,19 @@ from peer.web.identity import actor
 from peer.web.routes import services
 from protocol.errors import Refusal
 from protocol.identifiers import is_uid
+from protocol.limits import CHUNK_PLAIN_BYTES
 
 ROOT: Final = "/dicom-web"
 STUDY: Final = f"{ROOT}/studies/{{study}}"
 SERIES: Final = f"{STUDY}/series/{{series}}"
 INSTANCE: Final = f"{SERIES}/instances/{{instance}}"
+
+
+WHOLE_BYTES: Final = 8 * 1024 * 1024
+"""An instance up to this size is sent in one piece, a larger one as it is decrypted."""
+
+PIECE_BYTES: Final = 4 * CHUNK_PLAIN_BYTES
+"""Decrypted and sent at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,18 @@ async def read_instance(
 ) -> bytes:
     """Return the bytes of an instance exactly as they were stored; the first `most` of them."""
     return await services(request).retrieve.read_instance(permit, row.sop_instance_uid, most)
+
+
+async def read_in_pieces(
+    request: web.Request, permit: Permit, row: InstanceRow
+) -> AsyncIterator[bytes]:
+    """Yield the bytes of an instance as they were stored; little of it is in memory at a time."""
+    instance = await services(request).retrieve.open_instance(permit, row.sop_instance_uid)
+    try:
+        for at in range(0, len(instance), PIECE_BYTES):
+            yield await asyncio.to_thread(instance.__getitem__, slice(at, at + PIECE_BYTES))
+    finally:
+        instance.close()
 
 
 @contextmanager

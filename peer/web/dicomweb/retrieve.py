@@ -8,20 +8,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from peer.errors import NodeError
 from peer.web.dicomweb.accept import ANY, Accepted, accepted, not_acceptable
-from peer.web.dicomweb.multipart import Outgoing, send
+from peer.web.dicomweb.multipart import Outgoing, cut_off, send
 from peer.web.dicomweb.resource import (
     INSTANCE,
     SERIES,
     STUDY,
+    WHOLE_BYTES,
     Resource,
     instance_url,
+    read_in_pieces,
     read_instance,
     resource,
 )
 from peer.web.routes import CLINICIAN, Route
+from protocol.errors import Refusal
 
 DICOM: Final = "application/dicom"
 
@@ -31,9 +35,29 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     wanted = await resource(request)
     choice = _choose(request, wanted)
     if choice.media_type == DICOM and not choice.multipart and len(wanted.rows) == 1:
-        content = await read_instance(request, wanted.permit, wanted.single)
-        return web.Response(body=content, content_type=DICOM)
+        return await _send_alone(request, wanted)
     return await send(request, DICOM, _parts(request, wanted))
+
+
+async def _send_alone(request: web.Request, wanted: Resource) -> web.StreamResponse:
+    row = wanted.single
+    if row.length <= WHOLE_BYTES:
+        content = await read_instance(request, wanted.permit, row)
+        return web.Response(body=content, content_type=DICOM)
+    response = web.StreamResponse(
+        headers={hdrs.CONTENT_TYPE: DICOM, hdrs.CONTENT_LENGTH: str(row.length)}
+    )
+    pieces = read_in_pieces(request, wanted.permit, row)
+    piece = await anext(pieces)  # What keeps the first one away can still be said.
+    await response.prepare(request)
+    try:
+        await response.write(piece)
+        async for piece in pieces:
+            await response.write(piece)
+    except (NodeError, Refusal) as error:
+        return cut_off(request, response, error)
+    await response.write_eof()
+    return response
 
 
 def _choose(request: web.Request, wanted: Resource) -> Accepted:
@@ -50,9 +74,14 @@ def _choose(request: web.Request, wanted: Resource) -> Accepted:
 
 async def _parts(request: web.Request, wanted: Resource) -> AsyncIterator[Outgoing]:
     for row in wanted.rows:
-        content = await read_instance(request, wanted.permit, row)
         media_type = f"{DICOM}; transfer-syntax={row.transfer_syntax_uid}"
-        yield Outgoing(media_type, content, instance_url(request, row))
+        location = instance_url(request, row)
+        if row.length <= WHOLE_BYTES:
+            content = await read_instance(request, wanted.permit, row)
+            yield Outgoing(media_type, content, location)
+        else:
+            pieces = read_in_pieces(request, wanted.permit, row)
+            yield Outgoing(media_type, pieces, location, row.length)
 
 
 ROUTES: Final = tuple(Route("GET", path, retrieve, CLINICIAN) for path in (STUDY, SERIES, INSTANCE))

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from peer.dicom import read_header
-from peer.ingest import Outcome, Share
+from peer.ingest import Large, Outcome, Share, Taken
 from peer.web.dicomweb.accept import MULTIPART
 from peer.web.dicomweb.metadata import DICOM_JSON, json_type
-from peer.web.dicomweb.multipart import MalformedBody, Part, boundary_of, parts
+from peer.web.dicomweb.multipart import MalformedBody, boundary_of, parts
 from peer.web.dicomweb.resource import ROOT, STUDY, bad_request, service_url, uid_of
 from peer.web.dicomweb.retrieve import DICOM
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
 from peer.web.routes import CLINICIAN, OPERATOR, Route, services
-from peer.web.uploads import pieces, read_bounded
-from protocol.errors import Refusal
+from peer.web.uploads import Arriving, pieces
 
 TOGETHER: Final = 32
 """Instances that are stored together: one flush of the disk serves them all."""
 
-TOGETHER_BYTES: Final = 32 * 1024 * 1024
+TOGETHER_BYTES: Final = 8 * 1024 * 1024
 """Fewer, if they are so large: they are in memory until they are durable."""
 
 _FAILURE_REASONS: Final = {
@@ -56,11 +53,11 @@ class _Upload:
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._study = uid_of(request, "study")
-        self._settings = services(request).settings.ingest
-        self._memory = services(request).ingest.memory
-        self._coming = self._memory.share()
-        self._waiting: list[tuple[bytes, Share]] = []
+        self._study = uid_of(request, "study") or ""
+        self._ingest = services(request).ingest
+        self._coming = self._ingest.memory.share()
+        self._waiting: list[tuple[Taken, Share]] = []
+        self._waiting_bytes = 0
         self.outcomes: list[Outcome] = []
 
     def __len__(self) -> int:
@@ -76,26 +73,29 @@ class _Upload:
         """Take note that the instance that was coming is dropped."""
         self._coming.give_back()
 
-    async def add(self, part: Part) -> None:
-        """Take an instance that has come whole, and store a group when there is one."""
-        if part.oversized:
-            self._coming.give_back()
-            limit = self._settings.max_instance_bytes
-            reason = f"The instance has more than {limit} bytes."
-            self.outcomes.append(Outcome("refused", "oversized", reason))
-            return
-        self._waiting.append((part.content, self._coming))
-        self._coming = self._memory.share()
-        together = sum(len(content) for content, _ in self._waiting)
-        if len(self._waiting) >= TOGETHER or together >= TOGETHER_BYTES:
+    async def add(self, content: AsyncIterable[bytes | memoryview]) -> None:
+        """Take an instance in as it comes, and store a group when there is one."""
+        arriving = Arriving(self._ingest.incoming(), self)
+        try:
+            async for piece in content:
+                await arriving.add(piece)
+            taken = await arriving.take()
+        finally:
+            arriving.drop()
+        self._waiting.append((taken, self._coming))
+        self._waiting_bytes += self._coming.held
+        self._coming = self._ingest.memory.share()
+        if len(self._waiting) >= TOGETHER or self._waiting_bytes >= TOGETHER_BYTES:
             await self.store()
 
     async def store(self) -> None:
         """Store what waits; in the order in which it came."""
-        group, self._waiting = self._waiting, []
+        group, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if not group:
+            return
         try:
-            self.outcomes += await asyncio.gather(
-                *(_store_one(self._request, data, self._study) for data, _ in group)
+            self.outcomes += await self._ingest.store_instances(
+                [taken for taken, _ in group], actor(self._request), "stow", study=self._study
             )
         finally:
             for _, share in group:
@@ -105,6 +105,9 @@ class _Upload:
         """Drop what was not stored."""
         for share in (self._coming, *(share for _, share in self._waiting)):
             share.give_back()
+        for taken, _ in self._waiting:
+            if isinstance(taken, Large):
+                taken.discard()
 
 
 async def store_instances(request: web.Request) -> web.StreamResponse:
@@ -113,10 +116,10 @@ async def store_instances(request: web.Request) -> web.StreamResponse:
     most = services(request).settings.dicomweb.max_instances
     with contextlib.closing(_Upload(request)) as upload:
         try:
-            async for part in _instances(request, upload):
+            async for content in _instances(request):
                 if len(upload) >= most:
                     raise bad_request(f"One request stores at most {most} instances.")
-                await upload.add(part)
+                await upload.add(content)
         except MalformedBody as error:
             # What was stored before is kept; the sender learns nothing of it and sends it again.
             raise bad_request(str(error)) from None
@@ -130,10 +133,10 @@ async def store_instances(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def _instances(request: web.Request, upload: _Upload) -> AsyncIterator[Part]:
+async def _instances(request: web.Request) -> AsyncIterator[AsyncIterable[bytes | memoryview]]:
     settings = services(request).settings.ingest
     if request.content_type == DICOM:
-        yield Part({}, await read_bounded(request, upload, settings))
+        yield pieces(request, settings)
         return
     said = request.headers.get(hdrs.CONTENT_TYPE, "")
     if request.content_type != MULTIPART or DICOM_JSON in said or "dicom+xml" in said:
@@ -146,27 +149,8 @@ async def _instances(request: web.Request, upload: _Upload) -> AsyncIterator[Par
             ),
             {"Accept": f'multipart/related; type="{DICOM}", {DICOM}'},
         )
-    limit = settings.max_instance_bytes
-    async for part in parts(pieces(request, settings), boundary_of(request), limit, upload):
-        yield part
-
-
-async def _store_one(request: web.Request, data: bytes, study: str | None) -> Outcome:
-    if study is not None:
-        try:
-            header = await asyncio.to_thread(read_header, data)
-        except Refusal as refusal:
-            return Outcome("refused", refusal.code, str(refusal))
-        if header.study.study_instance_uid != study:
-            return Outcome(
-                "refused",
-                "other-study",
-                "The instance belongs to another study than the address names.",
-                header.instance.sop_instance_uid,
-                header.study.study_instance_uid,
-                header.instance.sop_class_uid,
-            )
-    return await services(request).ingest.store_instance(data, actor(request), "stow")
+    async for part in parts(pieces(request, settings), boundary_of(request)):
+        yield part.content
 
 
 # -- the answer -----------------------------------------------------------------------------
