@@ -119,7 +119,7 @@ def parse_header(data: Content, inflated_bytes: int = INFLATED_BYTES) -> Header:
     Raises Refusal with the codes of `open_instance`, and "missing-uid" or "invalid-uid" if study,
     series, instance or SOP class is not named as PS3.5 section 9.1 demands.
     """
-    instance = open_instance(data, inflated_bytes, _TAGS)
+    instance = open_instance(data, inflated_bytes, _tags)
     return header_of(instance, Reader(instance.data_set))
 
 
@@ -278,4 +278,4 @@ KEYWORDS: Final = (
 )
 """Every attribute of the data set that is read here, and what its texts are decoded by."""
 
-_TAGS: Final = tuple(tag_for_keyword(keyword) or 0 for keyword in KEYWORDS)
+_tags = tuple(tag_for_keyword(keyword) or 0 for keyword in KEYWORDS)

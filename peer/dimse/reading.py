@@ -33,7 +33,6 @@ HEAD_BYTES: Final = 6
 
 PDU_TYPES: Final = frozenset(range(1, 8))
 DATA_PDU: Final = 4
-ABORT_PDU: Final = 7
 
 FRAGMENT_HEAD_BYTES: Final = 6
 """Length, presentation context, control header (PS3.8 section 9.3.5.1 and annex E)."""

@@ -12,7 +12,7 @@ import pytest
 from peer.cli.app import app
 from peer.config import Settings
 from peer.dicom import IMPLEMENTATION_CLASS_UID
-from peer.dimse import listener
+from peer.dimse import storing
 from protocol import errors
 from protocol.consent.decision import _REASONS as CONSENT_REASONS
 from protocol.messages import registered
@@ -224,15 +224,15 @@ def test_the_conformance_statement_says_what_the_listener_does():
         f"| Implementation Class UID | {IMPLEMENTATION_CLASS_UID} |",
         f"not stored within {dicom.store_timeout_s} s",
         f"no memory for it within {Settings().ingest.memory_wait_s} s",
-        f"at most {listener.ERROR_COMMENT_CHARACTERS} characters",
+        f"at most {storing.ERROR_COMMENT_CHARACTERS} characters",
         f"`limit` ({Settings().dicomweb.max_results} at most)",
     ):
         assert says in page
     statuses = set(re.findall(r"^\| ([0-9A-F]{4}) \|", page, re.MULTILINE))
     known = {
-        *listener.STATUSES.values(),
-        listener.SUCCESS,
-        listener.NOT_AUTHORISED,
-        listener.CANNOT_UNDERSTAND,
+        *storing.STATUSES.values(),
+        storing.SUCCESS,
+        storing.NOT_AUTHORISED,
+        storing.CANNOT_UNDERSTAND,
     }
     assert statuses == {f"{status:04X}" for status in known}

@@ -13,9 +13,10 @@ from peer.backup import Backups
 from peer.clock import ManualClock
 from peer.config import Settings
 from peer.index import INDEX_MIGRATIONS, Database
-from peer.ingest import Memory
+from peer.ingest import Incoming, Memory
 from peer.people import People
 from peer.recovery import Recovery
+from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
 from peer.web.services import Addresses, Health, Services
@@ -108,6 +109,8 @@ def rooms(db, clock, settings, people, tmp_path):
     keys = types.SimpleNamespace(peer_id=PEER_ID)
     stand_ins = {name: Room() for name in STAND_INS}
     stand_ins["ingest"].memory = Memory(settings.ingest)
+    store = Store(tmp_path / "store")
+    stand_ins["ingest"].incoming = lambda: Incoming(store, settings.ingest)
     return Services(
         db=db,
         settings=settings,
