@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import zlib
+from io import BytesIO
 
 import pytest
 from pydicom.encaps import encapsulate
