@@ -195,7 +195,7 @@ class Recovery:
                     run = epochs.adopt(tx, self._me, keys, given_back, newest) or run
             elif behind:
                 journal.halt(tx, Halt.BEHIND)
-            return run, forked or behind, forked
+            return epochs.drop_void(tx, self._me, run), forked or behind, forked
 
         run, behind, forked = await self._db.write(work)
         if behind:

@@ -121,6 +121,25 @@ def drop_forked(tx: Tx, origin: PeerId, run: Run) -> Run:
     )
 
 
+def drop_void(tx: Tx, me: PeerId, run: Run) -> Run:
+    """Return what becomes of a run that gave us back what an epoch on record has made void.
+
+    A partner that has not heard of the epoch still holds it.  We must not go on behind it.
+    """
+    begun = begin(tx, me, (), labelled=False)
+    if not begun.rewound:
+        return run
+    return replace(
+        run,
+        head=begun.head,
+        incomplete_from=begun.incomplete_from,
+        joining=begun.joining,
+        withdrawn=(*run.withdrawn, *begun.dropped),
+        erased=True,
+        early=begun.early,
+    )
+
+
 def rewind(held: Held, batch: int, *, labelled: bool) -> list[EntryId]:
     """Go back to where a journal stood after `batch` (NONE: to nothing); the headers stay.
 

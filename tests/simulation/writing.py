@@ -143,6 +143,7 @@ class Writer:
         before = mine.head()
         with node.transaction(self.tx):
             run = store(self.tx, self.me, mine.node_keys, effect.batches, None, effect.newest)
+            run = epochs.drop_void(self.tx, self.me, run)
             shown = [
                 read_header(each.signed_header, self.me, mine.node_keys) for each in effect.batches
             ]

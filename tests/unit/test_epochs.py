@@ -13,7 +13,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from peer.index import epochs, forks, journal, labels
-from peer.index.batches import load
+from peer.index.batches import load, store
 from protocol.entries import NO_PREVIOUS, Header, SignedBatch
 from protocol.epochs import EpochRecord, SignedEpoch, sign_epoch, verify_epoch
 from protocol.errors import BadSignature, Forked, Gap, Malformed, Replayed
@@ -148,6 +148,31 @@ def test_what_an_ended_epoch_signed_beyond_it_is_void(alice, bob):
     assert isinstance(bob.follow(alice, lost).error, Replayed | Gap)
     kept = bob.partners.execute("SELECT epoch, batch FROM journal_superseded").fetchall()
     assert [tuple(row) for row in kept] == [(0, 2)], "the header stays as evidence"
+
+
+def test_what_is_void_is_not_taken_back_though_somebody_still_holds_it(alice, bob):
+    """Bob has not heard of the epoch, and gives back to Alice what it has made void."""
+    alice.append(publish(1))
+    before = alice.head()
+    alice.append(publish(2))
+    alice.append(publish(3))
+    bob.catch_up(alice)
+    lost = load(bob.partners, alice.peer_id, 1, to_origin=True)
+    begin(alice, alice, epoch_of(alice, 1, before))
+    assert alice.head() == before
+
+    run = store(alice.index, alice.peer_id, alice.node_keys, lost.batches, None)
+    assert run.head.batch == 2
+    run = epochs.drop_void(alice.index, alice.peer_id, run)
+    assert (run.head, run.error, run.erased) == (before, None, True)
+    assert epochs.drop_void(alice.index, alice.peer_id, run) is run
+    following = epochs.following(alice.index, alice.peer_id, ())
+    assert (following.epoch, following.first_batch) == (2, before.batch + 1)
+    begin(alice, alice, sign_epoch(root_of(alice), following))
+    begin(bob, alice, *epochs.epochs_after(alice.index, alice.peer_id, 0))
+    alice.append(publish(4))
+    bob.catch_up(alice)
+    assert bob.live(alice) == alice.live(alice)
 
 
 def test_another_history_is_read_anew_from_the_beginning(alice, bob):
