@@ -28,7 +28,7 @@ class Actor:
     `kind`: person, token, os-user, ae, partner or node.  `purpose`: purpose of use.  `facility`:
     the PeerId of the home facility, None for ours.  `pseudonym`: the name partners get to see.
     `federated`: a program whose DICOMweb queries go to every facility; `issuer`: of Patient IDs
-    that it names without one.
+    that it names without one; `per_hour`: its own limit of searches of other facilities.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Actor:
     pseudonym: str = ""
     federated: bool = False
     issuer: str = ""
+    per_hour: int | None = None
 
 
 NODE: Final = Actor("node", "node", frozenset())

@@ -42,6 +42,7 @@ ACTIONS: Final = frozenset(
         "verify",  # everything stored was, or will be, read back
         # Search
         "search",
+        "new-priors",  # studies of patients who were searched for have come since
         "prefetch",  # patients are expected, and to be searched for ahead
         "check",  # a study that is known to be at a partner was looked for, or no longer counts
         "evaluate",  # a partner's blinded question was answered

@@ -19,6 +19,7 @@ from peer import audit
 from peer.actors import Actor, Role, pseudonym
 from peer.audit import AuditEvent
 from peer.errors import Conflict, NotFound
+from peer.index import new_priors
 from peer.index import people as table
 from protocol.errors import Refusal
 from protocol.hashing import derive
@@ -195,6 +196,7 @@ class People:
             _may_give(actor, account.roles)
             account = table.set_roles(tx, number, ())
             ended = table.end_sessions_of(tx, number)
+            new_priors.forget_watcher(tx, self._person(account).pseudonym)
             self._record(tx, "account", actor, now, locked_out=account.name, sessions=ended)
             return account
 
@@ -232,12 +234,14 @@ class People:
         *,
         federated: bool = False,
         issuer: str = "",
+        per_hour: int | None = None,
     ) -> tuple[str, TokenRow]:
         """Return a new bearer token, shown this once, and what is on record of it.
 
-        All that it does has the one purpose of use.  `federated`: its DICOMweb queries go to every
-        facility; `issuer`: of Patient IDs that it names without one.  Raises Refusal
-        "bad-validity" if it would live for longer than tokens of this facility may.
+        All that it does has the one purpose of use. `federated`: its DICOMweb queries go to every
+        facility; `issuer`: of Patient IDs that it names without one; `per_hour`: how often it may
+        search other facilities, None: as often as everyone. Raises Refusal "bad-validity" if it
+        would live for longer than tokens of this facility may.
         """
         name, chosen = _checked_name(name), _checked_roles(roles)
         _may_give(actor, chosen)
@@ -252,7 +256,17 @@ class People:
         now = self._clock.now()
         ends_at = None if valid_s is None else now + valid_s
         wanted = table.TokenRow(
-            0, name, chosen, purpose, actor.name, now, ends_at, None, federated, issuer.strip()
+            token=0,
+            name=name,
+            roles=chosen,
+            purpose=purpose,
+            made_by=actor.name,
+            made_at=now,
+            expires_at=ends_at,
+            revoked_at=None,
+            federated=federated,
+            issuer=issuer.strip(),
+            per_hour=per_hour,
         )
 
         def work(tx: Tx) -> TokenRow:
@@ -261,7 +275,14 @@ class People:
             row = table.add_token(tx, _hash(_TOKEN, secret), wanted)
             what = {"token": name, "roles": _said(chosen), "purpose": purpose}
             self._record(
-                tx, "token", actor, now, **what, federated=int(federated), issuer=row.issuer
+                tx,
+                "token",
+                actor,
+                now,
+                **what,
+                federated=int(federated),
+                issuer=row.issuer,
+                per_hour="" if per_hour is None else per_hour,
             )
             return row
 
@@ -276,7 +297,7 @@ class People:
         if row.expires_at is not None and row.expires_at <= now:
             return None
         holder = self._actor("token", row.token, row.name, row.roles, row.purpose)
-        return replace(holder, federated=row.federated, issuer=row.issuer)
+        return replace(holder, federated=row.federated, issuer=row.issuer, per_hour=row.per_hour)
 
     async def tokens(self) -> tuple[TokenRow, ...]:
         """Return all tokens, revoked ones included, the newest first."""
@@ -290,6 +311,7 @@ class People:
             row = table.revoke_token(tx, number, now)
             if row is None:
                 raise NotFound("There is no token with this number. List the tokens to find it.")
+            new_priors.forget_watcher(tx, self._actor("token", number, "", row.roles).pseudonym)
             self._record(tx, "token", actor, now, token=row.name, revoked=1)
             return row
 

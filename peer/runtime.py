@@ -296,6 +296,7 @@ def _tie_together(rooms: Services) -> None:
     rooms.partners.on_change(partner_changed)
     rooms.recovery.on_change(rooms.publish.journal_changed)
     rooms.gossip.on_withdrawn(rooms.search.forget)
+    rooms.search.new_priors.on_found(rooms.notify.post_soon)
     rooms.reciprocity.completeness.look_with(rooms.search.look)
     rooms.gossip.on_fault(partner_erred)
     rooms.links.on_slowed(partner_slowed)
@@ -328,6 +329,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
         services.retrieve,
         services.notify,
         services.prefetch,
+        services.search.new_priors,
         services.expiry,
         services.scrub,
     )

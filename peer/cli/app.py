@@ -26,6 +26,7 @@ VERBS: Final = (
     "inbox",
     "report",
     "prefetch",
+    "news",
     "alerts",
     "status",
     "link",

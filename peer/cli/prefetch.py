@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +10,8 @@ import typer
 from peer.cli.client import ask
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory, Purpose
 from peer.cli.output import CommandError, day, instant, print_table, say
-
-COLUMNS = ("name", "birth_date", "sex", "identifier", "issuer")
+from peer.search import expected_file
+from protocol.errors import Refusal
 
 
 def command(
@@ -40,30 +39,13 @@ def read(file: Path) -> list[dict[str, Any]]:
     """Return the patients of a CSV file; raise CommandError if it is none."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            unknown = set(reader.fieldnames or ()) - set(COLUMNS)
-            if unknown or not reader.fieldnames:
-                raise CommandError(
-                    "wrong-columns",
-                    "The file does not begin with a heading of known columns.",
-                    f"The columns are {', '.join(COLUMNS)}; those without content may be left out.",
-                )
-            return [_patient(row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            return expected_file.read(lines)
+    except Refusal as refusal:
+        raise CommandError(refusal.code, refusal.reason, refusal.remedy) from refusal
+    except (OSError, UnicodeDecodeError) as error:
         raise CommandError(
             "not-readable", "The file cannot be read as CSV in UTF-8.", "Check its path and form."
         ) from error
-
-
-def _patient(row: dict[str, str | None]) -> dict[str, Any]:
-    told = {name: (row.get(name) or "").strip() for name in COLUMNS}
-    identifier = {"issuer": told["issuer"], "value": told["identifier"]}
-    return {
-        "name": told["name"],
-        "birth_date": told["birth_date"].replace("-", ""),
-        "sex": told["sex"],
-        "identifiers": [identifier] if told["identifier"] else [],
-    }
 
 
 def show(patients: list[dict[str, Any]]) -> None:

@@ -47,6 +47,16 @@ class Search(Section):
         description="Most patients whom one partner may name in an hour to ask whether a record of "
         "ours is theirs; a busy department has some dozens of doubtful records a day",
     )
+    watch_s: int = Field(
+        30 * DAY_S,
+        ge=0,
+        le=366 * DAY_S,
+        description="For how long whoever has searched for a patient is told of the patient's new "
+        "studies elsewhere; 0: nobody is",
+    )
+    new_priors_listed: int = Field(
+        100, ge=1, le=10_000, description="New studies listed for one person"
+    )
     prefetch_per_minute: float = Field(
         6,
         gt=0,

@@ -37,8 +37,11 @@ class Opened:
         return record_ref(self.origin, self.entry_id)
 
 
-def remember(tx: Tx, opened: Opened, studies: Iterable[str], now: int) -> None:
-    """Keep a patient's key and which studies it opens; known ones are brought up to date."""
+def remember(tx: Tx, opened: Opened, studies: Iterable[str], now: int) -> int:
+    """Keep a patient's key and which studies it opens, in addition to known ones.
+
+    Return the number under which they are kept.
+    """
     row = tx.execute(
         "INSERT INTO opened_patients"
         " (origin, entry_id, patient_key, card, birth_date, opened_at) VALUES (?, ?, ?, ?, ?, ?)"
@@ -63,6 +66,7 @@ def remember(tx: Tx, opened: Opened, studies: Iterable[str], now: int) -> None:
     tx.executemany(
         "INSERT OR IGNORE INTO opened_studies VALUES (?, ?)", [(number, uid) for uid in studies]
     )
+    return int(number)
 
 
 def get(tx: Tx, origin: PeerId, entry_id: EntryId) -> Opened | None:
@@ -70,7 +74,7 @@ def get(tx: Tx, origin: PeerId, entry_id: EntryId) -> Opened | None:
     row = tx.execute(
         "SELECT * FROM opened_patients WHERE origin = ? AND entry_id = ?", (origin, entry_id)
     ).fetchone()
-    return None if row is None else _opened(row)
+    return None if row is None else opened_of(row)
 
 
 def with_ref(tx: Tx, ref: bytes) -> Opened | None:
@@ -92,7 +96,7 @@ def like(tx: Tx, person: Demographics) -> list[Opened]:
         )
         numbers |= dict.fromkeys(row["opened"] for row in rows)
     return [
-        _opened(tx.execute("SELECT * FROM opened_patients WHERE opened = ?", (one,)).fetchone())
+        opened_of(tx.execute("SELECT * FROM opened_patients WHERE opened = ?", (one,)).fetchone())
         for one in numbers
     ]
 
@@ -113,7 +117,7 @@ def confirmed(tx: Tx, person: bytes) -> list[Opened]:
         " WHERE c.person = ? ORDER BY p.opened",
         (person,),
     ).fetchall()
-    return [_opened(row) for row in rows]
+    return [opened_of(row) for row in rows]
 
 
 def with_study(tx: Tx, origin: PeerId, study_instance_uid: str) -> list[Opened]:
@@ -123,7 +127,7 @@ def with_study(tx: Tx, origin: PeerId, study_instance_uid: str) -> list[Opened]:
         " WHERE s.study_instance_uid = ? AND p.origin = ? ORDER BY p.opened DESC",
         (study_instance_uid, origin),
     ).fetchall()
-    return [_opened(row) for row in rows]
+    return [opened_of(row) for row in rows]
 
 
 def forget(tx: Tx, origin: PeerId, entry_ids: Iterable[bytes]) -> int:
@@ -153,7 +157,8 @@ def _match_form(birth_date: str) -> str:
     return dates.match_form(usable) if usable else ""
 
 
-def _opened(row: Any) -> Opened:  # noqa: ANN401 - a row of `opened_patients`
+def opened_of(row: Any) -> Opened:  # noqa: ANN401 - a row of `opened_patients`
+    """Return what a row says."""
     return Opened(
         origin=PeerId(row["origin"]),
         entry_id=EntryId(row["entry_id"]),

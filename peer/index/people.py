@@ -58,6 +58,7 @@ class TokenRow:
     revoked_at: int | None
     federated: bool = False
     issuer: str = ""
+    per_hour: int | None = None
 
 
 def _written(roles: Iterable[str]) -> str:
@@ -190,6 +191,7 @@ def _token(row: Row) -> TokenRow:
         row["revoked_at"],
         bool(row["federated"]),
         row["issuer"],
+        row["per_hour"],
     )
 
 
@@ -197,7 +199,7 @@ def add_token(tx: Tx, hashed: bytes, token: TokenRow) -> TokenRow:
     """Put a token on record and return it with its number; a name in use is a Conflict."""
     row = tx.execute(
         "INSERT INTO token (hash, name, roles, purpose, made_by, made_at, expires_at,"
-        " federated, issuer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+        " federated, issuer, per_hour) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
         (
             hashed,
             token.name,
@@ -208,6 +210,7 @@ def add_token(tx: Tx, hashed: bytes, token: TokenRow) -> TokenRow:
             token.expires_at,
             token.federated,
             token.issuer,
+            token.per_hour,
         ),
     ).fetchone()
     return _token(row)

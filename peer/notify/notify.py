@@ -17,7 +17,7 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import NodeError, NotFound
-from peer.index import Database, Tx, notices, patients, studies
+from peer.index import Database, Tx, new_priors, notices, patients, studies
 from peer.index.notices import Received, Sent
 from peer.keys import NodeKeys
 from peer.link import Links
@@ -147,6 +147,10 @@ class Notify:
         rows = await self._db.read(lambda tx: notices.outbox(tx, self._listed))
         return [sent_notice(row, self._partners.name(row.partner)) for row in rows]
 
+    def post_soon(self) -> None:
+        """Tell the webhook of what has come, now."""
+        self._post_due.set()
+
     # -- what partners send -----------------------------------------------------------------
     async def receive(self, message: NoticeMessage, partner: Partner) -> None:
         """Put a partner's notice into the inbox; return when it is durable."""
@@ -226,6 +230,11 @@ class Notify:
                 partner=row.partner,
                 now=self._clock.now(),
             )
+            await self._db.write(note)
+        for prior, origin in await self._db.read(new_priors.unposted):
+            data = {"prior": prior, "peer_id": origin.hex(), "studies": 1}
+            await webhook.post("prior.found", f"prior-{prior}", self._clock.now(), data)
+            note = partial(new_priors.posted, prior=prior, now=self._clock.now())
             await self._db.write(note)
 
     # -- what is said -----------------------------------------------------------------------

@@ -21,7 +21,7 @@ MINUTE_S: Final = 60
 
 
 class Pace:
-    """Counts searches of other facilities; `most`: of one name in any hour."""
+    """Counts searches of other facilities; `most`: in any hour, of whoever has no own limit."""
 
     def __init__(self, db: Database, clock: Clock, most: int) -> None:
         self._db = db
@@ -33,13 +33,13 @@ class Pace:
 
         Breaking the glass is counted and always passes.  What is not asked does not count.
         """
-        now = self._clock.now()
+        now, most = self._clock.now(), self._limit(actor)
 
         def work(tx: Tx) -> Refusal | None:
-            made = searches.since(tx, actor.name, now - HOUR_S)
-            if len(made) >= self._most and not breaks_glass(actor.purpose):
-                return _too_many(self._most, made[-self._most] + HOUR_S)
-            searches.note(tx, actor.name, now, now - HOUR_S)
+            made = searches.since(tx, _who(actor), now - HOUR_S)
+            if len(made) >= most and not breaks_glass(actor.purpose):
+                return _too_many(most, made[-most] + HOUR_S)
+            searches.note(tx, _who(actor), now, now - HOUR_S)
             return None
 
         return await self._db.write(work)
@@ -47,8 +47,16 @@ class Pace:
     async def has_room(self, actor: Actor) -> bool:
         """Return whether less than half is used: the other half is for what cannot wait."""
         now = self._clock.now()
-        made = await self._db.read(lambda tx: searches.since(tx, actor.name, now - HOUR_S))
-        return 2 * len(made) < self._most
+        made = await self._db.read(lambda tx: searches.since(tx, _who(actor), now - HOUR_S))
+        return 2 * len(made) < self._limit(actor)
+
+    def _limit(self, actor: Actor) -> int:
+        return self._most if actor.per_hour is None else actor.per_hour
+
+
+def _who(actor: Actor) -> str:
+    """Return under what searches are counted: a person and a program may bear one name."""
+    return f"{actor.kind} {actor.name}"
 
 
 def _too_many(most: int, until: int) -> Refusal:

@@ -207,5 +207,6 @@ def _signed(actor: Actor) -> str:
             "roles": sorted(actor.roles),
             "purpose": actor.purpose,
             "pseudonym": actor.pseudonym,
+            "per_hour": actor.per_hour,
         }
     )

@@ -38,6 +38,7 @@ from peer.search.found import Found, find, holds, most_of_each
 from peer.search.known import Known, known_of
 from peer.search.links import PersonLinks
 from peer.search.listing import at_partner
+from peer.search.new_priors import NewPriors
 from peer.search.origin import Evaluator
 from peer.search.pace import Pace
 from peer.search.persons import grouped, told_apart
@@ -105,6 +106,15 @@ class Search:
         self._person_links = person_links
         self._max_hints = settings.search.max_hints
         self._shown = Shown(clock, settings.search)
+        self.new_priors = NewPriors(
+            db,
+            partners_db,
+            keys,
+            clock,
+            settings.search,
+            partners=partners,
+            coverage=coverage,
+        )
         links.handle(Evaluate, Evaluator(db, keys, clock, reciprocity).evaluate)
 
     async def search(
@@ -360,5 +370,7 @@ class Search:
             for hit in one.found.hits:
                 studies = hit.studies if hit.opened.ref in sure else ()
                 uids = [each.digest.study_instance_uid for each in studies]
-                opened.remember(tx, hit.opened, uids, now)
+                number = opened.remember(tx, hit.opened, uids, now)
+                if hit.opened.ref in sure and event.actor is not None:
+                    self.new_priors.watch(tx, number, event.actor)
         audit.append(tx, event, now)

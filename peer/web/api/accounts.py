@@ -35,6 +35,7 @@ class TokenBody(Body):
     """A program, its roles, and the one purpose of all that it does.
 
     `federated`: its DICOMweb queries go to every facility; `issuer`: of Patient IDs without one.
+    `per_hour`: how often it may search other facilities; None: as often as everyone.
     """
 
     name: Name
@@ -42,6 +43,7 @@ class TokenBody(Body):
     purpose: Purpose
     valid_s: Annotated[int, Field(ge=1, le=LONGEST_TOKEN_S)] | None = None
     federated: bool = False
+    per_hour: Annotated[int, Field(ge=1, le=100_000)] | None = None
     issuer: Label = ""
 
 
@@ -134,6 +136,7 @@ async def make_token(request: web.Request) -> web.StreamResponse:
         asked.purpose,
         asked.valid_s,
         federated=asked.federated,
+        per_hour=asked.per_hour,
         issuer=asked.issuer,
     )
     return answer(_token_json(row) | {"bearer": secret}, HTTPStatus.CREATED)
@@ -170,6 +173,7 @@ def _token_json(row: TokenRow) -> dict[str, object]:
         "roles": row.roles,
         "purpose": row.purpose,
         "federated": row.federated,
+        "per_hour": row.per_hour,
         "issuer": row.issuer,
         "made_by": row.made_by,
         "made_at": row.made_at,

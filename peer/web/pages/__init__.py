@@ -14,6 +14,7 @@ from typing import Final
 from peer.web.pages import (
     checks,
     consents,
+    expected,
     notices,
     page,
     partners,
@@ -28,6 +29,7 @@ from peer.web.pages import (
 
 ROUTES: Final = (
     *search.ROUTES,
+    *expected.ROUTES,
     *retrievals.ROUTES,
     *studies.ROUTES,
     *notices.ROUTES,

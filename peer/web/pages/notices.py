@@ -10,6 +10,7 @@ from peer.index import studies
 from peer.index.studies import StudyQuery
 from peer.web.api.bodies import path
 from peer.web.api.identities import QuestionPath
+from peer.web.api.new_priors import SeenBody
 from peer.web.api.notices import NoticeBody, NoticePath
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
@@ -21,7 +22,9 @@ async def show(request: web.Request) -> web.StreamResponse:
     """Show both boxes."""
     rooms = services(request)
     inbox, outbox = await rooms.notify.inbox(), await rooms.notify.outbox()
-    uids = tuple({study.study_instance_uid for each in inbox for study in each.content.studies})
+    new = await rooms.search.new_priors.listed(actor(request))
+    told = {study.study_instance_uid for each in inbox for study in each.content.studies}
+    uids = tuple(told | {each.study.study_instance_uid for each in new})
     held = await rooms.db.read(
         lambda tx: (
             {
@@ -34,7 +37,14 @@ async def show(request: web.Request) -> web.StreamResponse:
     )
     questions = await rooms.identities.waiting()
     return await render(
-        request, "notices.html", inbox=inbox, outbox=outbox, held=held, questions=questions
+        request,
+        "notices.html",
+        inbox=inbox,
+        outbox=outbox,
+        held=held,
+        questions=questions,
+        new=new,
+        unseen=[each.row.prior for each in new if each.row.seen_at is None],
     )
 
 
@@ -45,6 +55,16 @@ async def decide(request: web.Request) -> web.StreamResponse:
     if same not in {"yes", "no"}:
         raise RequestError(Problem(422, "invalid-request", "Say whether it is the same person."))
     await services(request).identities.decide(which.question, actor(request), same=same == "yes")
+    return see_other("/notices")
+
+
+async def seen(request: web.Request) -> web.StreamResponse:
+    """Note which new studies the reader has seen."""
+    form = await read_form(request)
+    asked, wrong = checked(SeenBody, {"priors": form.listed("priors")})
+    if asked is None:
+        raise RequestError(Problem(422, "invalid-request", " ".join(wrong.values())))
+    await services(request).search.new_priors.seen(asked.priors, actor(request))
     return see_other("/notices")
 
 
@@ -78,5 +98,6 @@ ROUTES: Final = (
     Route("GET", "/notices", show, CLINICIAN),
     Route("POST", "/notices", send, CLINICIAN),
     Route("POST", "/notices/{notice_id}/acknowledge", acknowledge, CLINICIAN),
+    Route("POST", "/new-priors/seen", seen, CLINICIAN),
     Route("POST", "/identity-questions/{question}", decide, CLINICIAN),
 )

@@ -33,6 +33,7 @@ class Place:
 PLACES: Final = (
     Place("Search", "/", CLINICIAN),
     Place("Studies", "/studies", CLINICIAN | PRIVACY_OFFICER),
+    Place("Expected", "/expected", CLINICIAN),
     Place("Retrievals", "/retrievals", CLINICIAN),
     Place("Notices", "/notices", CLINICIAN),
     Place("Consents", "/consents", CLINICIAN | PRIVACY_OFFICER),
@@ -69,6 +70,7 @@ async def render(
         inbox = await services(request).notify.inbox()
         waiting = sum(notice.acknowledged_at is None for notice in inbox)
         waiting += len(await services(request).identities.waiting())
+        waiting += await services(request).search.new_priors.waiting(request[IDENTITY].actor)
     return _render(request, template, status, {"waiting": waiting, **content})
 
 

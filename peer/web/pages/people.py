@@ -60,6 +60,7 @@ async def make_token(request: web.Request) -> web.StreamResponse:
         "purpose": form.text("purpose"),
         "federated": bool(form.text("federated")),
         "issuer": form.text("issuer"),
+        "per_hour": form.text("per_hour") or None,
     }
     asked, wrong = checked(TokenBody, values)
     if asked is None:
@@ -72,6 +73,7 @@ async def make_token(request: web.Request) -> web.StreamResponse:
             asked.purpose,
             federated=asked.federated,
             issuer=asked.issuer,
+            per_hour=asked.per_hour,
         )
     except (Conflict, Refusal) as error:
         return await _show(request, {"token": _said(error)})
