@@ -34,6 +34,9 @@ PERMIT_ID_BYTES: Final = 16
 VIEWS: Final = 4096
 """Most looks that are remembered, so as not to be recorded twice within `audit.view_s`."""
 
+CONFIRMED: Final = 1024
+"""Most transfers whose last "yes" is remembered for the second in which it was given."""
+
 EVERY_PARTNER: Final = b""
 """The audience of a publication to all partners (`index.publications`)."""
 
@@ -92,6 +95,7 @@ class Access:
         self._clock = clock
         self._view_s = settings.view_s
         self._looks: dict[tuple[Actor, str, str], int] = {}
+        self._confirmed: dict[tuple[PeerId, str, str, str], tuple[Partner, int, int]] = {}
 
     # -- partners ---------------------------------------------------------------------------
     async def permit_partner(
@@ -142,13 +146,24 @@ class Access:
     ) -> None:
         """Return if a study under way to `partner` may still go there; raise Refusal "revoked".
 
-        For every range of a grant.  A "yes" is not recorded again: the grant is on record.
+        For every range of a grant.  A "yes" is not recorded again: the grant is on record.  It
+        depends on the partner, on what is on record and on the second of the clock alone, so it
+        holds until one of them is another.
         """
+        asked = (partner.peer_id, study_instance_uid, purpose, role)
+        known = self._confirmed.get(asked)
+        moment = (self._clock.now(), self._db.changes)
+        if known is not None and known[0] is partner and known[1:] == moment:
+            return
         refusal = await self._db.read(
             lambda tx: self.objection(tx, study_instance_uid, partner, purpose=purpose, role=role)
         )
         if refusal is not None:
+            self._confirmed.pop(asked, None)
             raise Refusal("revoked", refusal.reason, refusal.remedy)
+        while len(self._confirmed) >= CONFIRMED:
+            self._confirmed.pop(next(iter(self._confirmed)))
+        self._confirmed[asked] = (partner, *moment)
 
     def objection(
         self,

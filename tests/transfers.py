@@ -31,6 +31,7 @@ from peer.partners import Partners
 from peer.retrieve import Retrieve
 from peer.store import Store
 from protocol.agreement import Terms
+from protocol.limits import PIECE_BYTES
 from protocol.sealing import exchange_public_key
 from protocol.signing import public_key
 from tests import facilities as base
@@ -81,6 +82,10 @@ class Links(base.Links):
             data = await self.meddle(path, start, data)
         self.bytes += len(data)
         return data
+
+    async def stream_range(self, peer_id, path, start, end):
+        for at in range(start, end, PIECE_BYTES):
+            yield await self.open_range(peer_id, path, at, min(end, at + PIECE_BYTES))
 
     def _reach(self, peer_id):
         if not self.me.knows[peer_id].running:

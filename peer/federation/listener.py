@@ -28,6 +28,10 @@ from protocol.errors import Malformed, Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.limits import PIECE_BYTES
 
+WRITE_BYTES: Final = 256 * 1024
+"""Handed to TLS at a time: what asyncio takes from it at a time, so that nothing piles up in
+between and is moved again and again."""
+
 PARTNER: Final = web.RequestKey("partner", Partner)
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})")
@@ -171,9 +175,9 @@ class FederationListener:
             return response
         downloads.add(transport)
         try:
-            await response.write(piece)
+            await _write(response, piece)
             for at in range(start + PIECE_BYTES, end, PIECE_BYTES):
-                await response.write(await read(at))
+                await _write(response, await read(at))
             await response.write_eof()
         except (Refusal, RemoteProtocolError, NodeError) as error:
             # The headers are gone: only a broken stream says that the rest is not coming.
@@ -195,6 +199,12 @@ class FederationListener:
         if len(piece) != until - at:
             raise Damaged("A pack is shorter than was promised. Restore it from a backup.")
         return piece
+
+
+async def _write(response: web.StreamResponse, piece: bytes) -> None:
+    view = memoryview(piece)
+    for at in range(0, len(view), WRITE_BYTES):
+        await response.write(view[at : at + WRITE_BYTES])
 
 
 def _stranger() -> Refusal:

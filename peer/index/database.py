@@ -49,6 +49,7 @@ class Database:
         self._path = path
         self._writer = writer
         self._reader = reader
+        self._changes = 0
 
     @classmethod
     async def open(
@@ -79,6 +80,14 @@ class Database:
             await reader.run(lambda tx: tx.execute("PRAGMA query_only = ON").fetchall())
         return cls(path, writer, reader)
 
+    @property
+    def changes(self) -> int:
+        """A number that is another one once a write may have changed what a read finds.
+
+        As long as it stays, a read finds what it found before: nobody else writes this database.
+        """
+        return self._changes
+
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` over one consistent snapshot, which holds all writes that returned before."""
         with translated(self._path):
@@ -90,8 +99,17 @@ class Database:
         Writes happen one after the other, in the order of the calls.  Raises Conflict for a broken
         constraint and StorageFull for a full disk.
         """
+
+        def counted(tx: Tx) -> T:
+            # In the writer's thread: whoever asked for a write may be gone before it is made.
+            self._changes += 1
+            try:
+                return _transact(tx, "BEGIN IMMEDIATE", work)
+            finally:
+                self._changes += 1
+
         with translated(self._path):
-            return await self._writer.run(lambda tx: _transact(tx, "BEGIN IMMEDIATE", work))
+            return await self._writer.run(counted)
 
     async def add_function(
         self, name: str, function: Callable[..., bytes | str | int | None], arguments: int

@@ -8,7 +8,7 @@ written as it comes, before anybody knows what it is (`Incoming`).
 
 from __future__ import annotations
 
-from peer.ingest.adoption import Adopted, ReceivedStudy
+from peer.ingest.adoption import Adopted, Inspection, ReceivedStudy
 from peer.ingest.arrival import Arrival, examine
 from peer.ingest.files import NamedFile
 from peer.ingest.incoming import Incoming, Large, Small, Taken
@@ -22,6 +22,7 @@ __all__ = [
     "Arrival",
     "Incoming",
     "Ingest",
+    "Inspection",
     "Large",
     "Memory",
     "NamedFile",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from blake3 import blake3
 
 from peer.dicom import Header, read_header
-from peer.errors import Conflict, NotFound
+from peer.errors import Conflict, NodeError, NotFound
 from peer.index import instances, packs, studies
 from peer.index.database import Tx
 from peer.index.instances import Placement
-from peer.store import Store, new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
+from peer.store import Store, StoredInstance, new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 from protocol.manifest import InstanceItem, Manifest, SignedManifest, root
@@ -54,28 +55,67 @@ class Verified:
     placement: Placement
 
 
-def verify(store: Store, received: ReceivedStudy, inflated_bytes: int) -> list[Verified]:
-    """Decrypt and check every instance of the manifest; blocks on the disk.
+class Inspection:
+    """Decrypts and checks the instances of one manifest, each once.  Its methods block on the disk.
 
-    Raises Refusal "wrong-content" if any is not what the manifest says, Damaged if a pack does not
-    decrypt under its key.
+    Some may be looked at while others are still arriving.
     """
-    return [_verify(store, received, item, inflated_bytes) for item in received.manifest.instances]
+
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        pack_keys: Mapping[bytes, bytes],
+        inflated_bytes: int,
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._pack_keys = pack_keys
+        self._inflated_bytes = inflated_bytes
+        self._seen: dict[str, Verified] = {}
+
+    def look(self, items: Iterable[InstanceItem]) -> None:
+        """Check instances that have arrived in packs that have not; what is wrong, `verified` says.
+
+        So a study with a wrong instance ends as one in which that is found last.
+        """
+        for item in items:
+            with suppress(Refusal, NodeError):
+                self._seen[item.sop_instance_uid] = self._verify(item, arriving=True)
+
+    def verified(self) -> list[Verified]:
+        """Return every instance of the manifest, all of whose packs are whole by now.
+
+        Raises Refusal "wrong-content" if any is not what the manifest says, Damaged if a pack does
+        not decrypt under its key.
+        """
+        return [
+            self._seen.get(item.sop_instance_uid) or self._verify(item)
+            for item in self._manifest.instances
+        ]
+
+    def _verify(self, item: InstanceItem, *, arriving: bool = False) -> Verified:
+        pack_id = self._manifest.packs[item.pack]
+        key = self._pack_keys[pack_id]
+        with self._store.open(pack_id, key, item.chunks, arriving=arriving) as content:
+            return _checked(self._manifest, pack_id, item, content, self._inflated_bytes)
 
 
-def _verify(
-    store: Store, received: ReceivedStudy, item: InstanceItem, inflated_bytes: int
+def _checked(
+    manifest: Manifest,
+    pack_id: bytes,
+    item: InstanceItem,
+    content: StoredInstance,
+    inflated_bytes: int,
 ) -> Verified:
-    pack_id = received.manifest.packs[item.pack]
-    with store.open(pack_id, received.pack_keys[pack_id], item.chunks) as content:
-        # In one reading as a rule: what is small is whole in memory.
-        data = content.read() if len(content) <= WHOLE_BYTES else content
-        try:
-            header = read_header(data, inflated_bytes)
-        except Refusal as error:
-            raise _wrong_content() from error
-        pieces = content.pieces() if data is content else iter((data[:],))
-        content_hash, data_set_hash = _hashes(pieces, header.data_set_offset)
+    # In one reading as a rule: what is small is whole in memory.
+    data = content.read() if len(content) <= WHOLE_BYTES else content
+    try:
+        header = read_header(data, inflated_bytes)
+    except Refusal as error:
+        raise _wrong_content() from error
+    pieces = content.pieces() if data is content else iter((data[:],))
+    content_hash, data_set_hash = _hashes(pieces, header.data_set_offset)
     if content_hash != item.content_hash:
         raise _wrong_content()
     named = (
@@ -86,7 +126,7 @@ def _verify(
         header.instance.transfer_syntax_uid,
     )
     if named != (
-        received.manifest.study_instance_uid,
+        manifest.study_instance_uid,
         item.series_instance_uid,
         item.sop_instance_uid,
         item.sop_class_uid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -18,7 +18,7 @@ from peer.config import Settings
 from peer.errors import Conflict, NodeError
 from peer.index import instances, packs, studies
 from peer.index.database import Database, Tx
-from peer.ingest.adoption import Adopted, ReceivedStudy, record, verify
+from peer.ingest.adoption import Adopted, Inspection, ReceivedStudy, record
 from peer.ingest.arrival import Arrival, examine
 from peer.ingest.commits import Commits
 from peer.ingest.files import NamedFile, read_file
@@ -28,6 +28,7 @@ from peer.ingest.outcome import OTHER_STUDY, Outcome
 from peer.ingest.writers import Writers
 from peer.store import Store
 from protocol.errors import Refusal
+from protocol.manifest import Manifest
 
 SETTLE_CHECK_S: Final = 1.0
 """How often studies are looked at that may have settled."""
@@ -188,15 +189,22 @@ class Ingest:
             _log.error("packs-damaged", count=len(recovered.damaged))
         return recovered
 
-    async def adopt(self, received: ReceivedStudy, actor: Actor) -> Adopted:
+    def inspection(self, manifest: Manifest, pack_keys: Mapping[bytes, bytes]) -> Inspection:
+        """Return what looks at the instances of a study while it arrives from a partner."""
+        return Inspection(self._store, manifest, pack_keys, self._settings.max_inflated_bytes)
+
+    async def adopt(
+        self, received: ReceivedStudy, actor: Actor, inspection: Inspection | None = None
+    ) -> Adopted:
         """Keep a study that was retrieved from a partner; return when it is durable.
+
+        `inspection`: what has been looked at before is not looked at again.
 
         All or nothing.  Raises Refusal "wrong-content", Damaged, or Conflict if other content of
         the same UIDs is held already; the packs are then the caller's to destroy.
         """
-        verified = await asyncio.to_thread(
-            verify, self._store, received, self._settings.max_inflated_bytes
-        )
+        inspection = inspection or self.inspection(received.manifest, received.pack_keys)
+        verified = await asyncio.to_thread(inspection.verified)
         now = self._clock.now()
         uid = received.manifest.study_instance_uid
 

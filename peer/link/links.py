@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -148,7 +148,7 @@ class Links:
 
     async def stream_range(
         self, peer_id: PeerId, path: str, start: int, end: int
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield bytes `start` to `end` (not included) of a partner's pack in pieces of a MiB.
 
         They come from its federation listener, or over the link if that has no address or cannot be

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.limits import PIECE_BYTES
 from protocol.manifest import Chunk, Manifest
+
+RANGE_BYTES: Final = 8 * PIECE_BYTES
+"""Asked for with one request: long enough that requests cost nothing beside what they bring, short
+enough that several are under way at once of a study of ordinary size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def ends_of(manifest: Manifest) -> dict[bytes, int]:
 def missing_pieces(
     chunks: Mapping[bytes, tuple[Chunk, ...]], here: Mapping[bytes, Bitmap]
 ) -> Iterator[Piece]:
-    """Yield pieces of at most PIECE_BYTES (or one chunk) that together are all that is missing."""
+    """Yield pieces of at most RANGE_BYTES (or one chunk) that together are all that is missing."""
     for pack_id, those in chunks.items():
         missing = [chunk for chunk in those if chunk.number not in here[pack_id]]
         yield from (Piece(pack_id, run) for run in _runs(missing))
@@ -87,7 +92,7 @@ def _runs(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
     run: list[Chunk] = []
     for chunk in chunks:
         adjacent = bool(run) and run[-1].offset + run[-1].length == chunk.offset
-        if run and not (adjacent and chunk.offset + chunk.length - run[0].offset <= PIECE_BYTES):
+        if run and not (adjacent and chunk.offset + chunk.length - run[0].offset <= RANGE_BYTES):
             yield tuple(run)
             run = []
         run.append(chunk)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -127,6 +129,22 @@ async def fetched(links: Links, peer_id: PeerId, path: str, start: int, end: int
     if len(data) > end - start:
         raise Malformed("more bytes came than were asked for")
     return data
+
+
+async def streamed(
+    links: Links, peer_id: PeerId, path: str, start: int, end: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield a range from a partner in parts; raise Refusal, or Unreachable where it breaks off."""
+    left = end - start
+    try:
+        async with aclosing(links.stream_range(peer_id, path, start, end)) as parts:
+            async for part in parts:
+                left -= len(part)
+                if left < 0:
+                    raise Malformed("more bytes came than were asked for")
+                yield part
+    except (NodeError, TimeoutError) as error:
+        raise Unreachable(str(error)) from error
 
 
 async def _manifest(

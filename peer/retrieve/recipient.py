@@ -6,7 +6,8 @@ Every ending leaves the store in order: a study is adopted whole, or nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,7 @@ from peer.link import Links
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
 from peer.retrieve.chunks import end_of, ends_of
-from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, fetched
+from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, streamed
 from peer.retrieve.transfer import Note, Transfer
 from peer.store import Store
 from protocol.errors import Refusal, WrongContent
@@ -92,8 +93,10 @@ class Recipient:
         attempt.transfer = transfer
         await self._note_leave(attempt, leave, size=transfer.bytes)
         await transfer.open(await self._expect(attempt, transfer))
+        inspection = self.ingest.inspection(manifest, leave.keys)
+        fetch = _Fetcher(self, attempt, leave).fetch
         try:
-            await transfer.run(_Fetcher(self, attempt, leave).fetch, self.settings.parallel_ranges)
+            await transfer.run(fetch, self.settings.parallel_ranges, inspection.look)
         except MovedOn:
             return True
         await transfer.finish()
@@ -106,6 +109,7 @@ class Recipient:
                 pack_sizes={pack_id: end_of(those) for pack_id, those in transfer.chunks.items()},
             ),
             attempt.actor,
+            inspection,
         )
         return False
 
@@ -244,19 +248,22 @@ class _Fetcher:
         self._leave = leave
         self._renewing = asyncio.Lock()
 
-    async def fetch(self, pack_id: bytes, start: int, end: int) -> bytes:
-        """Return ciphertext from the origin; raise Refusal, Unreachable or MovedOn."""
+    async def fetch(self, pack_id: bytes, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield ciphertext from the origin; raise Refusal, Unreachable or MovedOn.
+
+        Where a connection breaks off, another goes on.
+        """
         failures = 0
-        while True:
+        while start < end:
             leave = self._leave
+            links, origin = self._recipient.links, self._attempt.row.origin
+            path = leave.path + pack_id.hex()
             try:
-                return await fetched(
-                    self._recipient.links,
-                    self._attempt.row.origin,
-                    leave.path + pack_id.hex(),
-                    start,
-                    end,
-                )
+                async with aclosing(streamed(links, origin, path, start, end)) as parts:
+                    async for part in parts:
+                        start += len(part)
+                        failures = 0
+                        yield part
             except Unreachable:
                 failures += 1
                 if failures == self._recipient.settings.range_attempts:

@@ -7,15 +7,17 @@ A wrong chunk is fetched again by itself; everything else of its piece counts.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final, TypeAlias
 
 from peer.retrieve.chunks import Bitmap, Piece, chunks_of, end_of, missing_pieces
 from peer.store import PackReceiver, Store
 from protocol.errors import WrongContent
 from protocol.hashing import plain_hash
-from protocol.manifest import Chunk, Manifest
+from protocol.manifest import Chunk, InstanceItem, Manifest
 
 ATTEMPTS: Final = 4
 """How often one chunk may arrive wrong: chance does not repeat itself that often, so the origin's
@@ -25,11 +27,64 @@ NOTE_BYTES: Final = 32 * 1024 * 1024
 """Bytes written between two notes of progress: a note costs two syncs, and this much is fetched
 again after a crash at most."""
 
-Fetch: TypeAlias = Callable[[bytes, int, int], Awaitable[bytes]]
-"""pack id, start, end (not included) -> exactly these bytes of ciphertext, or an exception."""
+Fetch: TypeAlias = Callable[[bytes, int, int], AsyncGenerator[bytes, None]]
+"""pack id, start, end (not included) -> these bytes of ciphertext in parts, or an exception."""
+
+Look: TypeAlias = Callable[[Sequence[InstanceItem]], None]
+"""Looks at instances all of whose chunks are here; blocks on the disk, and raises nothing."""
+
+LOOKED_AT: Final = 16
+"""Instances looked at with one hop to another thread: a hop costs about as much as a small one."""
 
 Note: TypeAlias = Callable[[Mapping[bytes, bytes], int], Awaitable[None]]
 """Makes bitmaps (by pack id) and the count of verified bytes durable."""
+
+
+class _Cut:
+    """Cuts the bytes of a piece into its chunks, as they come; `left` are those still to come."""
+
+    def __init__(self, piece: Piece) -> None:
+        self.left = deque(piece.chunks)
+        self._rest = b""
+
+    def feed(self, part: bytes) -> Iterator[tuple[Chunk, memoryview]]:
+        """Yield each chunk that is complete with `part`, and its bytes."""
+        view = memoryview(self._rest + part if self._rest else part)
+        while self.left and len(view) >= self.left[0].length:
+            chunk = self.left.popleft()
+            yield chunk, view[: chunk.length]
+            view = view[chunk.length :]
+        self._rest = bytes(view)
+
+
+class _UnderWay:
+    """Knows which instance each chunk that comes completes, if any."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._items: dict[bytes, list[InstanceItem]] = {pack_id: [] for pack_id in manifest.packs}
+        for item in manifest.instances:
+            self._items[manifest.packs[item.pack]].append(item)
+        for those in self._items.values():
+            those.sort(key=_first_chunk)
+        self._lacking: dict[tuple[bytes, int], int] = {}
+
+    def begin(self, here: Mapping[bytes, Bitmap]) -> None:
+        """Count what each instance lacks of which some chunks are here."""
+        for pack_id, items in self._items.items():
+            for item in items:
+                lacking = sum(chunk.number not in here[pack_id] for chunk in item.chunks)
+                self._lacking[pack_id, item.first_chunk] = lacking
+
+    def completed(self, pack_id: bytes, number: int) -> InstanceItem | None:
+        """Note that a chunk has come; return the instance whose last one it was."""
+        items = self._items[pack_id]
+        item = items[bisect_right(items, number, key=_first_chunk) - 1]
+        self._lacking[pack_id, item.first_chunk] -= 1
+        return None if self._lacking[pack_id, item.first_chunk] else item
+
+
+def _first_chunk(item: InstanceItem) -> int:
+    return item.first_chunk
 
 
 class Transfer:
@@ -55,6 +110,9 @@ class Transfer:
         self._attempts: Counter[tuple[bytes, int]] = Counter()
         self._unnoted = 0
         self._noting = asyncio.Lock()
+        self._under_way = _UnderWay(manifest)
+        self._arrived: deque[InstanceItem] = deque()
+        self._stirred = asyncio.Event()
 
     @property
     def arriving(self) -> frozenset[bytes]:
@@ -65,6 +123,7 @@ class Transfer:
         """Open the packs and believe of the bitmaps what the bytes on the disk confirm."""
         await asyncio.to_thread(self._open, bitmaps)
         self._queue.extend(missing_pieces(self.chunks, self._here))
+        self._under_way.begin(self._here)
 
     def _open(self, bitmaps: Mapping[bytes, bytes]) -> None:
         for pack_id, chunks in self.chunks.items():
@@ -86,44 +145,58 @@ class Transfer:
             return self._store.read_range(pack_id, chunk.offset, chunk.length)
         return receiver.read_at(chunk.offset, chunk.length)
 
-    async def run(self, fetch: Fetch, parallel: int) -> None:
+    async def run(self, fetch: Fetch, parallel: int, look: Look) -> None:
         """Fetch everything that is missing, `parallel` pieces at a time.
 
-        Raises what `fetch` raises, and WrongContent if a chunk stays wrong.  However it ends, what
-        has arrived is noted.
+        Meanwhile `look` is shown each instance that is complete.  Raises what `fetch` raises, and
+        WrongContent if a chunk stays wrong.  However it ends, what has arrived is noted.
         """
         workers = [asyncio.create_task(self._work(fetch)) for _ in range(parallel)]
+        looking = asyncio.create_task(self._show(look))
         try:
             await asyncio.gather(*workers)
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
             await self._make_note()
+
+    async def _show(self, look: Look) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            while self._arrived:
+                some = [self._arrived.popleft() for _ in range(min(LOOKED_AT, len(self._arrived)))]
+                await asyncio.to_thread(look, some)
 
     async def _work(self, fetch: Fetch) -> None:
         while self._queue:
             piece = self._queue.popleft()
+            cut = _Cut(piece)
             try:
-                data = await fetch(piece.pack_id, piece.start, piece.end)
-            except BaseException:
-                self._queue.appendleft(piece)
-                raise
-            self._take(piece, data)
-            if self._unnoted >= NOTE_BYTES:
-                await self._make_note()
+                async with aclosing(fetch(piece.pack_id, piece.start, piece.end)) as parts:
+                    async for part in parts:
+                        for chunk, data in cut.feed(part):
+                            self._take(piece.pack_id, chunk, data)
+                        if self._unnoted >= NOTE_BYTES:
+                            await self._make_note()
+            finally:
+                if cut.left:
+                    self._queue.appendleft(Piece(piece.pack_id, tuple(cut.left)))
 
-    def _take(self, piece: Piece, data: bytes) -> None:
-        view = memoryview(data)
-        for chunk in piece.chunks:
-            start = chunk.offset - piece.start
-            part = view[start : start + chunk.length]
-            if len(part) == chunk.length and plain_hash(part) == chunk.hash:
-                self._receivers[piece.pack_id].write_at(chunk.offset, part)
-                self._mark(piece.pack_id, chunk)
-                self._unnoted += chunk.length
-            else:
-                self._again(piece.pack_id, chunk)
+    def _take(self, pack_id: bytes, chunk: Chunk, data: memoryview) -> None:
+        if plain_hash(data) == chunk.hash:
+            self._receivers[pack_id].write_at(chunk.offset, data)
+            self._mark(pack_id, chunk)
+            self._unnoted += chunk.length
+            item = self._under_way.completed(pack_id, chunk.number)
+            if item is not None:
+                self._arrived.append(item)
+                self._stirred.set()
+        else:
+            self._again(pack_id, chunk)
 
     def _again(self, pack_id: bytes, chunk: Chunk) -> None:
         self.wrong_chunks += 1

@@ -49,12 +49,15 @@ class Store:
         pack_id = secrets.token_bytes(PACK_ID_BYTES)
         return PackWriter(self._path(pack_id), pack_id, new_key())
 
-    def open(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> StoredInstance:
+    def open(
+        self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk], *, arriving: bool = False
+    ) -> StoredInstance:
         """Return the instance that `chunks` hold, decrypted where it is looked at.
 
-        Close it.  Raises Damaged if its pack is not there.
+        Close it.  `arriving`: its pack is not whole yet, and these chunks of it are here.  Raises
+        Damaged if its pack is not there.
         """
-        return StoredInstance(self._path(pack_id), pack_id, key, chunks)
+        return StoredInstance(self._path(pack_id, arriving=arriving), pack_id, key, chunks)
 
     def pieces(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> Iterator[bytes]:
         """Yield the plain bytes of `chunks`, one piece for each; raise Damaged if any is wrong."""

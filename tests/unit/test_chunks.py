@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.retrieve.chunks import Bitmap, chunks_of, end_of, missing_pieces
-from protocol.limits import CHUNK_PLAIN_BYTES, PIECE_BYTES
+from peer.retrieve.chunks import RANGE_BYTES, Bitmap, chunks_of, end_of, missing_pieces
+from protocol.limits import CHUNK_PLAIN_BYTES
 from protocol.manifest import CHUNK_BYTES, InstanceItem, Manifest
 
 lengths = st.lists(st.integers(1, 6 * CHUNK_PLAIN_BYTES), min_size=1, max_size=12)
@@ -47,7 +47,7 @@ def test_pieces_are_exactly_what_is_missing_and_never_too_long(packs, data):
             here[pack_id].add(chunk.number)
     asked = set()
     for piece in missing_pieces(chunks, here):
-        assert piece.end - piece.start <= PIECE_BYTES
+        assert piece.end - piece.start <= RANGE_BYTES
         at = piece.start
         for chunk in piece.chunks:
             assert chunk.offset == at, "a piece has a gap"

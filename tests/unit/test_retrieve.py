@@ -88,7 +88,9 @@ async def test_a_retrieval_goes_on_after_a_restart_of_either_side(tmp_path, cut_
         alice.links.connect(bob)
         await until(alice, started, "complete")
         assert await alice.kept() == files
-        assert alice.links.bytes == sum(bob.store.sizes().values()), "something was fetched twice"
+        # Of each range that was cut, the chunk of which a part had come is asked for again.
+        twice = alice.links.bytes - sum(bob.store.sizes().values())
+        assert 0 <= twice < 2 * CHUNK_BYTES, "more was fetched twice than the chunks that were cut"
         assert (await bob.actions("receipt"))[-1]["detail"]["outcome"] == "verified"
 
 
