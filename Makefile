@@ -5,10 +5,12 @@ BIN := .venv/bin
 CODE := peer protocol tests examples
 # Set on the command line: ARGS="--once --json FILE"
 ARGS ?=
+# Files of results as benchmarks print them: RESULTS="/tmp/transfer.jsonl"
+RESULTS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-deep coverage bench bench-ingest bench-transfer bench-journal bench-matching lint format types imports lock clean
+.PHONY: help setup setup-dev demo test test-deep coverage bench bench-ingest bench-transfer bench-journal bench-matching performance lint format types imports lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +65,9 @@ bench-journal: setup-dev ## Following a journal, between real nodes (ARGS="--ent
 bench-matching: .venv/.benchmark ## Who is found: FEBRL beside splink, a population of our own (ARGS="--size 100000")
 	@$(BIN)/python -m tests.benchmarks.matching
 	@$(BIN)/python -m tests.benchmarks.population $(ARGS)
+
+performance: setup-dev ## Tables and picture of docs/explanation/performance.md (RESULTS="FILE ..." puts new ones in)
+	@$(BIN)/python -m tests.benchmarks.report $(RESULTS)
 
 lint: setup-dev ## Check style and format
 	$(BIN)/ruff check $(CODE)

@@ -1,8 +1,8 @@
 """The one gate: consent, scope, role and purpose -> a Permit, or a Refusal with its reason.
 
 Bytes leave only with a Permit, and only this module can make one; the audit record that goes with
-it is durable before the Permit exists, hence before the first byte.  Nothing is remembered of a
-decision: it is made anew for every grant, for every range and for every look at a study here.
+it is durable before the Permit exists, hence before the first byte.  A decision is made anew for
+every grant, for every range and for every look at a study here.
 """
 
 from __future__ import annotations

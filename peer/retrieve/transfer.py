@@ -113,6 +113,7 @@ class Transfer:
         self._under_way = _UnderWay(manifest)
         self._arrived: deque[InstanceItem] = deque()
         self._stirred = asyncio.Event()
+        self._all_came = False
 
     @property
     def arriving(self) -> frozenset[bytes]:
@@ -155,6 +156,9 @@ class Transfer:
         looking = asyncio.create_task(self._show(look))
         try:
             await asyncio.gather(*workers)
+            self._all_came = True
+            self._stirred.set()
+            await looking
         finally:
             for worker in workers:
                 worker.cancel()
@@ -164,7 +168,7 @@ class Transfer:
             await self._make_note()
 
     async def _show(self, look: Look) -> None:
-        while True:
+        while self._arrived or not self._all_came:
             await self._stirred.wait()
             self._stirred.clear()
             while self._arrived:

@@ -158,3 +158,34 @@ async def test_a_viewer_fills_no_ledger_but_every_person_and_act_is_in_it(trio):
     bob.clock.advance(bob.settings.audit.view_s)
     await bob.access.permit_local(STUDY, CLINICIAN, "view")
     assert len(await bob.actions("view")) == 4
+
+
+async def test_a_yes_to_a_range_holds_until_the_second_or_anything_on_record_is_another(trio):
+    alice, bob, _ = trio
+    await bob.scan(count=1)
+    directive = await bob.consent()
+    read, decided = bob.db.read, []
+
+    async def noted(work):
+        decided.append(work)
+        return await read(work)
+
+    async def confirm(who):
+        decided.clear()
+        await bob.access.confirm(who, STUDY, purpose="TREAT", role="clinician")
+        return len(decided)
+
+    bob.db.read = noted
+    her = partner(bob, alice)
+    assert await confirm(her) == 1
+    assert await confirm(her) == 0
+    bob.clock.advance(1)
+    assert await confirm(her) == 1, "another second"
+    await bob.db.write(lambda tx: None)
+    assert await confirm(her) == 1, "something was written"
+    with pytest.raises(Refusal):
+        await confirm(replace(her, our_terms=Terms(modalities=("MR",))))
+    assert await confirm(her) == 1
+    await bob.consents.revoke(directive.directive_id, "", OFFICER)
+    with pytest.raises(Refusal, match="revoked"):
+        await confirm(her)

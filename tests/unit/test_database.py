@@ -330,3 +330,25 @@ async def test_the_shipped_migrations_apply_and_single_values_are_kept(tmp_path)
     assert await opened.read(lambda tx: meta.get(tx, "a")) is None
     await opened.close()
     await (await Database.open(tmp_path / "p.db", None, PARTNERS_MIGRATIONS)).close()
+
+
+async def test_the_number_of_changes_is_another_after_a_write_whoever_asked_for_it(database):
+    before = database.changes
+    await database.read(lambda tx: None)
+    assert database.changes == before
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(tx):
+        begun.set()
+        go_on.wait(30)
+
+    asked = asyncio.create_task(database.write(slow))
+    await asyncio.to_thread(begun.wait, 30)
+    during = database.changes
+    assert during != before
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    go_on.set()
+    await database.write(lambda tx: None)  # Behind the other one.
+    assert database.changes not in {before, during}

@@ -375,3 +375,40 @@ async def test_a_retrieval_can_be_followed_to_its_end(pair):
     assert [each async for each in alice.retrieve.follow(started.retrieval_id)] == states[-1:]
     with pytest.raises(NotFound):
         await anext(alice.retrieve.follow(bytes(16)))
+
+
+async def test_each_instance_is_decrypted_once_while_others_arrive(pair):
+    alice, bob = pair
+    files = await ready(alice, bob, count=6, size=1_500_000)
+    read, looked_at = alice.store.read, []
+
+    def noted(pack_id, key, chunks, *, arriving=False):
+        looked_at.append((chunks[0].number, arriving))
+        return read(pack_id, key, chunks, arriving=arriving)
+
+    alice.store.read = noted
+    done = await alice.fetch(bob)
+    alice.store.read = read
+    assert done.state == "complete"
+    assert all(arriving for _, arriving in looked_at)
+    assert len(set(looked_at)) == len(looked_at) == 6
+    assert await alice.kept() == files
+
+
+async def test_what_had_come_of_a_range_that_broke_off_is_not_asked_for_again(pair):
+    alice, bob = pair
+    files = await ready(alice, bob, count=4, size=1_500_000)
+    broken = []
+
+    async def break_once(path, start, data):
+        if len(alice.links.ranges) == 3 and not broken:
+            broken.append(start)
+            raise NotConnected("the line broke")
+        return data
+
+    alice.links.meddle = break_once
+    done = await alice.fetch(bob)
+    assert done.state == "complete"
+    assert await alice.kept() == files
+    assert broken
+    assert alice.links.bytes == sum(bob.store.sizes().values())
