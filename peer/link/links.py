@@ -149,7 +149,7 @@ class Links:
     async def stream_range(
         self, peer_id: PeerId, path: str, start: int, end: int
     ) -> AsyncGenerator[bytes, None]:
-        """Yield bytes `start` to `end` (not included) of a partner's pack in pieces of a MiB.
+        """Yield bytes `start` to `end` (not included) of a partner's pack in parts as they come.
 
         They come from its federation listener, or over the link if that has no address or cannot be
         reached from here.  Raise Refusal for a "no", NotConnected, WrongContent.

@@ -38,7 +38,7 @@ def read_pack_path(path: str) -> tuple[bytes, bytes]:
 async def stream_range(
     session: aiohttp.ClientSession, url: str, start: int, end: int, silence_s: float, proxy: Proxy
 ) -> AsyncIterator[bytes]:
-    """Yield bytes `start` to `end` (not included) of `url` in pieces of PIECE_BYTES.
+    """Yield bytes `start` to `end` (not included) of `url` in parts as they come.
 
     After `silence_s` without a byte it is over, to be resumed from where it stopped.  Raise Refusal
     for a "no", NotReached before the first piece if there is no way to the listener, NotConnected
@@ -62,9 +62,12 @@ async def stream_range(
                 raise WrongContent(msg)
             left = end - start
             while left:
-                piece = await response.content.readexactly(min(left, PIECE_BYTES))
-                left -= len(piece)
-                yield piece
+                # As it was received: nothing is joined only to be cut again.
+                part, _ = await response.content.readchunk()
+                if not part and response.content.at_eof():
+                    raise NotConnected("A download from the partner broke off. It is resumed.")
+                left -= len(part)
+                yield part
     except (
         aiohttp.ClientConnectorError,
         aiohttp.ClientHttpProxyError,

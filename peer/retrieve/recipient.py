@@ -25,6 +25,7 @@ from peer.reciprocity import Reciprocity
 from peer.retrieve.chunks import end_of, ends_of
 from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, streamed
 from peer.retrieve.transfer import Note, Transfer
+from peer.retrieve.turns import Turns, is_urgent
 from peer.store import Store
 from protocol.errors import Refusal, WrongContent
 from protocol.hashing import plain_hash
@@ -64,6 +65,7 @@ class Recipient:
     reciprocity: Reciprocity
     ingest: Ingest
     settings: Settings
+    turns: Turns
 
     async def carry_out(self, attempt: Attempt) -> None:
         """Fetch, verify and adopt the study; return when all of it is held and on record.
@@ -254,6 +256,8 @@ class _Fetcher:
         Where a connection breaks off, another goes on.
         """
         failures = 0
+        urgent = is_urgent(self._attempt.actor.purpose)
+        await self._recipient.turns.give_way(urgent=urgent)
         while start < end:
             leave = self._leave
             links, origin = self._recipient.links, self._attempt.row.origin
@@ -264,6 +268,7 @@ class _Fetcher:
                         start += len(part)
                         failures = 0
                         yield part
+                        await self._recipient.turns.give_way(urgent=urgent)
             except Unreachable:
                 failures += 1
                 if failures == self._recipient.settings.range_attempts:

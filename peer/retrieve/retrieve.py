@@ -30,6 +30,7 @@ from peer.retrieve.origin import Origin
 from peer.retrieve.receipts import receipts_of
 from peer.retrieve.recipient import Attempt, Recipient
 from peer.retrieve.status import Retrieval
+from peer.retrieve.turns import Turns, is_urgent
 from peer.store import Store, StoredInstance, unwrap_pack_key, unwrap_study_key
 from protocol.digest import StudyDigest
 from protocol.errors import Refusal, RemoteProtocolError
@@ -90,6 +91,7 @@ class Retrieve:
         self._clock = clock
         self._retry_s = settings.transfer.retry_s
         self._listed = settings.lists.retrievals
+        self._turns = Turns(settings.transfer.at_once)
         self._recipient = Recipient(
             db=db,
             store=store,
@@ -99,8 +101,8 @@ class Retrieve:
             reciprocity=reciprocity,
             ingest=ingest,
             settings=settings.transfer,
+            turns=self._turns,
         )
-        self._turns = asyncio.Semaphore(settings.transfer.at_once)
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attempts: dict[bytes, Attempt] = {}
@@ -126,7 +128,7 @@ class Retrieve:
             row = transfers.under_way(tx, peer_id, study_instance_uid)
             if row is not None:
                 # One that waits for its origin's leave goes on as the emergency that it is now.
-                if breaks_glass(actor.purpose):
+                if breaks_glass(actor.purpose) or (is_urgent(actor.purpose) and not _urgent(row)):
                     transfers.set_actor(tx, row.retrieval_id, write_actor(actor))
                 return row
             retrieval_id = secrets.token_bytes(RETRIEVAL_ID_BYTES)
@@ -137,6 +139,9 @@ class Retrieve:
             return row
 
         row = await self._db.write(work)
+        if is_urgent(actor.purpose) and not _urgent(row):
+            await self._interrupt(row)  # It has an ordinary turn, or waits for one.
+            row = await self._current(row)
         self._start(row)
         if breaks_glass(actor.purpose):
             self._wake(peer_id)
@@ -231,6 +236,13 @@ class Retrieve:
         task.add_done_callback(lambda _: self._tasks.pop(row.retrieval_id, None))
         task.add_done_callback(_tell_of_failure)
 
+    async def _interrupt(self, row: RetrievalRow) -> None:
+        """End what is done about a retrieval now; what has arrived is noted."""
+        task = self._tasks.get(row.retrieval_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
     def _connected(self, peer_id: PeerId) -> None:
         self._wake(peer_id)
         task = asyncio.create_task(self._ledger.deliver(peer_id))
@@ -247,7 +259,7 @@ class Retrieve:
         woken = self._woken.setdefault(row.origin, asyncio.Event())
         while True:
             woken.clear()
-            async with self._turns:
+            async with self._turns.turn(urgent=_urgent(row)):
                 if await self._try(row):
                     break
             try:
@@ -347,6 +359,10 @@ class Retrieve:
         if attempt is not None and attempt.transfer is not None:
             row = replace(row, bytes_verified=attempt.transfer.bytes_verified)
         return Retrieval(row, self._partners.name(row.origin))
+
+
+def _urgent(row: RetrievalRow) -> bool:
+    return is_urgent(read_actor(row.actor).purpose)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -45,16 +45,23 @@ class _Cut:
 
     def __init__(self, piece: Piece) -> None:
         self.left = deque(piece.chunks)
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, part: bytes) -> Iterator[tuple[Chunk, memoryview]]:
         """Yield each chunk that is complete with `part`, and its bytes."""
-        view = memoryview(self._rest + part if self._rest else part)
+        view = memoryview(part)
+        if self._rest and self.left:
+            lacking = self.left[0].length - len(self._rest)
+            self._rest += view[:lacking]
+            view = view[lacking:]
+            if len(self._rest) < self.left[0].length:
+                return
+            yield self.left.popleft(), memoryview(self._rest)
         while self.left and len(view) >= self.left[0].length:
             chunk = self.left.popleft()
             yield chunk, view[: chunk.length]
             view = view[chunk.length :]
-        self._rest = bytes(view)
+        self._rest = bytearray(view)
 
 
 class _UnderWay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,8 @@ from protocol.errors import Refusal
 from protocol.manifest import CHUNK_BYTES
 from tests.facilities import CLINICIAN, OFFICER, everyone_shares
 from tests.transfers import STUDY, files_below, hospitals, ready
+
+OTHER = f"{STUDY}.9"
 
 
 @pytest.fixture
@@ -380,15 +383,15 @@ async def test_a_retrieval_can_be_followed_to_its_end(pair):
 async def test_each_instance_is_decrypted_once_while_others_arrive(pair):
     alice, bob = pair
     files = await ready(alice, bob, count=6, size=1_500_000)
-    read, looked_at = alice.store.read, []
+    opened, looked_at = alice.store.open, []
 
     def noted(pack_id, key, chunks, *, arriving=False):
         looked_at.append((chunks[0].number, arriving))
-        return read(pack_id, key, chunks, arriving=arriving)
+        return opened(pack_id, key, chunks, arriving=arriving)
 
-    alice.store.read = noted
+    alice.store.open = noted
     done = await alice.fetch(bob)
-    alice.store.read = read
+    alice.store.open = opened
     assert done.state == "complete"
     assert all(arriving for _, arriving in looked_at)
     assert len(set(looked_at)) == len(looked_at) == 6
@@ -412,3 +415,61 @@ async def test_what_had_come_of_a_range_that_broke_off_is_not_asked_for_again(pa
     assert await alice.kept() == files
     assert broken
     assert alice.links.bytes == sum(bob.store.sizes().values())
+
+
+@pytest.mark.parametrize("purpose", ["ETREAT", "BTG"])
+async def test_an_emergency_overtakes_what_is_under_way(tmp_path, purpose):
+    one = {"at_once": 1, "parallel_ranges": 1}
+    async with hospitals(tmp_path, "Alice", "Bob", transfer=one) as (alice, bob):
+        first = await ready(alice, bob, count=6, size=1_500_000)
+        urgent = await ready(alice, bob, uid=OTHER, count=2, size=1_500_000)
+        order, begun = [], asyncio.Event()
+
+        async def note(path, start, data):
+            order.append(path.rpartition("/")[2])
+            if len(order) == 2:
+                begun.set()
+                await asked.wait()
+            return data
+
+        asked = asyncio.Event()
+        alice.links.meddle = note
+        slow = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+        await begun.wait()
+        who = replace(CLINICIAN, purpose=purpose)
+        fast = await alice.retrieve.retrieve(
+            bob.peer_id, OTHER, who, "unconscious" * (purpose == "BTG")
+        )
+        asked.set()
+        async with asyncio.timeout(60):
+            assert (await alice.retrieve.finished(fast.retrieval_id)).state == "complete"
+            assert (await alice.retrieve.finished(slow.retrieval_id)).state == "complete"
+        assert await alice.kept() == first
+        assert await alice.kept(OTHER) == urgent
+        of_slow = order[0]
+        last_fast = max(at for at, pack in enumerate(order) if pack != of_slow)
+        assert order[last_fast + 1 :].count(of_slow) > order[:last_fast].count(of_slow)
+
+
+async def test_a_retrieval_that_becomes_an_emergency_waits_no_longer(tmp_path):
+    one = {"at_once": 1, "parallel_ranges": 1}
+    async with hospitals(tmp_path, "Alice", "Bob", transfer=one) as (alice, bob):
+        await ready(alice, bob, count=2, size=1_500_000)
+        await ready(alice, bob, uid=OTHER, count=2, size=1_500_000)
+        held = asyncio.Event()
+
+        async def hold(path, start, data):
+            if not alice.retrieve._turns._emergencies:
+                await held.wait()
+            return data
+
+        alice.links.meddle = hold
+        slow = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+        waiting = await alice.retrieve.retrieve(bob.peer_id, OTHER, CLINICIAN)
+        who = replace(CLINICIAN, purpose="ETREAT")
+        same = await alice.retrieve.retrieve(bob.peer_id, OTHER, who)
+        assert same.retrieval_id == waiting.retrieval_id
+        async with asyncio.timeout(60):
+            assert (await alice.retrieve.finished(same.retrieval_id)).state == "complete"
+            held.set()
+            assert (await alice.retrieve.finished(slow.retrieval_id)).state == "complete"
