@@ -14,7 +14,14 @@ from peer.errors import Conflict, NodeError, NotFound
 from peer.index import instances, packs, studies
 from peer.index.database import Tx
 from peer.index.instances import Placement
-from peer.store import Store, StoredInstance, new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
+from peer.store import (
+    Store,
+    StoredInstance,
+    new_key,
+    unwrap_study_key,
+    wrap_pack_key,
+    wrap_study_key,
+)
 from protocol.errors import Refusal
 from protocol.identifiers import PeerId
 from protocol.manifest import InstanceItem, Manifest, SignedManifest, root
