@@ -25,7 +25,7 @@ from peer.backup import Backups
 from peer.clock import Clock, SystemClock
 from peer.config import Settings, load
 from peer.consents import Consents
-from peer.dimse import DicomListener
+from peer.dimse import Archive, DicomListener
 from peer.directory import RUN, SOCKET, must_hold, only_one, recorded
 from peer.errors import NodeError
 from peer.expiry import Expiry
@@ -369,7 +369,7 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
         addresses.pairing_url = settings.pairing.public_url or f"https://{host}:{port}"
         stack.push_async_callback(services.ingest.close)
         if settings.dicom.enabled:
-            dicom = DicomListener(settings, services.ingest, asyncio.get_running_loop())
+            dicom = DicomListener(settings, services.ingest, _archive(services))
             await dicom.start()
             stack.push_async_callback(dicom.stop)
             addresses.dicom_port = dicom.port
@@ -381,6 +381,12 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
         addresses.pid = os.getpid()
         stack.enter_context(recorded(data, asdict(services.addresses)))
         yield
+
+
+def _archive(rooms: Services) -> Archive:
+    """Return what the DICOM network may ask of the node."""
+    read, loop = rooms.retrieve.read_instance, asyncio.get_running_loop()
+    return Archive(rooms.db, rooms.audit, rooms.access, read, loop)
 
 
 def _warnings(data: Path) -> Iterator[str]:

@@ -7,11 +7,10 @@ never a value, always the path of a file that holds it.
 
 from __future__ import annotations
 
+from peer.config.dicom import DicomSettings, KnownAe
 from peer.config.doors import (
-    DicomSettings,
     DicomWeb,
     Federation,
-    KnownAe,
     Link,
     Local,
     Pairing,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,6 @@ from peer.config.checked import (
     DAY_S,
     GIB,
     MIB,
-    AeTitle,
     Day,
     Host,
     Origin,
@@ -269,70 +268,6 @@ class Link(Section):
     slowed_s: Seconds = Field(
         600, le=DAY_S, description="How long a partner that exceeded a budget is shown as slowed"
     )
-
-
-class KnownAe(Section):
-    """An application entity that may call us."""
-
-    title: AeTitle = Field(description="Its AE title")
-    host: str = Field("", description="Its address; empty lets it call from anywhere")
-    port: Port = Field(104, description="Its own DICOM port")
-    allowed: tuple[Literal["store", "echo"], ...] = Field(
-        ("store", "echo"), description="Services it may use"
-    )
-
-
-class DicomSettings(Section):
-    """The DICOM listener for modalities and PACS."""
-
-    enabled: bool = Field(True, description="Whether to listen at all")
-    host: Host = Field("127.0.0.1", description="Address to listen on")
-    port: Port = Field(11112, description="TCP port; 0 takes any free one")
-    ae_title: AeTitle = Field("OPENPRIORS", description="Our AE title")
-    known_aes: tuple[KnownAe, ...] = Field(
-        (),
-        description="Application entities that may call: title, host, port, allowed",
-    )
-    accept_unknown: bool = Field(
-        False,
-        description="Whether any other AE may call too; for trials",
-    )
-    max_associations: int = Field(
-        64,
-        ge=1,
-        le=1024,
-        description="Associations at once; a large hospital's modalities have some dozens open",
-    )
-    max_pdu_bytes: int = Field(
-        256 * 1024,
-        ge=4096,
-        le=MIB,
-        description="Largest PDU to receive; each association may hold one in memory",
-    )
-    idle_s: Seconds = Field(
-        120, le=3600, description="An association on which nothing happens that long is ended"
-    )
-    store_timeout_s: Seconds = Field(
-        300,
-        le=3600,
-        description="A sender waits at most so long for an instance to be durable",
-    )
-    request_s: Seconds = Field(
-        10, le=120, description="A connection on which no association is requested by then is ended"
-    )
-    max_turned_away: int = Field(
-        32,
-        ge=0,
-        le=1024,
-        description="Connections beyond the associations that are told so; further ones are closed",
-    )
-
-    @model_validator(mode="after")
-    def _titles_differ(self) -> Self:
-        titles = [ae.title for ae in self.known_aes]
-        if len(set(titles)) < len(titles):
-            raise ValueError("known_aes lists an AE title twice; keep one of them")
-        return self
 
 
 class DicomWeb(Section):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from peer.config.doors import KnownAe
+from peer.config.dicom import KnownAe
 from peer.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings
 
 TomlValue = object

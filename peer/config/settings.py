@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from peer.config.checked import DAY_S, GIB, MIB, Seconds, Section, WebAddress
+from peer.config.dicom import DicomSettings
 from peer.config.doors import (
     Agreement,
-    DicomSettings,
     DicomWeb,
     Federation,
     Link,

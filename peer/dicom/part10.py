@@ -9,7 +9,9 @@ from io import BytesIO
 from typing import Final
 
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import dcmread, read_dataset
+from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -180,3 +182,19 @@ def is_encapsulated(transfer_syntax_uid: str) -> bool:
     """
     uid = UID(transfer_syntax_uid)
     return uid.is_transfer_syntax and not uid.is_private and uid.is_encapsulated
+
+
+def data_set_in(data: bytes, transfer_syntax_uid: str) -> bytes:
+    """Return the data set of an instance, written in another uncompressed transfer syntax.
+
+    Both are little endian; no value changes.  Raises Refusal "malformed".
+    """
+    try:
+        read = dcmread(BytesIO(data), force=True)
+        target = DicomBytesIO()
+        target.is_little_endian = True
+        target.is_implicit_VR = transfer_syntax_uid == ImplicitVRLittleEndian
+        write_dataset(target, read)
+    except UNREADABLE as error:
+        raise malformed() from error
+    return target.getvalue()

@@ -1,10 +1,11 @@
-"""The DICOM network: instances come in from modalities and archives (PS3.7, PS3.8).
+"""The DICOM network: modalities, PACS and workstations (PS3.7, PS3.8).
 
 pynetdicom works in threads; everything that matters is handed to the node's event loop.
 """
 
 from __future__ import annotations
 
+from peer.dimse.archive import Archive
 from peer.dimse.listener import DicomListener
 
-__all__ = ["DicomListener"]
+__all__ = ["Archive", "DicomListener"]

@@ -79,7 +79,8 @@ class _Ended(Exception):
 class Reading:
     """Reads an association in the place of the library; make it before its first byte is read.
 
-    `sender` tells who stores, None if it may not.
+    `sender` tells who stores, None if it may not.  `is_ours`: we have requested the association, and
+    whoever asks over it has stopped the library's other thread already.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Reading:
         keeper: Keeper,
         faults: Seldom,
         sender: Callable[[], Actor | None],
+        *,
+        is_ours: bool = False,
     ) -> None:
         self._association = association
         self._dul = association.dul
@@ -96,6 +99,7 @@ class Reading:
         self._keeper = keeper
         self._faults = faults
         self._sender = sender
+        self._is_ours = is_ours
         self._command = bytearray()
         self._unserved: list[bytearray] = []
         """PDUs of a command that is not all there yet."""
@@ -109,7 +113,8 @@ class Reading:
     def _read_pdus(self) -> None:
         """Read what has come: C-STORE requests as long as they follow on each other."""
         checkpoint = self._association._reactor_checkpoint  # noqa: SLF001
-        checkpoint.clear()  # The library's other thread has nothing to do meanwhile.
+        if not self._is_ours:
+            checkpoint.clear()  # The library's other thread has nothing to do meanwhile.
         try:
             while self._read_pdu() and self._more_comes():
                 self._dul._idle_timer.restart()  # noqa: SLF001
@@ -118,7 +123,8 @@ class Reading:
         except OSError:
             self._dul.event_queue.put("Evt17")  # The connection is closed.
         finally:
-            checkpoint.set()
+            if not self._is_ours:
+                checkpoint.set()
 
     def _read_pdu(self) -> bool:
         """Read one PDU; return whether it was served here."""

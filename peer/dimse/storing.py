@@ -10,18 +10,17 @@ from typing import Final
 from peer.actors import Actor
 from peer.dicom import file_meta
 from peer.dimse.commands import Command
+from peer.dimse.statuses import (
+    CANNOT_UNDERSTAND,
+    DATA_SET_MISMATCH,
+    DUPLICATE,
+    ERROR_COMMENT_CHARACTERS,
+    NOT_AUTHORISED,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+)
 from peer.ingest import Ingest, Outcome, Share
 from protocol.errors import Refusal
-
-ERROR_COMMENT_CHARACTERS: Final = 64
-"""PS3.7 section C.4.3, VR LO."""
-
-SUCCESS: Final = 0x0000
-DUPLICATE: Final = 0x0111
-NOT_AUTHORISED: Final = 0x0124
-OUT_OF_RESOURCES: Final = 0xA700
-DATA_SET_MISMATCH: Final = 0xA900
-CANNOT_UNDERSTAND: Final = 0xC000
 
 STATUSES: Final = {
     "conflict": DUPLICATE,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from peer.index.conditions import Conditions, StudyQuery, conditions_of
 from peer.index.migrate import Tx
-from peer.index.patients import folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +83,6 @@ class InstanceRow:
     content_hash: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyQuery:
-    """What to look for; an empty field matches everything.
-
-    `name` and `accession_number`, `description` may hold the wildcards * and ? (PS3.4 section
-    C.2.2.2.4).  Dates are YYYYMMDD and both ends are included.
-    """
-
-    study_instance_uids: Sequence[str] = ()
-    patient: int | None = None
-    patient_id: str = ""
-    issuer: str | None = None
-    name: str = ""
-    birth_date: str = ""
-    date_from: str = ""
-    date_to: str = ""
-    modalities: Sequence[str] = ()
-    accession_number: str = ""
-    description: str = ""
-    origin: bytes | None = None
-    limit: int | None = None
-    offset: int = 0
-
-
 _STUDY: Final = """
 SELECT s.*, m.root AS manifest_root,
     (SELECT count(*) FROM series e WHERE e.study_instance_uid = s.study_instance_uid) AS series,
@@ -126,12 +100,11 @@ LEFT JOIN manifests m
     ON m.study_instance_uid = s.study_instance_uid AND m.version = s.manifest_version
 """
 
+_NEWEST_FIRST: Final = (
+    " ORDER BY s.study_date DESC, s.study_time DESC, s.study_instance_uid LIMIT ? OFFSET ?"
+)
+
 _NO_LIMIT: Final = -1
-
-_WILDCARD: Final = re.compile(r"[*?]")
-
-_HIGHEST: Final = "\U0010ffff"
-"""Sorts behind every character, so that it ends the range of a prefix."""
 
 _INSTANCES: Final = """
 SELECT i.*, e.study_instance_uid, e.series_instance_uid
@@ -152,13 +125,51 @@ def search(tx: Tx, query: StudyQuery) -> list[StudyRow]:
 
 def statement(query: StudyQuery) -> tuple[str, tuple[object, ...]]:
     """Return the SQL of a search and its parameters."""
-    conditions = _conditions(query)
-    text = (
-        f"{_STUDY}{conditions.where()}"
-        " ORDER BY s.study_date DESC, s.study_time DESC, s.study_instance_uid LIMIT ? OFFSET ?"
-    )
+    conditions = conditions_of(query)
+    text = f"{_STUDY}{conditions.where()}{_NEWEST_FIRST}"
+    return text, (*conditions.values, *_page(query))
+
+
+def _page(query: StudyQuery) -> tuple[int, int]:
     limit = _NO_LIMIT if query.limit is None else max(0, query.limit)
-    return text, (*conditions.values, limit, max(0, query.offset))
+    return limit, max(0, query.offset)
+
+
+def matching(tx: Tx, query: StudyQuery) -> list[str]:
+    """Return the Study Instance UIDs of the studies that match, the newest first."""
+    conditions = conditions_of(query)
+    rows = tx.execute(
+        "SELECT s.study_instance_uid FROM studies s JOIN patients p ON p.patient = s.patient"  # noqa: S608 - clauses
+        f"{conditions.where()}{_NEWEST_FIRST}",
+        (*conditions.values, *_page(query)),
+    )
+    return [row["study_instance_uid"] for row in rows]
+
+
+def patients_matching(tx: Tx, query: StudyQuery) -> list[int]:
+    """Return the patients of the studies that match, by their number."""
+    conditions = conditions_of(query)
+    rows = tx.execute(
+        "SELECT DISTINCT p.patient FROM studies s JOIN patients p ON p.patient = s.patient"  # noqa: S608 - clauses
+        f"{conditions.where()} ORDER BY p.patient LIMIT ? OFFSET ?",
+        (*conditions.values, *_page(query)),
+    )
+    return [row["patient"] for row in rows]
+
+
+def containing(tx: Tx, keyword: str, uids: Sequence[str]) -> tuple[str, ...]:
+    """Return the studies that hold any of these series or instances, as `keyword` says."""
+    among = Conditions()
+    if keyword == "SeriesInstanceUID":
+        among.among("e.series_instance_uid", uids)
+    else:
+        among.among("i.sop_instance_uid", uids)
+    joined = "" if keyword == "SeriesInstanceUID" else " JOIN instances i ON i.series = e.series"
+    rows = tx.execute(
+        f"SELECT DISTINCT e.study_instance_uid FROM series e{joined}{among.where()}",  # noqa: S608 - clauses
+        tuple(among.values),
+    )
+    return tuple(row["study_instance_uid"] for row in rows)
 
 
 def list_studies(tx: Tx, most: int | None = None) -> list[StudyRow]:
@@ -253,77 +264,6 @@ def unsettle_unsigned(tx: Tx) -> int:
         " AND m.version = studies.manifest_version AND m.made_at >= studies.changed_at)"
     )
     return cursor.rowcount
-
-
-class _Conditions:
-    """The conditions of a WHERE clause: clauses are constants of this module, values are bound."""
-
-    def __init__(self) -> None:
-        self.clauses: list[str] = []
-        self.values: list[object] = []
-
-    def add(self, clause: str, *values: object) -> None:
-        self.clauses.append(clause)
-        self.values.extend(values)
-
-    def where(self) -> str:
-        return " WHERE " + " AND ".join(self.clauses) if self.clauses else ""
-
-    def among(self, column: str, values: Sequence[str]) -> None:
-        self.add(f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values)))  # noqa: S608 - a column
-
-    def match(self, column: str, pattern: str) -> None:
-        """Compare with a pattern in a way that an index on what is not '' serves."""
-        prefix = _WILDCARD.split(pattern, maxsplit=1)[0]
-        if prefix == pattern:
-            self.add(f"{column} = ? AND {column} <> ''", pattern)
-            return
-        if prefix:
-            self.add(f"{column} >= ? AND {column} < ?", prefix, prefix + _HIGHEST)
-        self.add(f"{column} GLOB ? AND {column} <> ''", pattern.replace("[", "[[]"))
-
-
-def _conditions(query: StudyQuery) -> _Conditions:
-    found = _Conditions()
-    if query.study_instance_uids:
-        found.among("s.study_instance_uid", query.study_instance_uids)
-    if query.date_from:
-        found.add("s.study_date >= ?", query.date_from)
-    if query.date_to:
-        found.add("s.study_date <= ? AND s.study_date <> ''", query.date_to)
-    if query.modalities:
-        series = _Conditions()
-        series.among("modality", query.modalities)
-        found.add(
-            f"s.study_instance_uid IN (SELECT study_instance_uid FROM series{series.where()})",  # noqa: S608 - clauses
-            *series.values,
-        )
-    if query.accession_number:
-        found.match("s.accession_number", query.accession_number)
-    if query.description:
-        found.match("lower(s.description)", query.description.lower())
-    if query.origin is not None:
-        found.add("s.origin = ?", query.origin)
-    _add_patient(found, query)
-    return found
-
-
-def _add_patient(found: _Conditions, query: StudyQuery) -> None:
-    if query.patient is not None:
-        found.add("s.patient = ?", query.patient)
-    if query.patient_id:
-        found.match("p.patient_id", query.patient_id)
-    if query.issuer is not None:
-        found.add("p.issuer = ?", query.issuer)
-    if query.birth_date:
-        found.add("p.birth_date = ?", query.birth_date)
-    if query.name:
-        names = _Conditions()
-        names.match("name", folded(query.name))
-        found.add(
-            f"s.patient IN (SELECT patient FROM patient_names{names.where()})",  # noqa: S608
-            *names.values,
-        )
 
 
 def _study(row: sqlite3.Row) -> StudyRow:

@@ -14,9 +14,9 @@ from peer.dicom.header import (
     StudyAttributes,
 )
 from peer.index import INDEX_MIGRATIONS, Database, instances, packs, patients, studies
+from peer.index.conditions import StudyQuery
 from peer.index.instances import Placement
 from peer.index.packs import ManifestRow, PackRow
-from peer.index.studies import StudyQuery
 from protocol.identifiers import PatientIdentifier
 from protocol.manifest import check, root, sign_manifest
 from protocol.matching.keys import Demographics

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
+from peer.index.attributes import (
+    ONLINE,
+    Described,
+    describe_instance,
+    describe_series,
+    describe_study,
+    of,
+)
 from peer.index.patients import PatientRow
 from peer.index.studies import InstanceRow, SeriesRow, StudyRow
 from peer.search import Result
 
 Json: TypeAlias = dict[str, dict[str, Any]]
+
+_UTF8: Final[Described] = {"SpecificCharacterSet": of("CS", "ISO_IR 192")}
 
 _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 
@@ -59,11 +69,12 @@ TAGS: Final = {
 
 def study_json(study: StudyRow, patient: PatientRow | None, service: str) -> Json:
     """Return a study as an answer to a query; `service` is the address of the service."""
-    return _sorted(
-        _study(study, patient)
+    return to_json(
+        _UTF8
+        | describe_study(study, patient)
         | {
-            "RetrieveURL": _of("UR", f"{service}/studies/{study.study_instance_uid}"),
-            "InstanceAvailability": _of("CS", "ONLINE"),
+            "RetrieveURL": of("UR", f"{service}/studies/{study.study_instance_uid}"),
+            "InstanceAvailability": of("CS", ONLINE),
         }
     )
 
@@ -76,25 +87,25 @@ def found_json(found: Result, *, is_reached: bool) -> Json:
     """
     person = found.patient
     first = person.identifiers[0] if person.identifiers else None
-    return _sorted(
-        {
-            "SpecificCharacterSet": _of("CS", "ISO_IR 192"),
-            "StudyDate": _of("DA", found.study_date),
-            "StudyTime": _of("TM", found.study_time),
-            "AccessionNumber": _of("SH", found.accession_number),
-            "InstanceAvailability": _of("CS", "NEARLINE" if is_reached else "UNAVAILABLE"),
-            "ModalitiesInStudy": _of("CS", *found.modalities),
-            "InstitutionName": _of("LO", found.facility.name),
-            "StudyDescription": _of("LO", found.description),
-            "PatientName": _name(person.names[0] if person.names else ""),
-            "PatientID": _of("LO", first.value if first else ""),
-            "IssuerOfPatientID": _of("LO", first.issuer if first else ""),
-            "PatientBirthDate": _of("DA", person.birth_date),
-            "PatientSex": _of("CS", person.sex),
-            "BodyPartExamined": _of("CS", *found.body_parts),
-            "StudyInstanceUID": _of("UI", found.study_instance_uid),
-            "NumberOfStudyRelatedSeries": _of("IS", found.series),
-            "NumberOfStudyRelatedInstances": _of("IS", found.instances),
+    return to_json(
+        _UTF8
+        | {
+            "StudyDate": of("DA", found.study_date),
+            "StudyTime": of("TM", found.study_time),
+            "AccessionNumber": of("SH", found.accession_number),
+            "InstanceAvailability": of("CS", "NEARLINE" if is_reached else "UNAVAILABLE"),
+            "ModalitiesInStudy": of("CS", *found.modalities),
+            "InstitutionName": of("LO", found.facility.name),
+            "StudyDescription": of("LO", found.description),
+            "PatientName": of("PN", person.names[0] if person.names else ""),
+            "PatientID": of("LO", first.value if first else ""),
+            "IssuerOfPatientID": of("LO", first.issuer if first else ""),
+            "PatientBirthDate": of("DA", person.birth_date),
+            "PatientSex": of("CS", person.sex),
+            "BodyPartExamined": of("CS", *found.body_parts),
+            "StudyInstanceUID": of("UI", found.study_instance_uid),
+            "NumberOfStudyRelatedSeries": of("IS", found.series),
+            "NumberOfStudyRelatedInstances": of("IS", found.instances),
         }
     )
 
@@ -102,7 +113,7 @@ def found_json(found: Result, *, is_reached: bool) -> Json:
 def series_json(series: SeriesRow, service: str, above: Json) -> Json:
     """Return a series; `above` is what else to say, such as of its study."""
     url = f"{service}/studies/{series.study_instance_uid}/series/{series.series_instance_uid}"
-    return above | _sorted(_series(series) | {"RetrieveURL": _of("UR", url)})
+    return above | to_json(describe_series(series) | {"RetrieveURL": of("UR", url)})
 
 
 def instance_json(instance: InstanceRow, service: str, above: Json) -> Json:
@@ -111,78 +122,23 @@ def instance_json(instance: InstanceRow, service: str, above: Json) -> Json:
         f"{service}/studies/{instance.study_instance_uid}/series/{instance.series_instance_uid}"
         f"/instances/{instance.sop_instance_uid}"
     )
-    described = {
-        "SOPClassUID": _of("UI", instance.sop_class_uid),
-        "SOPInstanceUID": _of("UI", instance.sop_instance_uid),
-        "StudyInstanceUID": _of("UI", instance.study_instance_uid),
-        "SeriesInstanceUID": _of("UI", instance.series_instance_uid),
-        "InstanceNumber": _of("IS", instance.instance_number),
-        "AvailableTransferSyntaxUID": _of("UI", instance.transfer_syntax_uid),
-        "InstanceAvailability": _of("CS", "ONLINE"),
-        "RetrieveURL": _of("UR", url),
+    described = describe_instance(instance) | {
+        "InstanceAvailability": of("CS", ONLINE),
+        "RetrieveURL": of("UR", url),
     }
-    if instance.number_of_frames:
-        described |= {
-            "NumberOfFrames": _of("IS", instance.number_of_frames),
-            "Rows": _of("US", instance.rows),
-            "Columns": _of("US", instance.columns),
-            "BitsAllocated": _of("US", instance.bits_allocated),
-        }
-    return above | _sorted(described)
+    return above | to_json(described)
 
 
-def _study(study: StudyRow, patient: PatientRow | None) -> dict[str, dict[str, Any]]:
-    return {
-        "SpecificCharacterSet": _of("CS", "ISO_IR 192"),
-        "StudyDate": _of("DA", study.study_date),
-        "StudyTime": _of("TM", study.study_time),
-        "AccessionNumber": _of("SH", study.accession_number),
-        "ModalitiesInStudy": _of("CS", *study.modalities),
-        "InstitutionName": _of("LO", study.institution),
-        "ReferringPhysicianName": _name(study.referring_physician),
-        "TimezoneOffsetFromUTC": _of("SH", study.timezone),
-        "StudyDescription": _of("LO", study.description),
-        "StudyInstanceUID": _of("UI", study.study_instance_uid),
-        "StudyID": _of("SH", study.study_id),
-        "NumberOfStudyRelatedSeries": _of("IS", study.series),
-        "NumberOfStudyRelatedInstances": _of("IS", study.instances),
-        "PatientName": _name(patient.names[0] if patient and patient.names else ""),
-        "PatientID": _of("LO", patient.patient_id if patient else ""),
-        "IssuerOfPatientID": _of("LO", patient.issuer if patient else ""),
-        "PatientBirthDate": _of("DA", patient.birth_date if patient else ""),
-        "PatientSex": _of("CS", patient.sex if patient else ""),
-    }
+def to_json(described: Described) -> Json:
+    """Return attributes by tag; one without a value is there, with its VR alone (section F.2.5)."""
+    return dict(sorted((TAGS[keyword], _element(*found)) for keyword, found in described.items()))
 
 
-def _series(series: SeriesRow) -> dict[str, dict[str, Any]]:
-    return {
-        "Modality": _of("CS", series.modality),
-        "Manufacturer": _of("LO", series.manufacturer),
-        "StationName": _of("SH", series.station_name),
-        "SeriesDescription": _of("LO", series.description),
-        "BodyPartExamined": _of("CS", series.body_part),
-        "ProtocolName": _of("LO", series.protocol_name),
-        "StudyInstanceUID": _of("UI", series.study_instance_uid),
-        "SeriesInstanceUID": _of("UI", series.series_instance_uid),
-        "SeriesNumber": _of("IS", series.series_number),
-        "Laterality": _of("CS", series.laterality),
-        "NumberOfSeriesRelatedInstances": _of("IS", series.instances),
-        "PerformedProcedureStepStartDate": _of("DA", series.step_date),
-        "PerformedProcedureStepStartTime": _of("TM", series.step_time),
-    }
-
-
-def _of(vr: str, *values: str | int | None) -> dict[str, Any]:
-    """Return an attribute; one without a value is there, with its VR alone (section F.2.5)."""
-    known = [value for value in values if value not in ("", None)]
+def _element(vr: str, values: tuple[str | int, ...]) -> dict[str, Any]:
+    known = [_name(str(each)) if vr == "PN" else each for each in values]
     return {"vr": vr, "Value": known} if known else {"vr": vr}
 
 
-def _name(written: str) -> dict[str, Any]:
+def _name(written: str) -> dict[str, str]:
     groups = zip(_NAME_GROUPS, written.split("="), strict=False)
-    value = {group: text for group, text in groups if text}
-    return {"vr": "PN", "Value": [value]} if value else {"vr": "PN"}
-
-
-def _sorted(described: dict[str, dict[str, Any]]) -> Json:
-    return dict(sorted((TAGS[keyword], value) for keyword, value in described.items()))
+    return {group: text for group, text in groups if text}

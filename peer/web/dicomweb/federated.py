@@ -15,10 +15,12 @@ from aiohttp import web
 
 from peer.actors import Actor
 from peer.index import Tx, patients, studies
-from peer.index.studies import StudyQuery, StudyRow
+from peer.index.conditions import StudyQuery
+from peer.index.queries import matches_text
+from peer.index.studies import StudyRow
 from peer.search import Answer, Question, Result
 from peer.web.dicomweb.attributes import Json, found_json, study_json
-from peer.web.dicomweb.query import Asked, matches_text
+from peer.web.dicomweb.query import Asked
 from peer.web.dicomweb.resource import bad_request
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor

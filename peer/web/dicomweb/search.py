@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from peer.audit import AuditEvent
 from peer.errors import NotFound
-from peer.index import Tx, patients, studies
+from peer.index import Tx, patients, queries, studies
 from peer.index.studies import StudyRow
 from peer.web.dicomweb import federated
 from peer.web.dicomweb.attributes import Json, instance_json, series_json, study_json
@@ -56,7 +56,9 @@ async def _search(
     media_type = json_type(request)
     rooms = services(request)
     most = rooms.settings.dicomweb.max_results
-    asked = _within(request, read_query(request.query, level, most))
+    asked = read_query(request.query, level, most).within(
+        uid_of(request, "study"), uid_of(request, "series")
+    )
     service = service_url(request)
     # One more than fits tells whether there is more.
     page = await rooms.db.read(lambda tx: list(islice(found(tx, asked, service), asked.limit + 1)))
@@ -81,16 +83,6 @@ def _response(
         response.headers.add("Warning", f'299 {request.host} "{service_url(request)}: {said}"')
     response.enable_compression()
     return response
-
-
-def _within(request: web.Request, asked: Asked) -> Asked:
-    """Narrow a search down to the study and the series that the address names."""
-    study, series = uid_of(request, "study"), uid_of(request, "series")
-    if study is not None:
-        asked = replace(asked, study=replace(asked.study, study_instance_uids=(study,)))
-    if series is not None:
-        asked = replace(asked, series={**asked.series, "SeriesInstanceUID": series})
-    return asked
 
 
 async def _record(request: web.Request, level: str, page: list[Json]) -> None:
@@ -121,9 +113,8 @@ def _series(tx: Tx, asked: Asked, service: str) -> Iterator[Json]:
 def _all_series(tx: Tx, asked: Asked, service: str) -> Iterator[Json]:
     for study in _matching_studies(tx, asked):
         above = study_json(study, patients.get(tx, study.patient), service)
-        for series in studies.list_series(tx, study.study_instance_uid):
-            if asked.matches_series(series):
-                yield series_json(series, service, above)
+        for series in queries.series_of(tx, asked.query, study.study_instance_uid):
+            yield series_json(series, service, above)
 
 
 def _instances(tx: Tx, asked: Asked, service: str) -> Iterator[Json]:
@@ -132,20 +123,16 @@ def _instances(tx: Tx, asked: Asked, service: str) -> Iterator[Json]:
 
 def _all_instances(tx: Tx, asked: Asked, service: str) -> Iterator[Json]:
     for study in _matching_studies(tx, asked):
-        uid = study.study_instance_uid
         above = study_json(study, patients.get(tx, study.patient), service)
-        for series in studies.list_series(tx, uid):
-            if not asked.matches_series(series):
-                continue
+        for series in queries.series_of(tx, asked.query, study.study_instance_uid):
             described = series_json(series, service, above)
-            for instance in studies.list_instances(tx, uid, series.series_instance_uid):
-                if asked.matches_instance(instance):
-                    yield instance_json(instance, service, described)
+            for instance in queries.instances_of(tx, asked.query, series):
+                yield instance_json(instance, service, described)
 
 
 def _matching_studies(tx: Tx, asked: Asked) -> Iterator[StudyRow]:
-    offset = 0
-    while page := studies.search(tx, replace(asked.study, limit=PAGE, offset=offset)):
+    query, offset = queries.narrowed(tx, asked.query), 0
+    while page := studies.search(tx, replace(query.study, limit=PAGE, offset=offset)):
         yield from page
         offset += PAGE
 

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from peer.index import studies
-from peer.index.studies import StudyQuery
+from peer.index.conditions import StudyQuery
 from peer.web.api.bodies import path
 from peer.web.api.identities import QuestionPath
 from peer.web.api.new_priors import SeenBody

@@ -13,7 +13,7 @@ from pydantic import Field
 from peer.actors import Actor
 from peer.errors import NodeError
 from peer.index import studies
-from peer.index.studies import StudyQuery
+from peer.index.conditions import StudyQuery
 from peer.search import Answer, Filters, Heard, Question, Result
 from peer.web.api.bodies import Body, Id16Hex, PeerIdHex
 from peer.web.api.person_links import RefHex

@@ -10,8 +10,9 @@ from aiohttp import web
 
 from peer.errors import NotFound
 from peer.index import Tx, patients, studies
+from peer.index.conditions import StudyQuery
 from peer.index.patients import PatientRow
-from peer.index.studies import SeriesRow, StudyQuery, StudyRow
+from peer.index.studies import SeriesRow, StudyRow
 from peer.web.api.bodies import path
 from peer.web.api.studies import StudyPath, hold_back
 from peer.web.errors import Problem, RequestError

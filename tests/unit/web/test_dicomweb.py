@@ -358,11 +358,11 @@ async def test_series_and_instances_are_found(archive, viewer):
 
 
 async def test_what_is_not_heeded_is_said(archive, viewer):
-    async with viewer.get(f"{WEB}/studies?PatientSex=F&fuzzymatching=true&limit=1") as answer:
+    async with viewer.get(f"{WEB}/studies?StationName=F&fuzzymatching=true&limit=1") as answer:
         assert len(await answer.json(content_type=None)) == 1
         warnings = answer.headers.getall("Warning")
     assert [each[:4] for each in warnings] == ["299 "] * 3
-    assert any("PatientSex" in each for each in warnings)
+    assert any("StationName" in each for each in warnings)
     assert any("Only literal matching" in each for each in warnings)
     assert any("additional results" in each for each in warnings)
 
