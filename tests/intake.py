@@ -31,6 +31,8 @@ class Intake:
     clock: ManualClock
     settings: Settings
     recovered: Recovered
+    listener: object = None
+    """Of DICOM, if a test has started one."""
 
     async def take(self, data: bytes, source: str = "test"):
         """Store one instance."""

@@ -6,13 +6,14 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket
 
 from peer.config import DicomSettings, KnownAe
 from peer.dicom import IMPLEMENTATION_CLASS_UID
@@ -109,6 +110,17 @@ class Calling:
     def _opened(self, event: evt.Event) -> None:
         tune(event, self._settings.idle_s)
         Reading(event.assoc, self._settings, self._keeper, self._faults, lambda: None, is_ours=True)
+
+
+def _shut(held: AssociationSocket) -> None:
+    """Close a socket, also one that never was connected, which the library leaves open."""
+    if held.socket is not None:
+        with suppress(OSError):
+            held.socket.shutdown(socket.SHUT_RDWR)
+        held.socket.close()
+
+
+AssociationSocket._shutdown_socket = _shut  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 def tune(event: evt.Event, stall_s: int) -> None:

@@ -15,11 +15,12 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
+from peer.access import Access
 from peer.config import Settings
 from peer.dicom import read_header
-from peer.dimse import DicomListener
+from peer.dimse import Archive, DicomListener
 from peer.errors import ConfigError
-from peer.index import studies
+from peer.index import instances, studies
 from tests.dicom_samples import SAMPLES, data_set, encoded, instance, sample
 from tests.intake import open_intake
 
@@ -27,13 +28,29 @@ PRIVATE_CLASS = "1.2.826.0.1.3680043.8.498.99"
 KNOWN = {"title": "CT1", "host": "127.0.0.1"}
 
 
+def archive_of(intake):
+    """Return what the listener may ask of a node that is a store and an index alone."""
+
+    async def read(permit, sop_instance_uid):
+        permit.check(
+            (
+                await intake.db.read(lambda tx: instances.locate(tx, sop_instance_uid))
+            ).study_instance_uid
+        )
+        return await intake.read(sop_instance_uid)
+
+    access = Access(intake.db, intake.clock, intake.settings.audit)
+    return Archive(intake.db, intake.audit, access, read, asyncio.get_running_loop())
+
+
 @asynccontextmanager
 async def listening(tmp_path, ingest=None, **dicom):
     dicom = {"port": 0, "known_aes": [KNOWN]} | dicom
     async with open_intake(tmp_path / "data", **(ingest or {})) as intake:
         settings = Settings(dicom=dicom, ingest=ingest or {})
-        listener = DicomListener(settings, intake.ingest, asyncio.get_running_loop())
+        listener = DicomListener(settings, intake.ingest, archive_of(intake))
         await listener.start()
+        intake.listener = listener
         try:
             yield intake, listener.port
         finally:
