@@ -38,6 +38,7 @@ UNCOMPRESSED: Final = frozenset({str(ExplicitVRLittleEndian), str(ImplicitVRLitt
 """Between these an instance may be written anew."""
 
 LOW_PRIORITY: Final = 2
+"""PS3.7 section 9.3.1.1."""
 
 _DATA_TRANSFER: Final = "Sta6"
 """PS3.8 table 9.2-2."""

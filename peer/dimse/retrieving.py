@@ -64,6 +64,7 @@ PENDING_S: Final = 0.25
 """How often the requester is told how far it is, but for the first time."""
 
 MESSAGE_IDS: Final = 65_535
+"""Of messages there are so many, from 1."""
 
 
 class Stopped(Exception):

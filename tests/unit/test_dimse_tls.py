@@ -45,7 +45,7 @@ async def test_dcmtk_verifies_over_tls(tmp_path, pem, outside_tool):
         done = await run(echoscu, *to, str(tls_port))
         assert done.returncode != 0, "it spoke no TLS"
         done = await run(echoscu, "-v", *to, str(port))
-        assert "0124" in done.stdout + done.stderr, "it is known to speak TLS alone"
+        assert "0x124" in done.stdout + done.stderr, "it is known to speak TLS alone"
 
 
 async def test_a_stalled_handshake_keeps_nobody_waiting(tmp_path, pem, outside_tool):
