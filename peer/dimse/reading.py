@@ -79,8 +79,8 @@ class _Ended(Exception):
 class Reading:
     """Reads an association in the place of the library; make it before its first byte is read.
 
-    `sender` tells who stores, None if it may not.  `is_ours`: we have requested the association, and
-    whoever asks over it has stopped the library's other thread already.
+    `sender` tells who stores, None if it may not.  `is_ours`: we have requested the association,
+    and whoever asks over it has stopped the library's other thread already.
     """
 
     def __init__(
