@@ -41,7 +41,7 @@ from peer.dimse.statuses import (
 from peer.dimse.storing import Keeper
 from peer.dimse.tls import server_context
 from peer.errors import ConfigError, NodeError
-from peer.ingest import Ingest
+from peer.ingest import Ingest, Memory
 from peer.logs import Seldom
 from protocol.errors import Refusal
 
@@ -77,7 +77,7 @@ class DicomListener:
         self._keeper = Keeper(ingest, archive.loop, settings.dicom.store_timeout_s)
         self._finding = Finding(archive, settings.dicom.max_results)
         calling = Calling(settings.dicom, self._keeper, self._faults)
-        self._retrieving = Retrieving(archive, calling, ingest.memory)
+        self._retrieving = Retrieving(archive, calling, Memory(settings.ingest))
         self._callers = Callers(settings.dicom)
         self._ae = AE(ae_title=settings.dicom.ae_title)
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID

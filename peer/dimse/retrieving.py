@@ -75,6 +75,7 @@ class Retrieving:
     """Answers retrievals, one instance after the other."""
 
     def __init__(self, archive: Archive, calling: Calling, memory: Memory) -> None:
+        """Make it with memory of its own, so that receivers that are slow hold up no sender."""
         self._archive = archive
         self._calling = calling
         self._memory = memory

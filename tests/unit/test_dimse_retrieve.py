@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
 
-from peer.dicom.part10 import data_set_offset
+from peer.dicom.part10 import read_file_meta
 from peer.dimse.retrieving import MODELS
 from peer.index import studies
 from tests.dicom_samples import CT, data_set, encoded, instance, sample
@@ -129,7 +129,7 @@ async def test_what_is_moved_is_what_is_held(tmp_path):
         assert responses[0][0].NumberOfRemainingSuboperations == 2
         for uid, body in got.items():
             held = await intake.read(uid)
-            assert body == held[data_set_offset(held) :]
+            assert body == held[read_file_meta(held)[1] :]
         assert len(got) == 3
         lines = [json.loads(line) async for line in intake.audit.export(None, None)]
         (look,) = [line for line in lines if line["action"] == "view"]
@@ -272,7 +272,7 @@ async def test_what_is_got_is_what_is_held(tmp_path):
             assert (status.Status, status.NumberOfCompletedSuboperations) == (0x0000, 3)
             for number in (1, 2):
                 held = await intake.read(f"1.2.3.1.{number}")
-                assert got[f"1.2.3.1.{number}"] == held[data_set_offset(held) :]
+                assert got[f"1.2.3.1.{number}"] == held[read_file_meta(held)[1] :]
         responses, got = await get(port, asked, model=PATIENT_GET, syntax="1.2.840.10008.1.2.4.90")
         assert (responses[-1][0].Status, got) == (0xA702, {})
 
@@ -306,19 +306,16 @@ async def test_a_requester_that_goes_away_leaves_nothing_behind(tmp_path):
             )
             list(association.send_c_get(wanted(StudyInstanceUID="1.2.3"), STUDY_GET))
 
+        memory = intake.listener._retrieving._memory
+        room = memory._room
         await asyncio.to_thread(work)
         for _ in range(200):
-            if intake.ingest.memory._room == _empty(intake):
+            if memory._room == room:
                 break
             await asyncio.sleep(0.05)
-        assert intake.ingest.memory._room == _empty(intake), "its memory came back"
+        assert memory._room == room, "its memory came back"
         responses, got = await get(port, wanted(StudyInstanceUID="1.2.3"))
         assert (responses[-1][0].Status, len(got)) == (0x0000, 4)
-
-
-def _empty(intake):
-    settings = intake.settings.ingest
-    return settings.memory_bytes - settings.max_instance_bytes
 
 
 @asynccontextmanager
