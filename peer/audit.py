@@ -65,6 +65,8 @@ ACTIONS: Final = frozenset(
         "partner-confirm",
         "partner-remove",
         "partner-keys",  # a partner's newer key record was followed
+        "search-mode",  # a partner was given our search keys, or they were taken back
+        "search-keys",  # a partner's search keys came, or were taken back
         "journal-forked",  # a partner has signed two histories of its journal
         "partner-fault",  # a partner broke the rules of the exchange
         "partner-slowed",  # a partner sent more than its budget, and was made to wait

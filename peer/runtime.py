@@ -50,7 +50,7 @@ from peer.retention import Retention
 from peer.retrieve import Retrieve
 from peer.rotation import Rotation
 from peer.scrub import Scrub
-from peer.search import Identifying, Identities, PersonLinks, Prefetch, Search
+from peer.search import Delegations, Identifying, Identities, PersonLinks, Prefetch, Search
 from peer.store import Store
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
@@ -161,6 +161,7 @@ async def _build(
         settings=settings,
     )
     person_links = PersonLinks(db, keys, clock, settings, name_of=partners.name)
+    delegations = Delegations(db, keys, links, clock, partners.active, publish.keys_due)
     search = Search(
         db,
         partners_db,
@@ -168,6 +169,7 @@ async def _build(
         links,
         clock,
         reciprocity=reciprocity,
+        delegations=delegations,
         person_links=person_links,
         settings=settings,
         partners=partners.active,
@@ -238,6 +240,7 @@ async def _build(
         publish=publish,
         recovery=recovery,
         search=search,
+        delegations=delegations,
         prefetch=Prefetch(db, clock, search, settings.search),
         identifying=identifying,
         identities=identities,
@@ -272,6 +275,7 @@ def _tie_together(rooms: Services) -> None:
         if state == REMOVED:
             await rooms.gossip.forget(peer_id)
             await rooms.search.forget_partner(peer_id)
+            await rooms.delegations.load()
 
     async def partner_erred(peer_id: PeerId, error: RemoteProtocolError) -> None:
         detail = {"code": error.code, "reason": str(error)}
@@ -314,6 +318,7 @@ async def _recover(services: Services) -> None:
     await services.partners.load()
     await services.recovery.load()
     await services.gossip.load()
+    await services.delegations.load()
     await services.rotation.put_on_record()
 
 
@@ -330,6 +335,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
         services.notify,
         services.prefetch,
         services.search.new_priors,
+        services.delegations,
         services.expiry,
         services.scrub,
     )

@@ -384,6 +384,14 @@ class Identified:
     box: Annotated[bytes, Size(SEAL_OVERHEAD, 128)]
 
 
+@message("search-keys")
+@dataclass(frozen=True, slots=True)
+class SearchKeys:
+    """The author's search keys for the addressee, or none; the box is of `delegation.seal_keys`."""
+
+    box: Annotated[bytes, Size(SEAL_OVERHEAD, DEFAULT_MESSAGE_BYTES - 64)]
+
+
 # -- retrieval ----------------------------------------------------------------------------------
 
 

@@ -59,6 +59,11 @@ def scalar_from_random(random64: bytes) -> bytes:
     return _checked_scalar(rbcl.crypto_core_ristretto255_scalar_reduce(bytes(random64)))
 
 
+def is_scalar(scalar: bytes) -> bool:
+    """Return whether 32 bytes may serve as a key or blind: reduced, and not zero."""
+    return len(scalar) == SCALAR_BYTES and 0 < int.from_bytes(scalar, "little") < _ORDER
+
+
 def hash_to_group(message: bytes) -> bytes:
     """Return the element of HashToGroup (RFC 9497 section 4.1, RFC 9380 section 5.3.1)."""
     _prefixed(message)
@@ -108,7 +113,7 @@ def _multiply(scalar: bytes, element: bytes) -> bytes:
 
 
 def _checked_scalar(scalar: bytes) -> bytes:
-    if len(scalar) != SCALAR_BYTES or not 0 < int.from_bytes(scalar, "little") < _ORDER:
+    if not is_scalar(scalar):
         msg = "a key or blind must be 32 bytes, reduced and not zero; use scalar_from_random"
         raise LocalProtocolError(msg)
     return bytes(scalar)

@@ -35,7 +35,7 @@ from peer.link import LinkState, NotConnected
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
 from peer.recovery import Recovery
-from peer.search import Identifying, Identities, PersonLinks, Question, Search
+from peer.search import Delegations, Identifying, Identities, PersonLinks, Question, Search
 from protocol import digest
 from protocol.agreement import Terms
 from protocol.consent import ALL_PARTNERS, Recipients
@@ -182,6 +182,15 @@ class Facility:
             self.settings,
             name_of=lambda peer_id: self.knows[peer_id].name,
         )
+        self.delegations = Delegations(
+            self.db,
+            self.keys,
+            self.links,
+            self.clock,
+            lambda: self.active,
+            self.publish.keys_due,
+        )
+        await self.delegations.load()
         self.search = Search(
             self.db,
             self.partners_db,
@@ -189,6 +198,7 @@ class Facility:
             self.links,
             self.clock,
             reciprocity=self.reciprocity,
+            delegations=self.delegations,
             person_links=self.person_links,
             settings=self.settings,
             partners=lambda: self.active,

@@ -182,6 +182,7 @@ async def served(hospital):
         publish=hospital.publish,
         recovery=hospital.recovery,
         search=hospital.search,
+        delegations=hospital.delegations,
         prefetch=Prefetch(hospital.db, hospital.clock, hospital.search, hospital.settings.search),
         identifying=hospital.identifying,
         identities=hospital.identities,

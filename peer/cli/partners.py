@@ -11,6 +11,7 @@ import typer
 from peer.cli.client import Client, ask, run
 from peer.cli.options import DEFAULT_DATA, AsJson, DataDirectory
 from peer.cli.output import CommandError, instant, print_json, print_table, say, size
+from peer.search import Mode
 from protocol.limits import CLOCK_WARNING_S
 
 app = typer.Typer(no_args_is_help=True)
@@ -196,6 +197,33 @@ def fork(
     say(f"{answer['name']} has signed two histories: they differ from batch {answer['batch']} on.")
     say(f"The evidence is in {out}. It can be verified by anybody, without this node; show it to")
     say("the other facility. Nothing of that batch and the later ones is listed here.")
+
+
+@app.command("mode")
+def mode(
+    partner: Annotated[str, typer.Argument(help="Name or identity.")],
+    mode: Annotated[Mode, typer.Argument(help="How it is to search here from now on.")],
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit record.")] = "",
+    data: DataDirectory = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Choose whether a partner asks for each search (guarded) or holds our keys (delegated)."""
+
+    async def work() -> dict[str, Any]:
+        async with Client.open(data) as client:
+            found = await find_partner(client, partner)
+            answer: dict[str, Any] = await client.post(
+                f"/partners/{found['peer_id']}/mode", {"mode": mode, "reason": reason}
+            )
+            return answer
+
+    answer = run(work(), as_json=as_json)
+    if as_json:
+        print_json(answer)
+        return
+    say(f"{answer['name']} is {mode} now. {answer['search']['effect']}")
+    if mode is Mode.GUARDED:
+        say("It keeps keys that it had; all is published anew under other ones, in the background.")
 
 
 @app.command("remove")

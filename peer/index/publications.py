@@ -71,12 +71,14 @@ def hold_keys(
 ) -> bool:
     """Note who gets evaluations now; return whether what is published is to be replaced.
 
-    So it is when someone has left, and when one of the `bounded`, who may not find everything that
-    `everyone` may, has come: they could open what stands under the present keys.  Then the key
-    epochs of `everyone` and of those who left have begun anew.
+    So it is when someone has left or has to give keys back, and when one of the `bounded`, who may
+    not find everything that `everyone` may, has come: they could open what stands under the present
+    keys.  Then the key epochs of `everyone` and of those who left have begun anew.
     """
-    held = {row["peer_id"] for row in tx.execute("SELECT peer_id FROM key_holders").fetchall()}
-    gone, come = held.difference(partners), set(partners) - held
+    rows = tx.execute("SELECT peer_id, replaced FROM key_holders").fetchall()
+    held = {row["peer_id"] for row in rows if not row["replaced"]}
+    gone = {row["peer_id"] for row in rows}.difference(held & set(partners))
+    come = set(partners) - held
     narrower = not come.isdisjoint(bounded) and _is_published_to(tx, everyone)
     if gone or narrower:
         begin_key_epoch(tx, everyone)
@@ -84,8 +86,13 @@ def hold_keys(
         begin_key_epoch(tx, peer_id)
         tx.execute("DELETE FROM key_holders WHERE peer_id = ?", (peer_id,))
     for peer_id in come:
-        tx.execute("INSERT INTO key_holders VALUES (?)", (peer_id,))
+        tx.execute("INSERT INTO key_holders (peer_id) VALUES (?)", (peer_id,))
     return bool(gone) or narrower
+
+
+def replace_keys_of(tx: Tx, peer_id: bytes) -> None:
+    """Have the keys of the audiences of a partner replaced at the next `hold_keys`."""
+    tx.execute("UPDATE key_holders SET replaced = 1 WHERE peer_id = ?", (peer_id,))
 
 
 def holds_keys(tx: Tx, peer_id: bytes) -> bool:

@@ -12,6 +12,7 @@ from peer.audit import AuditEvent, append
 from peer.clock import Clock
 from peer.config import Pairing
 from peer.errors import Conflict, NotFound
+from peer.index import delegations
 from peer.index import partners as rows
 from peer.index.database import Database, Tx
 from peer.index.partners import REMOVED, PartnerRow
@@ -144,6 +145,7 @@ class Partners:
             if row is not None:
                 rows.put(tx, replace(row, state=REMOVED, since=now, reason=reason, reveal=None))
                 rows.deny(tx, row, now, reason, by_them=by_them)
+            delegations.forget(tx, peer_id)
             detail = {"reason": reason, "by": "them" if by_them else "us"}
             append(
                 tx,

@@ -130,6 +130,11 @@ class Publish:
             self._look_at_all = True
             self._wake.set()
 
+    async def keys_due(self) -> None:
+        """The keys of an audience are to be replaced."""
+        self._look_at_all = True
+        self._wake.set()
+
     async def journal_changed(self) -> None:
         """It may have become possible to write: what waited for that is due."""
         self._wake.set()

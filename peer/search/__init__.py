@@ -12,11 +12,14 @@ expected
     A patient who is searched for ahead, before anybody asks.
 hint
     A partner's patient whom a weak key names without opening anything; the partner can be asked.
+guarded, delegated
+    How a partner is searched: by asking it, or with the search keys that it has handed to us.
 coverage
     Which facilities were searched and which were not, with the reason.
 """
 
 from peer.search.answer import Answer, Coverage, Facility, Heard, Question, Result, Uncovered
+from peer.search.delegations import Delegations, Mode
 from peer.search.filters import Filters
 from peer.search.identify import Identification, Identifying
 from peer.search.identities import Identities, WaitingQuestion
@@ -28,6 +31,7 @@ from peer.search.shown import KnownPrior
 __all__ = [
     "Answer",
     "Coverage",
+    "Delegations",
     "Expected",
     "Facility",
     "Filters",
@@ -36,6 +40,7 @@ __all__ = [
     "Identifying",
     "Identities",
     "KnownPrior",
+    "Mode",
     "PersonLinks",
     "Prefetch",
     "Question",

@@ -1,11 +1,15 @@
-"""Asking the partners: the same blinded points to each, in parallel, with a deadline."""
+"""Asking the partners: the same blinded points to each, in parallel, with a deadline.
+
+A partner whose search keys we hold need not be asked: the outputs are made here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from peer.actors import Role
@@ -14,9 +18,13 @@ from peer.index.reciprocity import ANSWERED
 from peer.link import Links, NotConnected
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
-from peer.search.answer import Facility, Uncovered
-from protocol import evaluation
+from peer.search.asked import Asked, not_asked, refused
+from peer.search.canary import Canary
+from peer.search.delegations import Delegations
+from protocol import delegation, evaluation
 from protocol.announcement import CANARY
+from protocol.consent.directive import serves
+from protocol.delegation import Outputs
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.evaluation import Question
 from protocol.identifiers import PeerId
@@ -46,29 +54,64 @@ class Head(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What one partner answered: the outputs of our keys in each audience, or why there are none.
+class _Blinded:
+    """A question as it travels, and what unblinds the answers."""
 
-    `strong` open records, `weak` only hint at them.  `listable`: what is held of its journal may be
-    shown.  `code`: how it answered, '' if it did, None if it could not be asked.  `canary`: the key
-    epoch of everyone's answer, and the output of the canary in it.
-    """
+    message: Evaluate
+    strong: Question
+    weak: Question
 
-    partner: Partner
-    strong: tuple[bytes, ...] = ()
-    weak: tuple[bytes, ...] = ()
-    uncovered: Uncovered | None = None
-    listable: bool = True
-    code: str | None = None
-    canary: tuple[int, bytes] | None = None
+
+class _Search:
+    """One search: its match keys, and the blinded question, made when the first is asked."""
+
+    def __init__(
+        self,
+        keys: Sequence[MatchKey],
+        search_id: bytes,
+        clinician: str,
+        purpose: str,
+        over: Refusal | None,
+    ) -> None:
+        self.strong = tuple(key.text for key in keys if key.tier == "strong")
+        self.weak = tuple(key.text for key in keys if key.tier == "weak")
+        self.purpose = purpose
+        self.over = over
+        self._who = (search_id, clinician)
+        self._blinded: asyncio.Task[_Blinded] | None = None
+
+    async def blinded(self) -> _Blinded:
+        """Return the question, of the same size whatever is asked; every origin gets the same."""
+        if self._blinded is None:
+            self._blinded = asyncio.create_task(asyncio.to_thread(self._blind))
+        return await asyncio.shield(self._blinded)
+
+    def _blind(self) -> _Blinded:
+        draw = evaluation.QUESTION_RANDOM_BYTES
+        strong = evaluation.ask((*self.strong, CANARY), secrets.token_bytes(draw))
+        weak = evaluation.ask(self.weak, secrets.token_bytes(draw))
+        search_id, clinician = self._who
+        message = Evaluate(
+            search_id, clinician, Role.CLINICIAN, self.purpose, strong.points, weak.points
+        )
+        return _Blinded(message, strong, weak)
 
 
 class Asking:
-    """Puts one blind question to every partner."""
+    """Puts one blind question to every partner, and takes only answers that find something."""
 
-    def __init__(self, links: Links, reciprocity: Reciprocity, deadline_s: float) -> None:
+    def __init__(
+        self,
+        links: Links,
+        reciprocity: Reciprocity,
+        delegations: Delegations,
+        canary: Canary,
+        deadline_s: float,
+    ) -> None:
         self._links = links
         self._reciprocity = reciprocity
+        self._delegations = delegations
+        self._canary = canary
         self._deadline_s = deadline_s
 
     async def ask(
@@ -84,17 +127,12 @@ class Asking:
     ) -> AsyncGenerator[Asked, None]:
         """Yield what each partner answers to our match keys, as it comes.
 
-        `over`: why none is asked.  Whoever does not want the rest closes it: nobody is asked any
+        `over`: why none is searched.  Whoever does not want the rest closes it: nobody is asked any
         further then.
         """
-        strong, weak = await asyncio.to_thread(_blind, keys)
-        message = Evaluate(
-            search_id, clinician, Role.CLINICIAN, purpose, strong.points, weak.points
-        )
+        search = _Search(keys, search_id, clinician, purpose, over)
         tasks = [
-            asyncio.create_task(
-                self._ask(partner, coverage.get(partner.peer_id), message, strong, weak, over)
-            )
+            asyncio.create_task(self._search(partner, coverage.get(partner.peer_id), search))
             for partner in partners
         ]
         try:
@@ -105,80 +143,75 @@ class Asking:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(
-        self,
-        partner: Partner,
-        head: Head | None,
-        message: Evaluate,
-        strong: Question,
-        weak: Question,
-        over: Refusal | None,
-    ) -> Asked:
+    async def _search(self, partner: Partner, head: Head | None, search: _Search) -> Asked:
         if head is None or head.head is None:
             reason = "has not sent its journal yet"
-            return _not(partner, "no-journal", reason, listable=False)
+            return not_asked(partner, "no-journal", reason, listable=False)
         if head.lease_over:
             since = head.last_confirmed_at
-            return _not(partner, "lease-over", "not confirmed", since, listable=False)
-        quotas = self._reciprocity.quotas
-        over = over or await quotas.search_objection(partner, message.purpose)
+            return not_asked(partner, "lease-over", "not confirmed", since, listable=False)
+        if search.over is not None:
+            return not_asked(partner, search.over.code, search.over.reason.rstrip("."))
+        made = await self._made_here(partner, search)
+        return made or await self._canary.verified(await self._ask(partner, search))
+
+    async def _made_here(self, partner: Partner, search: _Search) -> Asked | None:
+        """Return what a partner would answer, made with its own keys; None if it is to be asked.
+
+        So it is where they do not fit its journal (any more), or where its terms do not cover the
+        purpose: what it then says is its own to say.
+        """
+        keys = self._delegations.held(partner.peer_id)
+        if not keys:
+            return None
+        purposes = frozenset(partner.their_terms.purposes)
+        if purposes and not serves(purposes, search.purpose):
+            return None
+        outputs = await asyncio.to_thread(
+            delegation.outputs, keys, search.strong, search.weak, CANARY
+        )
+        made = Asked(partner, outputs, delegated=True)
+        return made if await self._canary.fits(made) else None
+
+    async def _ask(self, partner: Partner, search: _Search) -> Asked:
+        over = await self._reciprocity.quotas.search_objection(partner, search.purpose)
         if over is not None:
-            return _not(partner, over.code, over.reason.rstrip("."))
+            return not_asked(partner, over.code, over.reason.rstrip("."))
+        question = await search.blinded()
         try:
-            answer = await self._reciprocity.ask(partner.peer_id, message, self._deadline_s)
+            answer = await self._reciprocity.ask(
+                partner.peer_id, question.message, self._deadline_s
+            )
             if not isinstance(answer, Evaluated):
-                return replace(_not(partner, FAULTY, "answered with something else"), code=FAULTY)
-            opened, hinted, canary = await asyncio.to_thread(_outputs, strong, weak, answer)
+                return refused(partner, FAULTY, "answered with something else", FAULTY)
+            outputs = await asyncio.to_thread(_outputs, question.strong, question.weak, answer)
         except NotConnected:
             return self._offline(partner)
         except TimeoutError:
             reason = f"did not answer within {self._deadline_s:g} s"
-            return replace(_not(partner, "timed-out", reason), code="timed-out")
+            return refused(partner, "timed-out", reason, "timed-out")
         except Refusal as refusal:
             reason = f"refused: {refusal.reason.rstrip('.')}"
             shown = QUOTA if refusal.code == QUOTA else "refused"
-            return replace(_not(partner, shown, reason), code=refusal.code)
+            return refused(partner, shown, reason, refusal.code)
         except RemoteProtocolError as error:
-            reason = f"broke the protocol: {error.code}"
-            return replace(_not(partner, FAULTY, reason), code=FAULTY)
+            return refused(partner, FAULTY, f"broke the protocol: {error.code}", FAULTY)
         except NodeError as error:
-            return replace(_not(partner, FAULTY, str(error).rstrip(".")), code=FAULTY)
-        return Asked(partner, opened, hinted, code=ANSWERED, canary=canary)
+            return refused(partner, FAULTY, str(error).rstrip("."), FAULTY)
+        return Asked(partner, outputs, code=ANSWERED)
 
     def _offline(self, partner: Partner) -> Asked:
         state = self._links.state(partner.peer_id)
+        not_now = partial(not_asked, partner, since=state.since)
         if state.last_error_code == NOT_ACCEPTED:
-            return _not(partner, NOT_ACCEPTED, "does not accept this facility", state.since)
+            return not_now(NOT_ACCEPTED, "does not accept this facility")
         if state.last_error_code == NO_COMMON_VERSION:
-            reason = "speaks another version of the protocol"
-            return _not(partner, NO_COMMON_VERSION, reason, state.since)
-        return _not(partner, "offline", "offline", state.since)
+            return not_now(NO_COMMON_VERSION, "speaks another version of the protocol")
+        return not_now("offline", "offline")
 
 
-def _not(
-    partner: Partner, code: str, reason: str, since: int | None = None, *, listable: bool = True
-) -> Asked:
-    facility = Facility(partner.peer_id, partner.name)
-    uncovered = Uncovered(facility, code, reason, since)
-    return Asked(partner, uncovered=uncovered, listable=listable)
-
-
-def _blind(keys: Sequence[MatchKey]) -> tuple[Question, Question]:
-    """Return the strong and the weak question, each of the same size whatever is asked."""
-    strong = tuple(key.text for key in keys if key.tier == "strong")
-    weak = tuple(key.text for key in keys if key.tier == "weak")
-    draw = evaluation.QUESTION_RANDOM_BYTES
-    return (
-        evaluation.ask((*strong, CANARY), secrets.token_bytes(draw)),
-        evaluation.ask(weak, secrets.token_bytes(draw)),
-    )
-
-
-def _outputs(
-    strong: Question, weak: Question, answer: Evaluated
-) -> tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[int, bytes]]:
+def _outputs(strong: Question, weak: Question, answer: Evaluated) -> Outputs:
     """Return the outputs of the strong and of the weak keys, and the canary's for everyone."""
-    everyone = answer.answers[0]
     opened: list[bytes] = []
     hinted: list[bytes] = []
     canaries: list[bytes] = []
@@ -187,4 +220,4 @@ def _outputs(
         opened += outputs
         canaries.append(canary)
         hinted += evaluation.outputs(weak, audience.weak)
-    return tuple(opened), tuple(hinted), (everyone.key_epoch, canaries[0])
+    return Outputs(tuple(opened), tuple(hinted), answer.answers[0].key_epoch, canaries[0])

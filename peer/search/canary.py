@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -14,9 +13,9 @@ from peer.clock import Clock
 from peer.index import Database, Tx, labels
 from peer.index.held import Held
 from peer.logs import Seldom
-from peer.search.answer import Facility, Uncovered
-from peer.search.asking import Asked
+from peer.search.asked import Asked, refused
 from protocol.announcement import LABEL, CanarySaid, KeyAnnouncement, judge, read_announcement
+from protocol.delegation import Outputs
 from protocol.errors import Malformed
 from protocol.identifiers import PeerId
 
@@ -38,17 +37,23 @@ class Canary:
         self._clock = clock
         self._seldom = Seldom(every_s)
 
-    async def verified(self, asked: Sequence[Asked]) -> list[Asked]:
-        """Return what was answered, without the answers that open nothing of what is published."""
+    async def verified(self, asked: Asked) -> Asked:
+        """Return what was answered, without an answer that opens nothing of what is published."""
+        said = await self._said(asked)
+        if said is CanarySaid.RIGHT:
+            return asked
+        if said is CanarySaid.WRONG:
+            await self._tell(asked.partner.peer_id)
+        return refused(asked.partner, said, _REASONS[said], said)
 
-        def work(tx: Tx) -> list[Asked]:
-            return [_verified(tx, each) for each in asked]
+    async def fits(self, made: Asked) -> bool:
+        """Return whether outputs that were made here are of the keys that the partner announces."""
+        return await self._said(made) is CanarySaid.RIGHT
 
-        found = await self._partners_db.read(work)
-        for each in found:
-            if each.code == CanarySaid.WRONG:
-                await self._tell(each.partner.peer_id)
-        return found
+    async def _said(self, asked: Asked) -> CanarySaid:
+        if asked.outputs is None:
+            return CanarySaid.RIGHT
+        return await self._partners_db.read(partial(_judged, asked.partner.peer_id, asked.outputs))
 
     async def _tell(self, peer_id: PeerId) -> None:
         now = self._clock.now()
@@ -56,18 +61,12 @@ class Canary:
             await self._db.write(partial(_put_on_record, peer_id=peer_id, now=now))
 
 
-def _verified(tx: Tx, asked: Asked) -> Asked:
-    if asked.canary is None:
-        return asked
-    origin = asked.partner.peer_id
-    said = judge(_announced(tx, origin), *asked.canary)
-    if said is CanarySaid.RIGHT:
-        return asked
-    head = Held(tx, origin).head()
+def _judged(origin: PeerId, outputs: Outputs, tx: Tx) -> CanarySaid:
+    said = judge(_announced(tx, origin), outputs.key_epoch, outputs.canary)
+    head = Held(tx, origin).head() if said is CanarySaid.UNANNOUNCED else None
     if said is CanarySaid.UNANNOUNCED and (head is None or not head.live_count):
-        return asked  # Whoever publishes nothing need not announce how to find it.
-    facility = Facility(origin, asked.partner.name)
-    return Asked(asked.partner, uncovered=Uncovered(facility, said, _REASONS[said]), code=said)
+        return CanarySaid.RIGHT  # Whoever publishes nothing need not announce how to find it.
+    return said
 
 
 def _announced(tx: Tx, origin: PeerId) -> KeyAnnouncement | None:

@@ -9,7 +9,7 @@ from typing import Final
 from peer.index.database import Tx
 from peer.index.opened import Opened
 from peer.search import opening
-from peer.search.asking import Asked
+from peer.search.asked import Asked
 from peer.search.opening import FoundStudy, Hint
 from protocol.digest import StudyDigest, stub_key
 from protocol.identifiers import EntryId, PeerId

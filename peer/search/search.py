@@ -32,8 +32,10 @@ from peer.search.answer import (
     Question,
     RecordHint,
 )
-from peer.search.asking import Asked, Asking, Head
+from peer.search.asked import Asked
+from peer.search.asking import Asking, Head
 from peer.search.canary import Canary
+from peer.search.delegations import Delegations
 from peer.search.found import Found, find, holds, most_of_each
 from peer.search.known import Known, known_of
 from peer.search.links import PersonLinks
@@ -87,6 +89,7 @@ class Search:
         clock: Clock,
         *,
         reciprocity: Reciprocity,
+        delegations: Delegations,
         person_links: PersonLinks,
         settings: Settings,
         partners: Callable[[], Iterable[Partner]],
@@ -99,9 +102,9 @@ class Search:
         self._here = Facility(keys.peer_id, settings.facility.name)
         self._partners = partners
         self._coverage = coverage
-        self._canary = Canary(db, partners_db, clock, settings.audit.fault_s)
+        canary = Canary(db, partners_db, clock, settings.audit.fault_s)
         self._pace = Pace(db, clock, settings.search.per_hour)
-        self._asking = Asking(links, reciprocity, settings.search.deadline_s)
+        self._asking = Asking(links, reciprocity, delegations, canary, settings.search.deadline_s)
         self._nicknames = nicknames.load()
         self._person_links = person_links
         self._max_hints = settings.search.max_hints
@@ -161,9 +164,8 @@ class Search:
         try:
             async with contextlib.aclosing(asking) as answers:
                 async for asked in answers:
-                    (verified,) = await self._canary.verified([asked])
                     waiting = len(partners) - len(answered) - 1
-                    answered.append(await self._answered(person, verified, known, waiting))
+                    answered.append(await self._answered(person, asked, known, waiting))
                     if hear is not None:
                         await hear(answered[-1].heard)
         except BaseException:
@@ -175,6 +177,7 @@ class Search:
         answered.sort(key=lambda one: order[one.asked.partner.peer_id])
         answer = await self._put_together(search_id, known, answered)
         dropped = sum(one.found.dropped for one in answered)
+        described["delegated"] = sum(one.asked.delegated for one in answered)
         event = record_of(answer, actor, known.home.patient, dropped, described)
         sure = {each.ref for each in answer.results}
         await self._db.write(lambda tx: self._record(tx, answered, sure, event))
@@ -337,7 +340,7 @@ class Search:
         for patient in found.gone:
             # The node stopped between erasing the entry and forgetting the key.
             await self.forget(patient.origin, (patient.entry_id,))
-        facility = Facility(asked.partner.peer_id, asked.partner.name)
+        facility = asked.facility
         results = (
             await self._db.read(lambda tx: at_partner(tx, facility, found.hits, known.said))
             if found.hits

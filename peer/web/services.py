@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from peer.retrieve import Retrieve
     from peer.rotation import Rotation
     from peer.scrub import Scrub
-    from peer.search import Identifying, Identities, PersonLinks, Prefetch, Search
+    from peer.search import (
+        Delegations,
+        Identifying,
+        Identities,
+        PersonLinks,
+        Prefetch,
+        Search,
+    )
     from peer.web.pictures import Pictures
 
 
@@ -72,6 +79,7 @@ class Services:
     publish: Publish
     recovery: Recovery
     search: Search
+    delegations: Delegations
     prefetch: Prefetch
     identifying: Identifying
     identities: Identities

@@ -11,6 +11,7 @@ from pydantic import Field
 from peer.errors import NotFound
 from peer.index.reciprocity import DAY_S, Period
 from peer.partners import Partner
+from peer.search import Mode
 from peer.web.api.bodies import Body, Label, PeerIdHex, Text, answer, body, path, query
 from peer.web.identity import actor
 from peer.web.routes import ANYONE, OPERATOR, Route, services
@@ -60,6 +61,13 @@ class ConfirmBody(Body):
     """The words that were compared, if the asker wants them checked, separated by blanks."""
 
     words: Label | None = None
+
+
+class ModeBody(Body):
+    """How the partner is to search from now on, and why."""
+
+    mode: Mode
+    reason: Text = ""
 
 
 class RemoveBody(Body):
@@ -163,6 +171,16 @@ async def fork(request: web.Request) -> web.StreamResponse:
     return answer(found)
 
 
+async def set_mode(request: web.Request) -> web.StreamResponse:
+    """Choose whether a partner asks for each search, or holds our search keys."""
+    asked = path(request, PartnerPath)
+    wanted = await body(request, ModeBody)
+    rooms = services(request)
+    partner = rooms.partners.trusted(asked.peer_id)
+    await rooms.delegations.set_mode(asked.peer_id, wanted.mode, actor(request), wanted.reason)
+    return answer(partner_json(rooms, partner))
+
+
 async def remove(request: web.Request) -> web.StreamResponse:
     """End a partnership at once."""
     asked = path(request, PartnerPath)
@@ -192,6 +210,7 @@ def partner_json(rooms: Services, partner: Partner) -> dict[str, object]:
         "clock_offset_s": link.clock_offset_s,
         "slowed_at": link.slowed_at,
         "last_confirmed_at": None if fresh is None else fresh.last_confirmed_at,
+        "search": rooms.delegations.to_json(partner.peer_id),
         "digests": 0 if fresh is None or fresh.head is None else fresh.head.live_count,
     }
 
@@ -203,5 +222,6 @@ ROUTES: Final = (
     Route("GET", "/api/v1/partners/reciprocity", reciprocity, ANYONE),
     Route("POST", "/api/v1/partners/{peer_id}/confirm", confirm, OPERATOR),
     Route("GET", "/api/v1/partners/{peer_id}/fork", fork, ANYONE),
+    Route("POST", "/api/v1/partners/{peer_id}/mode", set_mode, OPERATOR),
     Route("DELETE", "/api/v1/partners/{peer_id}", remove, OPERATOR),
 )

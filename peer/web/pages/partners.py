@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from peer.errors import NodeError, NotFound
 from peer.partners import Partner
+from peer.search import Mode
 from peer.web.api.bodies import path
-from peer.web.api.partners import PairingBody, PartnerPath, partner_json
+from peer.web.api.partners import ModeBody, PairingBody, PartnerPath, partner_json
 from peer.web.errors import problem_of
 from peer.web.identity import actor
 from peer.web.pages.page import checked, read_form, render, see_other
@@ -68,13 +69,28 @@ async def show(request: web.Request) -> web.StreamResponse:
     """Show a partner; while it is pending, the six words."""
     partner = _partner(request)
     shown = partner_json(services(request), partner)
-    return await render(request, "partner.html", partner=partner, shown=shown)
+    mode = services(request).delegations.mode(partner.peer_id)
+    other = Mode.GUARDED if mode is Mode.DELEGATED else Mode.DELEGATED
+    return await render(request, "partner.html", partner=partner, shown=shown, other=other)
 
 
 async def confirm(request: web.Request) -> web.StreamResponse:
     """Say that the other side has read out the same words."""
     partner = _partner(request)
     await services(request).partners.confirm(partner.peer_id, actor(request))
+    return see_other(f"/partners/{partner.peer_id.hex()}")
+
+
+async def set_mode(request: web.Request) -> web.StreamResponse:
+    """Choose whether a partner asks for each search, or holds our search keys."""
+    partner = _partner(request)
+    form = await read_form(request)
+    asked, wrong = checked(ModeBody, {"mode": form.text("mode"), "reason": form.text("reason")})
+    if asked is None:
+        raise Refusal("invalid", " ".join(wrong.values()), "Choose guarded or delegated.")
+    await services(request).delegations.set_mode(
+        partner.peer_id, asked.mode, actor(request), asked.reason
+    )
     return see_other(f"/partners/{partner.peer_id.hex()}")
 
 
@@ -104,6 +120,7 @@ ROUTES: Final = (
     Route("POST", "/partners/join", join, OPERATOR),
     Route("GET", "/partners/{peer_id}", show, ANYONE),
     Route("POST", "/partners/{peer_id}/confirm", confirm, OPERATOR),
+    Route("POST", "/partners/{peer_id}/mode", set_mode, OPERATOR),
     Route("GET", "/partners/{peer_id}/remove", ask_to_remove, OPERATOR),
     Route("POST", "/partners/{peer_id}/remove", remove, OPERATOR),
 )

@@ -26,6 +26,7 @@ STAND_INS = (
     "ingest",
     "publish",
     "search",
+    "delegations",
     "prefetch",
     "identifying",
     "identities",
@@ -111,6 +112,7 @@ def rooms(db, clock, settings, people, tmp_path):
     stand_ins["ingest"].memory = Memory(settings.ingest)
     store = Store(tmp_path / "store")
     stand_ins["ingest"].incoming = lambda: Incoming(store, settings.ingest)
+    stand_ins["delegations"].to_json = lambda _: {"mode": "guarded"}
     return Services(
         db=db,
         settings=settings,
