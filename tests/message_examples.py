@@ -71,6 +71,7 @@ def examples():
     frames = journal("exchange")["frames"]
     _, batches = m.decode(bytes.fromhex(frames["batches"]))
     named = json.loads((VECTORS / "identify.json").read_text(encoding="utf-8"))
+    handed = json.loads((VECTORS / "delegation.json").read_text(encoding="utf-8"))
     one, other = (SignedHeader(b"a header %d" % n, bytes([n]) * 64) for n in (1, 2))
     record = EpochRecord(1, ALICE_ID, 3, 5, bytes([11]) * 32, NOW)
     epochs = m.Epochs(ALICE_ID, (sign_epoch(ALICE, record),))
@@ -106,6 +107,7 @@ def examples():
             answer,
             7,
         ),
+        Example(m.SearchKeys(bytes.fromhex(handed["box"])), ask, 7),
         Example(m.Identify(bytes.fromhex(named["question_box"])), ask, 7),
         Example(m.Identified(bytes.fromhex(named["same"])), answer, 7),
         signed(

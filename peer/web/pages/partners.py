@@ -67,11 +67,21 @@ async def join(request: web.Request) -> web.StreamResponse:
 
 async def show(request: web.Request) -> web.StreamResponse:
     """Show a partner; while it is pending, the six words."""
-    partner = _partner(request)
-    shown = partner_json(services(request), partner)
-    mode = services(request).delegations.mode(partner.peer_id)
-    other = Mode.GUARDED if mode is Mode.DELEGATED else Mode.DELEGATED
-    return await render(request, "partner.html", partner=partner, shown=shown, other=other)
+    return await _show(request, {})
+
+
+async def _show(request: web.Request, wrong: dict[str, str]) -> web.StreamResponse:
+    partner, rooms = _partner(request), services(request)
+    guarded = rooms.delegations.mode(partner.peer_id) is Mode.GUARDED
+    return await render(
+        request,
+        "partner.html",
+        HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
+        partner=partner,
+        shown=partner_json(rooms, partner),
+        other=Mode.DELEGATED if guarded else Mode.GUARDED,
+        wrong=wrong,
+    )
 
 
 async def confirm(request: web.Request) -> web.StreamResponse:
@@ -87,7 +97,7 @@ async def set_mode(request: web.Request) -> web.StreamResponse:
     form = await read_form(request)
     asked, wrong = checked(ModeBody, {"mode": form.text("mode"), "reason": form.text("reason")})
     if asked is None:
-        raise Refusal("invalid", " ".join(wrong.values()), "Choose guarded or delegated.")
+        return await _show(request, wrong)
     await services(request).delegations.set_mode(
         partner.peer_id, asked.mode, actor(request), asked.reason
     )

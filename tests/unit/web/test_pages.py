@@ -583,3 +583,14 @@ async def test_from_an_answer_a_missing_study_can_be_named(nodes, ada):
     here.hospital.links.offline.add(there.hospital.peer_id)
     where, _ = await send(ada, "/", "/search", name="Mueller, Jane", birth_date="1980-05-17")
     assert "/checks" not in await text_of(ada, where)
+
+
+async def test_an_operator_hands_the_search_keys_to_a_partner_and_takes_them_back(here, ada):
+    place = f"/partners/{here.hospital.partners[0].peer_id.hex()}"
+    assert "How it searches here: guarded" in await text_of(ada, place)
+    assert "could list every patient" in await text_of(ada, place), "the effect is said before"
+    await send(ada, place, f"{place}/mode", mode="delegated", reason="one trust")
+    assert "How it searches here: delegated" in await text_of(ada, place)
+    await send(ada, place, f"{place}/mode", mode="guarded")
+    assert "How it searches here: guarded" in await text_of(ada, place)
+    await send(ada, place, f"{place}/mode", 422, mode="both")
