@@ -10,7 +10,7 @@ RESULTS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-deep coverage bench bench-ingest bench-transfer bench-journal bench-matching performance lint format types imports lock clean
+.PHONY: help setup setup-dev demo test test-deep coverage bench bench-ingest bench-transfer bench-journal bench-matching bench-search performance lint format types imports lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,7 @@ coverage: setup-dev ## Run the tests and report the lines and branches that none
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: bench-ingest bench-transfer bench-journal bench-matching ## Every benchmark, one line of JSON for each result
+bench: bench-ingest bench-transfer bench-journal bench-matching bench-search ## Every benchmark, one line of JSON for each result
 
 bench-ingest: setup-dev ## Instances from a folder, durable and encrypted (ARGS="--share 0.1 --repeats 1")
 	@$(BIN)/python -m tests.benchmarks.ingest $(ARGS)
@@ -68,6 +68,9 @@ bench-matching: .venv/.benchmark ## Who is found: FEBRL beside splink, a populat
 
 performance: setup-dev ## Tables and picture of docs/explanation/performance.md (RESULTS="FILE ..." puts new ones in)
 	@$(BIN)/python -m tests.benchmarks.report $(RESULTS)
+
+bench-search: setup-dev ## A whole search, beside a fan-out to Orthancs (ARGS="--digests 20000 --origins 3 --repeats 1")
+	@$(BIN)/python -m tests.benchmarks.search $(ARGS)
 
 lint: setup-dev ## Check style and format
 	$(BIN)/ruff check $(CODE)
