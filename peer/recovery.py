@@ -58,6 +58,10 @@ class Keys(Protocol):
     def node_keys(self) -> NodeKeys:
         """Every node key of ours, with the part of the journal that it signs."""
 
+    @property
+    def are_retired(self) -> bool:
+        """Whether partners know later keys of ours, which this node does not have."""
+
 
 class Partner(Protocol):
     """What is asked of a partner here."""
@@ -148,7 +152,8 @@ class Recovery:
 
     def may_write(self, tx: Tx) -> bool:
         """Return whether the journal may be appended to now; asked in the writer's transaction."""
-        return journal.halted(tx) is None and self._pen.pause(self._clock.now()) is None
+        is_free = journal.halted(tx) is None and self._pen.pause(self._clock.now()) is None
+        return is_free and self._has_key(tx)
 
     async def cover(self, epoch: int, batch: int) -> None:
         """Make durable that our journal has come so far, before any byte of it leaves."""
@@ -157,6 +162,11 @@ class Recovery:
             fence = self._fence
             if fence is None or fence.position is None or fence.position < position:
                 await self._put(position)
+
+    async def keys_retired(self) -> None:
+        """Stop.  With new keys the journal goes on in an epoch that begins behind all lost ones."""
+        await self._db.write(lambda tx: journal.halt(tx, Halt.BEHIND))
+        self._pen = self._pen.set_back(self._clock.now())
 
     # -- what partners say ------------------------------------------------------------------------
 
@@ -245,6 +255,9 @@ class Recovery:
         Malformed for a record that our root key did not sign.
         """
         record = verify_epoch(signed, self._me)
+        if self._keys.are_retired:
+            reason = "Partners know later keys of this facility than this node has."
+            raise Refusal("keys-retired", reason, "First: openpriors keys rotate")
         now, due_at = self._clock.now(), self._pen.epoch_due_at()
         if due_at is None:
             code = "no-recovery"
@@ -273,6 +286,7 @@ class Recovery:
 
     def _next_epoch(self, tx: Tx) -> EpochRecord:
         claims = [claim.epoch for claim in self._pen.answers.values() if claim is not None]
+        claims.append(self._keys.node_keys[-1].from_epoch - 1)
         fence = None if self._fence is None else self._fence.position
         return epochs.following(tx, self._me, [*claims, 0 if fence is None else fence.epoch])
 
@@ -320,6 +334,12 @@ class Recovery:
     def _active(self) -> list[PeerId]:
         return [each.peer_id for each in self._partners()]
 
+    def _has_key(self, tx: Tx) -> bool:
+        """Return whether our node key is the one that signs the next batch."""
+        head, epoch = journal.head(tx, self._me), epochs.newest(tx, self._me)
+        following = (epoch, 0) if head is None else (max(epoch, head.epoch), head.batch + 1)
+        return not self._keys.are_retired and self._keys.node_keys[-1].begins <= following
+
     async def _settle(self) -> None:
         """End the recovery if nothing is lacking any more."""
         pen = self._pen
@@ -328,8 +348,8 @@ class Recovery:
 
         def work(tx: Tx) -> Head | None:
             # Entries that came bare nobody could be shown: a new epoch must begin before them.
-            is_bare = Held(tx, self._me).joining()
-            if is_bare or not pen.may_continue(lambda claim: journal.holds(tx, self._me, claim)):
+            lacks = Held(tx, self._me).joining() or not self._has_key(tx)
+            if lacks or not pen.may_continue(lambda claim: journal.holds(tx, self._me, claim)):
                 return None
             journal.halt(tx, Halt.REGAINED)
             return journal.head(tx, self._me)

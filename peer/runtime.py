@@ -299,6 +299,8 @@ def _tie_together(rooms: Services) -> None:
     rooms.consents.on_change(rooms.publish.written)
     rooms.partners.on_change(partner_changed)
     rooms.recovery.on_change(rooms.publish.journal_changed)
+    rooms.partners.on_own_record(rooms.rotation.learn)
+    rooms.rotation.on_retired(rooms.recovery.keys_retired)
     rooms.gossip.on_withdrawn(rooms.search.forget)
     rooms.search.new_priors.on_found(rooms.notify.post_soon)
     rooms.reciprocity.completeness.look_with(rooms.search.look)

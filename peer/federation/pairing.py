@@ -97,8 +97,7 @@ class PairingListener:
         return answer(self._keys.record)
 
     async def _newer_record(self, request: web.Request) -> web.StreamResponse:
-        await self._partners.accept_record(await _read(request, SignedKeyRecord))
-        return answer(self._keys.record)
+        return answer(await self._partners.swap_records(await _read(request, SignedKeyRecord)))
 
     def _post(
         self, kind: type[Message], receive: Callable[[Message], Awaitable[object]]

@@ -20,7 +20,7 @@ from peer.keys.certificate import (
 from peer.keys.files import find_root_key, read_root_key, write_root_key
 from peer.keys.node import NodeKeys, create, load
 from peer.keys.paper import from_paper, to_paper
-from peer.keys.renewal import Draft, draft, install, renew
+from peer.keys.renewal import Draft, draft, install, install_known, renew
 
 __all__ = [
     "SUBJECT_PREFIX",
@@ -34,6 +34,7 @@ __all__ = [
     "fingerprint",
     "from_paper",
     "install",
+    "install_known",
     "load",
     "make_certificate",
     "read_root_key",

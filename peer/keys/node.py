@@ -77,6 +77,15 @@ class NodeKeys:
     """The one before the last rotation; only in memory, for boxes that were under way then.  Boxes
     are made when they are sent, so none is older than the link that brings it."""
 
+    newer: SignedKeyRecord | None = field(default=None, repr=False, compare=False)
+    """A later record of this facility, whose keys are others than these: a partner has shown it, so
+    this node was made from an older backup, and what these keys sign no partner takes."""
+
+    @property
+    def are_retired(self) -> bool:
+        """Whether later keys of this facility are known, which this node does not have."""
+        return self.newer is not None
+
     @property
     def node_keys(self) -> SigningKeys:
         """Every node key of this facility, with the part of the journal that it signs."""

@@ -40,7 +40,7 @@ class Draft:
     own: Secrets = field(repr=False)
 
 
-def draft(
+def draft(  # noqa: PLR0913 - all that may differ from the present record
     data: Path,
     settings: Settings,
     *,
@@ -50,14 +50,17 @@ def draft(
     federation_url: str | None = None,
     pairing_url: str | None = None,
     last_s: int = KEYS_LAST_S,
+    newest: KeyRecord | None = None,
 ) -> Draft:
     """Return the record that is to follow the present one; what is None stays as it is.
+
+    `newest`: the present one, if it is another one than that which is stored with the keys.
 
     With `new_keys_from` there are new node, TLS and sealing keys, meant to last for `last_s`; the
     secrets that protect what is stored here stay.  Raise Conflict if no further node key fits.
     """
     held = open_secrets(data, settings)
-    before = node_keys_of(held).key_record
+    before = newest or node_keys_of(held).key_record
     record = replace(
         before,
         revision=before.revision + 1,
@@ -94,6 +97,13 @@ def install(data: Path, settings: Settings, wanted: Draft, signed: SignedKeyReco
     if verify_record(signed) != wanted.record:
         raise Conflict("This is not the key record that was drafted. Begin the rotation anew.")
     stored = replace(wanted.own, record=to_bytes(signed))
+    replace_secrets(data, settings, stored)
+    return node_keys_of(stored)
+
+
+def install_known(data: Path, settings: Settings, signed: SignedKeyRecord) -> NodeKeys:
+    """Put a later record of the same keys in the place of the one that is stored with them."""
+    stored = replace(open_secrets(data, settings), record=to_bytes(signed))
     replace_secrets(data, settings, stored)
     return node_keys_of(stored)
 

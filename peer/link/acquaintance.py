@@ -60,8 +60,17 @@ class Acquaintance:
         """Note what the partner knows of our keys, and tell it if they are newer ones."""
         if hello.record_held < self.revision:
             await self.tell(connection)
+        elif hello.record_held > self.revision:
+            await self._ask_for_ours(connection.partner)
         else:
             await self._partners.note_held(connection.partner, hello.record_held)
+
+    async def _ask_for_ours(self, partner: PeerId) -> None:
+        """Have a partner show the record of ours that it says to hold, and this node does not."""
+        try:
+            await self._partners.introduce(partner)
+        except (Refusal, RemoteProtocolError, NodeError) as error:
+            _log.info("own-record-not-shown", partner=partner.hex(), reason=type(error).__name__)
 
     async def receive(self, message: NewKeyRecord, partner: Partner) -> None:
         """Follow the record that a partner tells over its link."""

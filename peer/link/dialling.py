@@ -57,6 +57,8 @@ async def dial(
     speaks: Versions = OURS,
 ) -> tuple[Connection, Hello]:
     """Return a link to `partner` and its hello; raise DialFailed."""
+    if keys.are_retired:
+        raise DialFailed(state.KEYS_RETIRED, state.KEYS_RETIRED_SENTENCE)
     url = partner.record.federation_url
     if not url:
         raise DialFailed(

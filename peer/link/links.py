@@ -26,7 +26,7 @@ from peer.link.line import Line, wait
 from peer.link.metering import Meter
 from peer.link.ranges import PackReader, answer_over_link, read_over_link, stream_range
 from peer.link.redialling import Redialler
-from peer.link.state import LinkState, NotConnected, NotReached
+from peer.link.state import KEYS_RETIRED_SENTENCE, LinkState, NotConnected, NotReached
 from peer.logs import Seldom
 from peer.outbound import Proxy
 from peer.partners import RECORD, Partner, Partners
@@ -199,6 +199,11 @@ class Links:
         for peer_id in list(self._lines):
             await self._begin_anew(peer_id, "This node has new keys.")
 
+    async def keys_retired(self) -> None:
+        """End every link: what our keys sign is not to reach anybody any more."""
+        for peer_id in list(self._lines):
+            await self.cut(peer_id, KEYS_RETIRED_SENTENCE)
+
     async def _begin_anew(self, peer_id: PeerId, reason: str) -> None:
         """Give up a link whose keys are old, once what is under way on it is done."""
         line = self._line(peer_id)
@@ -282,6 +287,8 @@ class Links:
         """
         partner = self._active(connection.partner)
         if partner is None or self._group is None or connection.closed.is_set():
+            return False
+        if self._keys.are_retired:
             return False
         if partner.record.tls_certificate != connection.certificate:
             return False  # It was dialled before the partner's new keys were followed.

@@ -11,6 +11,11 @@ OUTBOUND_ONLY: Final = "outbound-only"
 NOT_ACCEPTED: Final = "not-accepted"
 NO_LINK_THERE: Final = "no-link-there"
 CLOSED: Final = "closed"
+KEYS_RETIRED: Final = "keys-retired"
+KEYS_RETIRED_SENTENCE: Final = (
+    "This node was restored from a backup with older keys than partners know. "
+    "Give it new ones: openpriors keys rotate"
+)
 
 
 class NotConnected(NodeError):

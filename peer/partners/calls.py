@@ -57,13 +57,15 @@ class PairingCalls:
     async def swap_records(
         self, url: str, peer_id: PeerId, ours: SignedKeyRecord
     ) -> tuple[SignedKeyRecord, KeyRecord]:
-        """Give our key record to `peer_id`'s pairing listener and return the one it answers with.
+        """Give a key record to `peer_id`'s pairing listener and return the one it answers with.
 
-        Raise what `fetch_record` raises, and Refusal if ours is not taken.  Nothing is pinned: both
-        records are public, and each side judges the other's by its root.
+        That is its own, or a later one of the facility whose record `ours` is.  Raise what
+        `fetch_record` raises, and Refusal if ours is not taken.  Nothing is pinned: both records
+        are public, and each side judges the other's by its root.
         """
         data = await self._call("POST", url + RECORD_PATH, to_bytes(ours), unpinned_context())
-        return self._record(url, peer_id, data)
+        sender = PeerId(verify_record(ours).peer_id)
+        return self._record(url, sender if _is_of(sender, data) else peer_id, data)
 
     @staticmethod
     def _record(url: str, peer_id: PeerId, data: bytes) -> tuple[SignedKeyRecord, KeyRecord]:
@@ -119,6 +121,15 @@ class PairingCalls:
         if status == OK:
             return data
         raise _refusal(url, status, data)
+
+
+def _is_of(facility: PeerId, data: bytes) -> bool:
+    """Return whether an answer has a key record that its facility's root has signed."""
+    try:
+        verify_record(from_bytes(SignedKeyRecord, data, PAIRING_BYTES), facility)
+    except RemoteProtocolError:
+        return False
+    return True
 
 
 def _refusal(url: str, status: int, data: bytes) -> Refusal:

@@ -23,13 +23,16 @@ from peer.partners.pairings import Pairings
 from peer.partners.trust import Partner, TrustTable, partner_of
 from peer.partners.wordlist import word_list
 from protocol.agreement import Terms
-from protocol.errors import Refusal
+from protocol.errors import Refusal, Replayed
 from protocol.identifiers import PeerId
 from protocol.keyrecord import SignedKeyRecord, follow_record, verify_record
 from protocol.pairing import words
 
 Changed: TypeAlias = Callable[[PeerId, str], Awaitable[None] | None]
 """Called with the partner and its new state, or RECORD for new keys or addresses."""
+
+OwnRecord: TypeAlias = Callable[[SignedKeyRecord], Awaitable[None]]
+"""Called with a later key record of our own facility than the one that this node has."""
 
 RECORD = "record"
 
@@ -57,6 +60,7 @@ class Partners:
         self._calls = PairingCalls(settings.call_s, proxy)
         self._trust = TrustTable()
         self._listeners: list[Changed] = []
+        self._own_record: OwnRecord | None = None
         self.pairings = Pairings(
             db, keys, clock, settings, self._calls, terms or Terms(), self._trust, self._adopt
         )
@@ -194,15 +198,51 @@ class Partners:
         is_new = is_new or shown is None or shown.record != record
         await self._adopt(row, RECORD if is_new else "")
 
+    def on_own_record(self, learn: OwnRecord) -> None:
+        """Have `learn` awaited when somebody shows a later key record of our own facility."""
+        self._own_record = learn
+
+    async def swap_records(self, signed: SignedKeyRecord) -> SignedKeyRecord:
+        """Follow the key record that somebody brings; return the one to answer with.
+
+        That is ours, or, if a facility brings an older record of itself than is held here, the one
+        that is held: its node was restored, and knows no better.  Raise as `accept_record` does.
+        """
+        record = verify_record(signed)
+        if record.peer_id == self._keys.peer_id:
+            await self._learn_own(signed)
+            return self._keys.record
+        try:
+            await self.accept_record(signed)
+        except Replayed:
+            row = await self._db.read(lambda tx: rows.get(tx, PeerId(record.peer_id)))
+            if row is None:
+                raise
+            return row.record
+        return self._keys.record
+
+    async def _learn_own(self, signed: SignedKeyRecord) -> None:
+        """Take note of a key record that our own root has signed, if it is later than ours."""
+        known = self._keys.newer or self._keys.record
+        if self._own_record is not None and (
+            verify_record(signed, self._keys.peer_id).revision > verify_record(known).revision
+        ):
+            await self._own_record(signed)
+
     async def catch_up(self, peer_id: PeerId) -> bool:
         """Ask a partner's pairing listener for its newest key record; return whether it is newer.
 
-        Raise Refusal if the listener cannot be reached or answers for another facility.
+        If it is older than what is held here, the partner is shown what it has lost.  Raise Refusal
+        if the listener cannot be reached or answers for another facility.
         """
         partner = self._trust.get(peer_id)
         if partner is None or partner.state == REMOVED or not partner.record.pairing_url:
             return False
         signed, record = await self._calls.fetch_record(partner.record.pairing_url, peer_id)
+        if record.revision < partner.record.revision:
+            row = await self._db.read(lambda tx: rows.get(tx, peer_id))
+            if row is not None:
+                await self._calls.swap_records(partner.record.pairing_url, peer_id, row.record)
         if record.revision <= partner.record.revision:
             return False
         await self.accept_record(signed)
@@ -218,6 +258,9 @@ class Partners:
             return
         ours = self._keys.record
         signed, record = await self._calls.swap_records(partner.record.pairing_url, peer_id, ours)
+        if record.peer_id == self._keys.peer_id:
+            await self._learn_own(signed)
+            return
         await self.note_held(peer_id, verify_record(ours).revision)
         if record.revision > partner.record.revision:
             await self.accept_record(signed)

@@ -109,6 +109,12 @@ def _warnings(rooms: Services, alerts_open: int) -> Iterator[str]:
             f"{alerts_open} {'alert waits' if alerts_open == 1 else 'alerts wait'} for someone to "
             "look: openpriors alerts, or the page of the node's status."
         )
+    if rooms.keys.are_retired:
+        yield (
+            "This node was restored from a backup that is older than its keys: partners know later "
+            "ones. It signs nothing and has no links until it has new ones: openpriors keys rotate "
+            "--root-key FILE, and then openpriors journal recover --root-key FILE"
+        )
     yield from rooms.ingest.warnings()
     yield from rooms.scrub.warnings()
     yield from rooms.expiry.warnings()

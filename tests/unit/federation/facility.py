@@ -128,6 +128,8 @@ class Facility:
             links=self.links,
             may_write=lambda _: self.may_write,
         )
+        self.partners.on_own_record(self.rotation.learn)
+        await self.rotation.put_on_record()
         self.rotation.on_changed(self.federation.keys_changed)
         self.rotation.on_changed(self.pairing.keys_changed)
         self.tasks = [
