@@ -133,6 +133,7 @@ class Facility:
             peer_id=self.peer_id,
             node_seed=self.node_seed,
             node_keys=only_key(public_key(self.node_seed)),
+            are_retired=False,
             search_master=secret("search"),
             pseudonym_key=secret("pseudonym"),
             seal_secret=secret("seal"),

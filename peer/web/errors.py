@@ -83,6 +83,7 @@ _REFUSALS: Final = {
         "invitation-used",
         "journal-halted",
         "journal-moved",
+        "keys-retired",
         "no-recovery",
         "outbound-only",
         "partners-may-answer",

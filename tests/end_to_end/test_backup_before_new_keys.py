@@ -55,7 +55,7 @@ def test_it_is_told_gets_new_keys_and_its_journal_back_and_goes_on(nodes, tmp_pa
     )
     held = [each["public"] for each in alice.get("/keys")["node_keys"]]
     assert held.index(lost) == len(held) - 2, "partners know the lost key for what it has signed"
-    assert alice.get("/journal")["state"] == "behind", "no key is left for the position that follows"
+    assert alice.get("/journal")["state"] == "behind", "no key is left for what follows"
 
     alice.run("journal", "recover", "--now", *root_key)
     wait_until(

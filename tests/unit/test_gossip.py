@@ -115,6 +115,7 @@ class Node:
         self.node_seed = self.name.encode().ljust(32, b".")
         self.peer_id = PeerId(public_key(b"root" + self.node_seed[4:]))
         self.node_keys = only_key(public_key(self.node_seed))
+        self.are_retired = False
         self.links = FakeLinks(self)
 
     # The trust table.
