@@ -81,8 +81,17 @@ async def test_an_older_record_is_not_taken(alice, bob):
     await linked(alice, bob)
     await bob.rotate()
     await until(lambda: alice.knows(bob).record.revision == 2, 15)
-    assert await post(alice, old) == "replayed"
+    url = f"https://127.0.0.1:{alice.pairing_port}"
+    answered, _ = await PairingCalls(10).swap_records(url, alice.peer_id, old)
+    assert answered == bob.keys.record, "whoever brings it is shown the later one"
     unchanged(alice, bob)
+
+
+async def test_a_later_record_of_ones_own_by_another_root_retires_nothing(alice, bob):
+    data = next_record(alice, seal_public=bob.keys.seal_public).record
+    forged = SignedKeyRecord(data, sign(bob.root_seed(), KEY_RECORD_DOMAIN, data))
+    assert await post(alice, forged) == "bad-signature"
+    assert not alice.keys.are_retired
 
 
 async def test_a_second_record_of_one_revision_is_not_taken(alice, bob):
