@@ -56,6 +56,7 @@ ACTIONS: Final = frozenset(
         "break-glass",  # emergency access, here or by a partner, past what stood against it
         "alert-acknowledged",
         # Consent
+        "patient-change",  # patients were merged or split, or that was undone
         "consent-grant",
         "consent-revoke",
         # Partners

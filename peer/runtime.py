@@ -41,6 +41,7 @@ from peer.logs import Seldom
 from peer.notify import Notify
 from peer.outbound import Proxy
 from peer.partners import RECORD, Partners
+from peer.patients import Patients
 from peer.people import People
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
@@ -236,6 +237,7 @@ async def _build(
         people=people,
         partners=partners,
         consents=consents,
+        patients=Patients(db, clock),
         ingest=ingest,
         publish=publish,
         recovery=recovery,
@@ -297,6 +299,8 @@ def _tie_together(rooms: Services) -> None:
     rooms.retention.on_purged(rooms.publish.written)
     rooms.consents.apply_with(rooms.publish.apply_in)
     rooms.consents.on_change(rooms.publish.written)
+    rooms.patients.renew_with(rooms.publish.renew_in)
+    rooms.patients.on_change(rooms.publish.written)
     rooms.partners.on_change(partner_changed)
     rooms.recovery.on_change(rooms.publish.journal_changed)
     rooms.partners.on_own_record(rooms.rotation.learn)

@@ -32,6 +32,7 @@ from peer.index.held import Held
 from peer.index.instances import Placement
 from peer.index.packs import PackRow
 from peer.link import LinkState, NotConnected
+from peer.patients import Patients
 from peer.publish import Publish
 from peer.reciprocity import Reciprocity
 from peer.recovery import Recovery
@@ -176,6 +177,9 @@ class Facility:
         self.consents = Consents(self.db, self.clock)
         self.consents.apply_with(self.publish.apply_in)
         self.consents.on_change(self.publish.written)
+        self.patients = Patients(self.db, self.clock)
+        self.patients.renew_with(self.publish.renew_in)
+        self.patients.on_change(self.publish.written)
         self.person_links = PersonLinks(
             self.db,
             self.keys,

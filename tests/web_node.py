@@ -178,6 +178,7 @@ async def served(hospital):
         people=people,
         partners=partners,
         consents=hospital.consents,
+        patients=hospital.patients,
         ingest=hospital.ingest,
         publish=hospital.publish,
         recovery=hospital.recovery,

@@ -34,6 +34,7 @@ VERBS: Final = (
     "partners",
     "checks",
     "consent",
+    "patients",
     "identity",
     "audit",
     "retention",

@@ -102,13 +102,15 @@ def under(tx: Tx, identifier: PatientIdentifier) -> list[Recorded]:
 def for_patient(tx: Tx, patient: int) -> tuple[Directive, ...]:
     """Return the directives of a patient, whatever their status.
 
-    Only the Patient ID with its issuer counts: other identifiers on record may be another person's.
+    Only the Patient ID with its issuer counts, and those of patients who were merged into this one:
+    other identifiers on record may be another person's.
     """
-    row = patients.get(tx, patient)
-    if row is None or not row.patient_id:
-        return ()
-    found = under(tx, PatientIdentifier(row.issuer, row.patient_id))
-    return tuple(each.directive for each in found)
+    found = {
+        each.directive.directive_id: each.directive
+        for identifier in patients.known_as(tx, patient)
+        for each in under(tx, identifier)
+    }
+    return tuple(found.values())
 
 
 def patients_of(tx: Tx, identifiers: Iterable[PatientIdentifier]) -> tuple[int, ...]:

@@ -64,24 +64,88 @@ def get(tx: Tx, patient: int) -> PatientRow | None:
 
 
 def find(tx: Tx, issuer: str, patient_id: str) -> PatientRow | None:
-    """Return the patient with this Patient ID of this issuer, or None."""
+    """Return the patient with this Patient ID of this issuer, or whom they were merged into."""
     row = tx.execute(
-        "SELECT patient FROM patients WHERE patient_id = ? AND issuer = ? AND patient_id <> ''",
+        "SELECT patient, merged_into FROM patients"
+        " WHERE patient_id = ? AND issuer = ? AND patient_id <> ''",
         (patient_id, issuer),
     ).fetchone()
+    while row is not None and row["merged_into"] is not None:
+        row = tx.execute(
+            "SELECT patient, merged_into FROM patients WHERE patient = ?", (row["merged_into"],)
+        ).fetchone()
     return None if row is None else get(tx, row["patient"])
 
 
 def with_birth_date(tx: Tx, birth_date: str) -> list[PatientRow]:
     """Return the patients born on this day (YYYYMMDD)."""
-    rows = tx.execute("SELECT patient FROM patients WHERE birth_date = ?", (birth_date,)).fetchall()
+    rows = tx.execute(
+        "SELECT patient FROM patients WHERE birth_date = ? AND merged_into IS NULL", (birth_date,)
+    ).fetchall()
     return [found for row in rows if (found := get(tx, row["patient"]))]
 
 
 def everyone(tx: Tx) -> list[PatientRow]:
     """Return all patients, in no particular order."""
-    rows = tx.execute("SELECT patient FROM patients").fetchall()
+    rows = tx.execute("SELECT patient FROM patients WHERE merged_into IS NULL").fetchall()
     return [found for row in rows if (found := get(tx, row["patient"]))]
+
+
+def merged_into(tx: Tx, patient: int) -> list[PatientRow]:
+    """Return the patients who were merged into this one, directly or through others."""
+    rows = tx.execute(
+        "WITH RECURSIVE gone (patient) AS (SELECT patient FROM patients WHERE merged_into = ?"
+        " UNION SELECT p.patient FROM patients p JOIN gone g ON p.merged_into = g.patient)"
+        " SELECT patient FROM gone",
+        (patient,),
+    ).fetchall()
+    return [found for row in rows if (found := get(tx, row["patient"]))]
+
+
+def known_as(tx: Tx, patient: int) -> list[PatientIdentifier]:
+    """Return the Patient IDs that mean this patient: their own, and of whom were merged into it."""
+    rows = [row for row in (get(tx, patient), *merged_into(tx, patient)) if row is not None]
+    return [PatientIdentifier(row.issuer, row.patient_id) for row in rows if row.patient_id]
+
+
+def merge(tx: Tx, gone: PatientRow, into: PatientRow) -> None:
+    """Let a patient's identifier mean another patient, who is described by what both say."""
+    described(
+        tx,
+        into,
+        names=tuple(dict.fromkeys((*into.names, *gone.names)))[:NAMES],
+        birth_date=into.birth_date or gone.birth_date,
+        sex=into.sex or gone.sex,
+        other_ids=_others(into, gone.identifiers)[:OTHER_IDS],
+    )
+    _count_names(tx, gone.names, -1)
+    tx.execute(
+        "UPDATE patients SET merged_into = ? WHERE patient = ?", (into.patient, gone.patient)
+    )
+
+
+def unmerge(tx: Tx, gone: PatientRow, into: PatientRow, before: PatientRow) -> None:
+    """Let a merged patient be one of their own again; the other loses what came from them alone.
+
+    `before`: how the other was described until the merge.
+    """
+    tx.execute("UPDATE patients SET merged_into = NULL WHERE patient = ?", (gone.patient,))
+    _count_names(tx, gone.names, 1)
+    taken = set(gone.names) - set(before.names)
+    theirs = set(gone.identifiers) - set(before.identifiers)
+    described(
+        tx,
+        into,
+        names=tuple(each for each in into.names if each not in taken),
+        birth_date=before.birth_date if into.birth_date == gone.birth_date else into.birth_date,
+        sex=before.sex if into.sex == gone.sex else into.sex,
+        other_ids=tuple(each for each in into.other_ids if each not in theirs),
+    )
+
+
+def _others(row: PatientRow, more: Sequence[PatientIdentifier]) -> tuple[PatientIdentifier, ...]:
+    own = PatientIdentifier(row.issuer, row.patient_id)
+    return tuple(each for each in dict.fromkeys((*row.other_ids, *more)) if each != own)
 
 
 def put(tx: Tx, attributes: PatientAttributes, issuer: str) -> tuple[int, bool]:
@@ -137,6 +201,11 @@ def name_shares(tx: Tx, person: Demographics) -> dict[str, float]:
     return {name: share_of(number, total) for name, number in counts.items()}
 
 
+def add(tx: Tx, attributes: PatientAttributes, issuer: str) -> int:
+    """Make a patient, and return their number; a Patient ID that is on record is a Conflict."""
+    return _insert(tx, attributes, issuer)
+
+
 def _insert(tx: Tx, attributes: PatientAttributes, issuer: str) -> int:
     cursor = tx.execute(
         "INSERT INTO patients (issuer, patient_id, names, birth_date, sex, other_ids)"
@@ -161,6 +230,19 @@ def _update(tx: Tx, known: PatientRow, attributes: PatientAttributes) -> None:
     other_ids = tuple(dict.fromkeys((*known.other_ids, *attributes.other_ids)))[:OTHER_IDS]
     birth_date = known.birth_date or attributes.birth_date
     sex = known.sex or attributes.sex
+    described(tx, known, names=names, birth_date=birth_date, sex=sex, other_ids=other_ids)
+
+
+def described(
+    tx: Tx,
+    known: PatientRow,
+    *,
+    names: tuple[str, ...],
+    birth_date: str,
+    sex: str,
+    other_ids: tuple[PatientIdentifier, ...],
+) -> None:
+    """Describe a patient in another way than until now."""
     if (names, other_ids, birth_date, sex) == (
         known.names,
         known.other_ids,

@@ -167,6 +167,11 @@ def add_patient(tx: Tx, row: PublishedPatient) -> int:
     return int(cursor.lastrowid or 0)
 
 
+def renew(tx: Tx, patient: int) -> None:
+    """Let whatever is published of a patient be replaced: new keys, new counters, new entries."""
+    tx.execute("UPDATE published_patients SET content_hash = x'' WHERE patient = ?", (patient,))
+
+
 def remove_patient(tx: Tx, published: int) -> None:
     """Forget a patient's publication with its studies; its slots are released one by one before."""
     tx.execute("DELETE FROM published_patients WHERE published = ?", (published,))

@@ -95,6 +95,15 @@ class Publish:
         """
         return self._reconcile(tx, [patient])
 
+    def renew_in(self, tx: Tx, patients: Sequence[int]) -> None:
+        """Publish patients anew, under new keys, as what is wanted of them now.
+
+        Who they are has changed: no key that opened one of them may open what comes of the others.
+        """
+        for patient in patients:
+            publications.renew(tx, patient)
+        self._reconcile(tx, patients)
+
     def withdraw_in(self, tx: Tx, study_instance_uid: str) -> None:
         """Withdraw a study that is about to go, or is gone already, from every audience."""
         concerned = publications.patients_with(tx, study_instance_uid)

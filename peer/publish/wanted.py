@@ -16,7 +16,6 @@ from protocol import consent
 from protocol.consent import Directive, Request, StudyFacts
 from protocol.digest import PatientCard, StudyDigest
 from protocol.evaluation import EVERYONE
-from protocol.identifiers import PatientIdentifier
 from protocol.matching.keys import Demographics, index_keys
 
 ONLINE = "ONLINE"
@@ -48,7 +47,8 @@ def wanted(
     ]
     due_at = consent.earliest_change(directives, now, map(facts, own))
     publications.schedule(tx, patient, due_at)
-    if row is None or deferrals.is_held(tx, PatientIdentifier(row.issuer, row.patient_id)):
+    held = any(deferrals.is_held(tx, each) for each in patients.known_as(tx, patient))
+    if row is None or held:
         return {}
     keys = index_keys(_demographics(row), nicknames.load())
     if not keys:

@@ -27,6 +27,7 @@ class Known:
 
     `confirmed`: by their origins, or by a link made here.  `ref`: the patient here whom the
     question means, or its description.  `somebody_else`: refs of records said to be others'.
+    `merged`: refs of patients here who were merged, each with that of whom they were merged into.
     """
 
     opened: tuple[Opened, ...]
@@ -36,6 +37,7 @@ class Known:
     home: Home
     ref: bytes
     somebody_else: frozenset[bytes]
+    merged: tuple[tuple[bytes, bytes], ...]
 
     def admitted(self, results: Iterable[Result]) -> tuple[Result, ...]:
         """Return the results without those of somebody else, the newest study first."""
@@ -59,12 +61,28 @@ def known_of(
 
     theirs = [each.ref for each in before if fits(each.person)]
     ours = [row.patient for row in local.candidates(tx, person) if fits(local.person_of(row))]
-    refs = (asked_for, *theirs, *(own_ref(me, patient) for patient in ours))
+    # What was said of a patient before a merge is said of whom they were merged into.
+    merged = tuple(
+        (own_ref(me, gone.patient), own_ref(me, patient))
+        for patient in ours
+        for gone in patients.merged_into(tx, patient)
+    )
+    own = (*(own_ref(me, patient) for patient in ours), *(gone for gone, _ in merged))
+    refs = (asked_for, *theirs, *own)
     said = person_links.about(tx, refs)
     linked = [each for ref in said.joined if (each := opened.with_ref(tx, ref)) is not None]
     sure = {(each.origin, each.entry_id): each for each in (*confirmed, *linked)}
     every = {(each.origin, each.entry_id): each for each in before} | sure
     home = at_home(tx, person, me, nicknames, shares, said, facility_of)
     ref = asked_for if home.patient is None else own_ref(me, home.patient)
-    somebody_else = frozenset(said.excluded({asked_for, ref}))
-    return Known(tuple(every.values()), frozenset(sure), said, shares, home, ref, somebody_else)
+    meant = {asked_for, ref, *(gone for gone, into in merged if into == ref)}
+    return Known(
+        opened=tuple(every.values()),
+        confirmed=frozenset(sure),
+        said=said,
+        shares=shares,
+        home=home,
+        ref=ref,
+        somebody_else=frozenset(said.excluded(meant)),
+        merged=merged,
+    )

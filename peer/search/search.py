@@ -220,7 +220,7 @@ class Search:
         said = known.said
         # In a thread: it compares many names with each other.
         persons, results = await asyncio.to_thread(
-            grouped, listed, self._nicknames, said.same, said.other
+            grouped, listed, self._nicknames, [*said.same, *known.merged], said.other
         )
         uncovered = [one.heard.uncovered for one in answered]
         searched = [one.heard.facility for one in answered if one.heard.uncovered is None]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from peer.link import Links
     from peer.notify import Notify
     from peer.partners import Partners
+    from peer.patients import Patients
     from peer.people import People
     from peer.publish import Publish
     from peer.reciprocity import Reciprocity
@@ -75,6 +76,7 @@ class Services:
     people: People
     partners: Partners
     consents: Consents
+    patients: Patients
     ingest: Ingest
     publish: Publish
     recovery: Recovery

@@ -62,17 +62,19 @@ async def disclosures(request: web.Request) -> web.StreamResponse:
     asked = query(request, DisclosuresQuery)
     rooms = services(request)
 
-    def work(tx: Tx) -> tuple[str, tuple[str, ...]]:
+    def work(tx: Tx) -> tuple[tuple[str, ...], tuple[str, ...]]:
         patient = patients.find(tx, asked.issuer, asked.patient_id)
         if patient is None:
             raise NotFound("There is no patient with this identifier. Check the issuer too.")
         found = studies.of_patient(tx, patient.patient)
-        return str(patient.patient), tuple(study.study_instance_uid for study in found)
+        merged = patients.merged_into(tx, patient.patient)
+        numbers = tuple(str(each.patient) for each in (patient, *merged))
+        return numbers, tuple(study.study_instance_uid for study in found)
 
-    patient, uids = await rooms.db.read(work)
-    event = AuditEvent("disclosures", "success", actor(request), patient=patient)
+    numbers, uids = await rooms.db.read(work)
+    event = AuditEvent("disclosures", "success", actor(request), patient=numbers[0])
     await rooms.audit.record(event)
-    found = await rooms.audit.disclosures((patient,), uids, asked.since)
+    found = await rooms.audit.disclosures(numbers, uids, asked.since)
     names = {partner.peer_id.hex(): partner.name for partner in rooms.partners.all()}
     return answer(
         {
