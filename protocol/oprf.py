@@ -28,6 +28,7 @@ INPUT_BYTES: Final = 2**16 - 1
 
 _CONTEXT: Final = b"OPRFV1-\x00-ristretto255-SHA512"
 _ORDER: Final = 2**252 + 27742317777372353535851937790883648493
+_FIELD: Final = 2**255 - 19
 _IDENTITY: Final = bytes(ELEMENT_BYTES)
 _SHA512_BLOCK_BYTES: Final = 128
 _DERIVE_ATTEMPTS: Final = 256
@@ -127,7 +128,9 @@ def _checked_element(element: bytes) -> bytes:
     if element == _IDENTITY:
         msg = "the identity is not allowed as a group element: its evaluation is the same for all"
         raise Malformed(msg)
-    if not rbcl.crypto_core_ristretto255_is_valid_point(element):
+    # libsodium ignores the highest bit, under which each element has a second encoding.
+    is_canonical = int.from_bytes(element, "little") < _FIELD
+    if not is_canonical or not rbcl.crypto_core_ristretto255_is_valid_point(element):
         msg = "these 32 bytes are not the canonical encoding of a ristretto255 element"
         raise Malformed(msg)
     return element
