@@ -20,6 +20,7 @@ VERBS: Final = (
     "import",
     "search",
     "retrieve",
+    "retrievals",
     "invite",
     "join",
     "notify",

@@ -195,9 +195,23 @@ def list_series(tx: Tx, study_instance_uid: str) -> list[SeriesRow]:
 
 
 def list_instances(
-    tx: Tx, study_instance_uid: str, series_instance_uid: str | None = None
+    tx: Tx,
+    study_instance_uid: str,
+    series_instance_uid: str | None = None,
+    sop_instance_uid: str | None = None,
 ) -> list[InstanceRow]:
-    """Return the instances of a study, or of one of its series, by series and Instance Number."""
+    """Return the instances of a study, of one of its series, or a single one.
+
+    By series and Instance Number.
+    """
+    if sop_instance_uid is not None:
+        # Asked for by its own index: a viewer asks for each of a study's instances by itself.
+        row = tx.execute(
+            _INSTANCES + " WHERE i.sop_instance_uid = ?1 AND e.study_instance_uid = ?2"
+            " AND (?3 IS NULL OR e.series_instance_uid = ?3)",
+            (sop_instance_uid, study_instance_uid, series_instance_uid),
+        ).fetchone()
+        return [] if row is None else [_instance(row)]
     rows = tx.execute(
         _INSTANCES + " WHERE e.study_instance_uid = ?1"
         " AND (?2 IS NULL OR e.series_instance_uid = ?2)"

@@ -33,6 +33,7 @@ class State:
 
 
 UNFINISHED: Final = (State.ASKING, State.FETCHING, State.WAITING)
+PARKED: Final = (State.REFUSED, State.REVOKED, State.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +185,30 @@ def retrieval(tx: Tx, retrieval_id: bytes) -> RetrievalRow | None:
 
 
 def retrievals(tx: Tx, limit: int) -> tuple[RetrievalRow, ...]:
-    """Return the latest `limit` retrievals, newest first."""
-    query = "SELECT * FROM retrievals ORDER BY started_at DESC, retrieval_id LIMIT ?"
+    """Return the latest `limit` retrievals, newest first, without those taken off the list."""
+    query = (
+        "SELECT * FROM retrievals WHERE removed_at IS NULL"
+        " ORDER BY started_at DESC, retrieval_id LIMIT ?"
+    )
     return tuple(_retrieval(row) for row in tx.execute(query, (limit,)))
+
+
+def parked(tx: Tx, limit: int) -> tuple[RetrievalRow, ...]:
+    """Return the latest `limit` retrievals that did not come and are still listed, newest first."""
+    query = (
+        "SELECT * FROM retrievals WHERE state IN (?, ?, ?) AND removed_at IS NULL"
+        " ORDER BY changed_at DESC, retrieval_id LIMIT ?"
+    )
+    return tuple(_retrieval(row) for row in tx.execute(query, (*PARKED, limit)))
+
+
+def unpark(tx: Tx, retrieval_id: bytes, now: int) -> bool:
+    """Take a retrieval that did not come off the list; return whether it was on it."""
+    query = (
+        "UPDATE retrievals SET removed_at = ? WHERE retrieval_id = ? AND state IN (?, ?, ?)"
+        " AND removed_at IS NULL"
+    )
+    return tx.execute(query, (now, retrieval_id, *PARKED)).rowcount == 1
 
 
 def retrievals_of(tx: Tx, study_instance_uid: str) -> tuple[RetrievalRow, ...]:

@@ -8,6 +8,8 @@ transfer
     The chunks of one manifest on their way into the store.
 attempt
     One try at a retrieval; what one leaves behind, the next goes on with.
+parking
+    What did not come, until somebody deals with it.
 turns
     Who fetches when; an emergency overtakes the others.
 ledger

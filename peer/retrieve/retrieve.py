@@ -27,6 +27,7 @@ from peer.reciprocity import Reciprocity
 from peer.retrieve.leave import Promise, Unreachable
 from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
 from peer.retrieve.origin import Origin
+from peer.retrieve.parking import Parking
 from peer.retrieve.receipts import receipts_of
 from peer.retrieve.recipient import Attempt, Recipient
 from peer.retrieve.status import Retrieval
@@ -91,6 +92,7 @@ class Retrieve:
         self._clock = clock
         self._retry_s = settings.transfer.retry_s
         self._listed = settings.lists.retrievals
+        self.parking = Parking(db, clock, partners.name, self._listed)
         self._turns = Turns(settings.transfer.at_once)
         self._recipient = Recipient(
             db=db,
@@ -158,6 +160,16 @@ class Retrieve:
         """Return the latest retrievals, newest first."""
         rows = await self._db.read(lambda tx: transfers.retrievals(tx, self._listed))
         return [self._seen(row) for row in rows]
+
+    async def retry(self, retrieval_id: bytes, actor: Actor, emergency: str = "") -> Retrieval:
+        """Begin anew to fetch what did not come, in the name of `actor`; return how far that is.
+
+        Raises NotFound if it is not parked, and what `retrieve` raises.
+        """
+        row = await self.parking.get(retrieval_id)
+        started = await self.retrieve(row.origin, row.study_instance_uid, actor, emergency)
+        await self.parking.take_off(retrieval_id, actor)
+        return started
 
     async def receipts(self, study_instance_uid: str) -> Sequence[dict[str, object]]:
         """Return the receipts for a study on either side, newest first, as the API shows them."""

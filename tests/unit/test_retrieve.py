@@ -473,3 +473,47 @@ async def test_a_retrieval_that_becomes_an_emergency_waits_no_longer(tmp_path):
             assert (await alice.retrieve.finished(same.retrieval_id)).state == "complete"
             held.set()
             assert (await alice.retrieve.finished(slow.retrieval_id)).state == "complete"
+
+
+async def test_what_did_not_come_is_parked_until_it_is_tried_again_or_taken_off(pair):
+    alice, bob = pair
+    await ready(alice, bob)
+    parking = alice.retrieve.parking
+    await bob.db.write(lambda tx: studies.hold(tx, STUDY, held_back=True, reason="sensitive"))
+    first = await alice.fetch(bob)
+    (parked,) = await parking.list()
+    assert (parked.retrieval_id, parked.row.code) == (first.retrieval_id, "held-back")
+
+    async def again(of):
+        started = await alice.retrieve.retry(of.retrieval_id, CLINICIAN)
+        return await alice.retrieve.finished(started.retrieval_id)
+
+    second = await again(first)
+    assert [each.retrieval_id for each in await parking.list()] == [second.retrieval_id]
+    await bob.db.write(lambda tx: studies.hold(tx, STUDY, held_back=False, reason=""))
+    third = await again(second)
+    assert third.state == "complete"
+    assert await parking.list() == []
+    assert [each.retrieval_id for each in await alice.retrieve.list()] == [third.retrieval_id]
+    for wrong in (first.retrieval_id, third.retrieval_id, bytes(16)):
+        with pytest.raises(NotFound):
+            await parking.take_off(wrong, CLINICIAN)
+    with pytest.raises(NotFound):
+        await alice.retrieve.retry(third.retrieval_id, CLINICIAN)
+
+
+async def test_the_receipt_of_what_was_taken_off_the_list_stays(pair):
+    alice, bob = pair
+    await ready(alice, bob, count=3, size=100_000)
+
+    async def spoil(path, start, data):
+        return bytes(len(data))
+
+    alice.links.meddle = spoil
+    failed = await alice.fetch(bob)
+    assert failed.state == "failed"
+    await alice.retrieve.parking.take_off(failed.retrieval_id, CLINICIAN)
+    assert await alice.retrieve.parking.list() == []
+    (receipt,) = await alice.retrieve.receipts(STUDY)
+    assert receipt["missing"]
+    assert (await alice.actions("retrieve"))[-1]["detail"]["removed"] == "from the list"

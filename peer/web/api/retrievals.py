@@ -33,6 +33,13 @@ class RetrievalBody(Body):
     reason: Text = ""
 
 
+class RetryBody(Body):
+    """Why it is fetched again."""
+
+    purpose: Purpose | None = None
+    reason: Text = ""
+
+
 class RetrievalPath(Body):
     """One retrieval."""
 
@@ -72,9 +79,34 @@ async def list_retrievals(request: web.Request) -> web.StreamResponse:
     return answer({"retrievals": [each.to_json() for each in found]})
 
 
+async def parked(request: web.Request) -> web.StreamResponse:
+    """Return the retrievals that did not come, each with its reason."""
+    found = await services(request).retrieve.parking.list()
+    return answer({"retrievals": [each.to_json() for each in found]})
+
+
+async def retry(request: web.Request) -> web.StreamResponse:
+    """Begin anew to fetch what did not come."""
+    retrieval_id = path(request, RetrievalPath).retrieval_id
+    asked = await body(request, RetryBody)
+    who = actor(request, purpose_of(asked.purpose, asked.reason))
+    started = await services(request).retrieve.retry(retrieval_id, who, asked.reason)
+    return answer(started.to_json(), HTTPStatus.ACCEPTED)
+
+
+async def unpark(request: web.Request) -> web.StreamResponse:
+    """Take what did not come off the list."""
+    retrieval_id = path(request, RetrievalPath).retrieval_id
+    await services(request).retrieve.parking.take_off(retrieval_id, actor(request))
+    return answer({"retrieval_id": retrieval_id.hex(), "removed": True})
+
+
 ROUTES: Final = (
     Route("POST", "/api/v1/retrievals", retrieve, CLINICIAN),
     Route("GET", "/api/v1/retrievals", list_retrievals, CLINICIAN),
+    Route("GET", "/api/v1/retrievals/parked", parked, CLINICIAN),
     Route("GET", "/api/v1/retrievals/{retrieval_id}", show, CLINICIAN),
+    Route("DELETE", "/api/v1/retrievals/{retrieval_id}", unpark, CLINICIAN),
+    Route("POST", "/api/v1/retrievals/{retrieval_id}/retry", retry, CLINICIAN),
     Route("GET", "/api/v1/retrievals/{retrieval_id}/events", follow, CLINICIAN),
 )

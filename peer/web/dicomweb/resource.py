@@ -69,9 +69,7 @@ async def resource(request: web.Request) -> Resource:
         raise NotFound("The address names no study.")
     rooms = services(request)
     permit = await rooms.access.permit_local(study, actor(request), "view")
-    rows = await rooms.db.read(lambda tx: studies.list_instances(tx, study, series))
-    if instance is not None:
-        rows = [row for row in rows if row.sop_instance_uid == instance]
+    rows = await rooms.db.read(lambda tx: studies.list_instances(tx, study, series, instance))
     if not rows:
         what = "series" if instance is None else "instance"
         raise NotFound(f"This study is held here, but it has no such {what}.")

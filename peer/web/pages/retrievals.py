@@ -42,8 +42,24 @@ async def list_retrievals(request: web.Request) -> web.StreamResponse:
     return await render(request, "retrievals.html", retrievals=found[:most])
 
 
+async def again(request: web.Request) -> web.StreamResponse:
+    """Begin anew to fetch what did not come, for the purpose that the person is here for."""
+    retrieval_id = path(request, RetrievalPath).retrieval_id
+    started = await services(request).retrieve.retry(retrieval_id, actor(request))
+    return see_other(f"/retrievals/{started.retrieval_id.hex()}")
+
+
+async def remove(request: web.Request) -> web.StreamResponse:
+    """Take what did not come off the list."""
+    retrieval_id = path(request, RetrievalPath).retrieval_id
+    await services(request).retrieve.parking.take_off(retrieval_id, actor(request))
+    return see_other("/retrievals")
+
+
 ROUTES: Final = (
     Route("GET", "/retrievals", list_retrievals, CLINICIAN),
     Route("POST", "/retrievals", retrieve, CLINICIAN),
     Route("GET", "/retrievals/{retrieval_id}", show, CLINICIAN),
+    Route("POST", "/retrievals/{retrieval_id}/again", again, CLINICIAN),
+    Route("POST", "/retrievals/{retrieval_id}/remove", remove, CLINICIAN),
 )

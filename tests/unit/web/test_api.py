@@ -318,6 +318,14 @@ async def test_retrievals(unix, rooms):
         one.content,
         done.content,
     ]
+    rooms.retrieve.answers["retry"] = done
+    rooms.retrieve.parking = type(rooms.retrieve)({"list": (done,), "take_off": None})
+    assert await get(unix, "/retrievals/parked") == (200, {"retrievals": [done.content]})
+    asked = {"reason": "he bleeds", "purpose": "BTG"}
+    assert await post(unix, f"/retrievals/{'ab' * 16}/retry", asked) == (202, done.content)
+    async with unix.delete(f"/api/v1/retrievals/{'ab' * 16}") as taken_off:
+        assert await taken_off.json() == {"retrieval_id": "ab" * 16, "removed": True}
+    assert rooms.retrieve.asked[-1][1][2] == "he bleeds"
     name, (peer_id, uid, actor, _), _ = rooms.retrieve.asked[0]
     assert (name, peer_id, uid, actor.purpose) == ("retrieve", PARTNER, "1.2.3", "ETREAT")
     assert rooms.retrieve.asked[1][1] == (bytes.fromhex("ab" * 16),)

@@ -15,7 +15,7 @@ from peer.web.pages import ROUTES
 from peer.web.routes import PUBLIC
 from protocol.agreement import Terms
 from protocol.consent import Recipients
-from tests.facilities import ISSUER, JANE, OFFICER, everyone_shares
+from tests.facilities import CLINICIAN, ISSUER, JANE, OFFICER, everyone_shares
 from tests.transfers import STUDY
 from tests.web_node import web_nodes
 
@@ -326,6 +326,25 @@ async def test_results_are_for_who_asked_and_for_a_while(here, ada):
     assert "Searched 2 of 2" in await text_of(ada, place)
     here.hospital.clock.advance(1000)
     assert "no longer kept" in await text_of(ada, place, 404)
+
+
+async def test_what_did_not_come_is_tried_again_or_taken_off_the_list(nodes, ada):
+    here, there = nodes
+    peer_id = there.hospital.peer_id
+    retrieve = here.services.retrieve
+    for uid in ("1.2.3.4", "1.2.3.5"):
+        started = await retrieve.retrieve(peer_id, uid, CLINICIAN)
+        await retrieve.finished(started.retrieval_id)
+    page = await text_of(ada, "/retrievals")
+    first, second = re.findall(r'action="/retrievals/([0-9a-f]{32})/again"', page)
+    place, _ = await send(ada, "/retrievals", f"/retrievals/{first}/again")
+    await text_with(ada, place, "No study of this UID is published")
+    place, _ = await send(ada, "/retrievals", f"/retrievals/{second}/remove")
+    assert place == "/retrievals"
+    page = await text_of(ada, place)
+    assert first not in page
+    assert second not in page
+    assert len(re.findall(r"/again", page)) == 1
 
 
 async def test_a_study_is_retrieved_without_script_too(nodes, ada):
