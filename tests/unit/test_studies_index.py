@@ -141,6 +141,14 @@ async def test_a_study_is_listed_with_its_counts(index):
     assert [(each.modality, each.instances) for each in listed] == [("CT", 2), ("SR", 1)]
     rows = await index.db.read(lambda tx: studies.list_instances(tx, "1.2.3", "1.2.3.1"))
     assert [row.sop_instance_uid for row in rows] == ["1.2.3.1.1", "1.2.3.1.2"]
+
+    async def single(*asked):
+        return await index.db.read(lambda tx: studies.list_instances(tx, *asked))
+
+    assert await single("1.2.3", "1.2.3.1", "1.2.3.1.2") == rows[1:]
+    assert await single("1.2.3", None, "1.2.3.1.2") == rows[1:]
+    assert await single("1.2.3", "1.2.3.2", "1.2.3.1.2") == [], "of another series"
+    assert await single("1.2.4", "1.2.3.1", "1.2.3.1.2") == [], "of another study"
     assert await index.db.read(studies.count) == (1, 3)
 
 
