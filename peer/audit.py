@@ -29,6 +29,7 @@ ACTIONS: Final = frozenset(
     {
         # Images and what is known of them
         "import",  # instances became durable here
+        "collect",  # studies of a PACS were asked for, or it was followed what came of that
         "store",  # an instance was offered
         "view",  # a local person or system read images
         "hold",  # a study was held back from partners, or no longer

@@ -23,9 +23,10 @@ from peer.alerts import Alerts
 from peer.audit import Audit, AuditEvent
 from peer.backup import Backups
 from peer.clock import Clock, SystemClock
+from peer.collection import Collection
 from peer.config import Settings, load
 from peer.consents import Consents
-from peer.dimse import Archive, DicomListener
+from peer.dimse import Archive, DicomListener, PacsCaller
 from peer.directory import RUN, SOCKET, must_hold, only_one, recorded
 from peer.errors import NodeError
 from peer.expiry import Expiry
@@ -263,6 +264,7 @@ async def _build(
             data, settings, db=db, keys=keys, clock=clock, links=links, may_write=recovery.may_write
         ),
         backups=Backups(db, clock),
+        collection=Collection(db, PacsCaller(settings, ingest), clock, settings.dicom),
     )
 
 
@@ -344,6 +346,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
         services.delegations,
         services.expiry,
         services.scrub,
+        services.collection,
     )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(room.run()) for room in rooms]
@@ -381,7 +384,9 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
         addresses.pairing_url = settings.pairing.public_url or f"https://{host}:{port}"
         stack.push_async_callback(services.ingest.close)
         if settings.dicom.enabled:
-            dicom = DicomListener(settings, services.ingest, _archive(services))
+            read, loop = services.retrieve.read_instance, asyncio.get_running_loop()
+            archive = Archive(services.db, services.audit, services.access, read, loop)
+            dicom = DicomListener(settings, services.ingest, archive)
             await dicom.start()
             stack.push_async_callback(dicom.stop)
             addresses.dicom_port = dicom.port
@@ -393,12 +398,6 @@ async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
         addresses.pid = os.getpid()
         stack.enter_context(recorded(data, asdict(services.addresses)))
         yield
-
-
-def _archive(rooms: Services) -> Archive:
-    """Return what the DICOM network may ask of the node."""
-    read, loop = rooms.retrieve.read_instance, asyncio.get_running_loop()
-    return Archive(rooms.db, rooms.audit, rooms.access, read, loop)
 
 
 def _warnings(data: Path) -> Iterator[str]:

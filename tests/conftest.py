@@ -60,7 +60,8 @@ def find_outside_tool(*names: str) -> str:
         if found:
             return found
     absent = (
-        f"{' or '.join(names)} is not installed; Debian has it (dcmtk, chromium, tinyproxy-bin)"
+        f"{' or '.join(names)} is not installed; Debian has it "
+        "(dcmtk, orthanc, chromium, tinyproxy-bin)"
     )
     if os.environ.get(REQUIRE_TOOLS) == "1":
         pytest.fail(f"{absent}, and {REQUIRE_TOOLS}=1 says it must be")

@@ -210,6 +210,7 @@ async def served(hospital):
         rotation=SimpleNamespace(),
         backups=Backups(hospital.db, hospital.clock),
         scrub=SimpleNamespace(warnings=lambda: ()),
+        collection=None,
         health=Health(started_at=START, ready=True),
     )
     url, stop = await start_tcp(services)

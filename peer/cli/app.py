@@ -18,6 +18,8 @@ VERBS: Final = (
     "run",
     "demo",
     "import",
+    "collect",
+    "echo",
     "search",
     "retrieve",
     "retrievals",

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from peer.config.checked import MIB, AeTitle, Host, Port, Seconds, Section
+from peer.config.checked import DAY_S, MIB, AeTitle, Host, Port, Seconds, Section
 from protocol.consent import PurposeOfUse
 
 
@@ -27,6 +27,15 @@ class KnownAe(Section):
     )
     purpose: PurposeOfUse = Field(
         PurposeOfUse.TREAT, description="What its queries and retrievals are for, on record"
+    )
+    collect_by: Literal["move", "get"] = Field(
+        "move", description="How its studies are collected: by C-MOVE to us, or by C-GET"
+    )
+    collect_every_s: int = Field(
+        0,
+        ge=0,
+        le=30 * DAY_S,
+        description="How often its new studies are collected; 0 for only when asked",
     )
 
 
@@ -87,6 +96,9 @@ class DicomSettings(Section):
     )
     answer_s: Seconds = Field(
         60, le=3600, description="Longest wait for another AE's answer to one request"
+    )
+    retry_s: Seconds = Field(
+        30, le=3600, description="Pause before a PACS is asked again to list or to send a study"
     )
     request_s: Seconds = Field(
         10, le=120, description="A connection on which no association is requested by then is ended"

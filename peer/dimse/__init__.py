@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from peer.dimse.archive import Archive
 from peer.dimse.listener import DicomListener
+from peer.dimse.pacs import PacsCaller
 
-__all__ = ["Archive", "DicomListener"]
+__all__ = ["Archive", "DicomListener", "PacsCaller"]

@@ -15,6 +15,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket
 
+from peer.actors import Actor
 from peer.config import DicomSettings, KnownAe
 from peer.dicom import IMPLEMENTATION_CLASS_UID
 from peer.dimse.reading import Reading
@@ -43,11 +44,12 @@ class Calling:
         ae: KnownAe,
         contexts: Sequence[PresentationContext],
         roles: Sequence[str] = (),
-        handlers: Sequence[evt.EventHandlerType] = (),
+        sender: Actor | None = None,
     ) -> Iterator[Association]:
         """Yield an association with `ae`, released in the end, or aborted if that failed.
 
-        `roles`: SOP classes of storage in which we are the provider, for C-GET.  Raises Refusal
+        `roles`: SOP classes of storage in which we are the provider, for C-GET; `sender`: who is
+        said to have stored what comes then.  Raises Refusal
         "unreachable" or "rejected".
         """
         if not ae.host:
@@ -56,7 +58,7 @@ class Calling:
                 f"No address is on record for {ae.title}.",
                 "Give it a host in dicom.known_aes.",
             )
-        association = self._open(ae, contexts, roles, handlers)
+        association = self._open(ae, contexts, roles, sender)
         try:
             yield association
         except BaseException:
@@ -71,7 +73,7 @@ class Calling:
         ae: KnownAe,
         contexts: Sequence[PresentationContext],
         roles: Sequence[str],
-        handlers: Sequence[evt.EventHandlerType],
+        sender: Actor | None,
     ) -> Association:
         us = AE(ae_title=self._settings.ae_title)
         us.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -90,7 +92,7 @@ class Calling:
                 self._settings.max_pdu_bytes,
                 [_role(each) for each in roles],
                 tls_args=tls,
-                evt_handlers=[(evt.EVT_CONN_OPEN, self._opened), *handlers],
+                evt_handlers=[(evt.EVT_CONN_OPEN, self._opened, [sender])],
             )
         except (OSError, RuntimeError, ValueError):
             raise _unreachable(ae) from None
@@ -107,9 +109,11 @@ class Calling:
             )
         raise _unreachable(ae)
 
-    def _opened(self, event: evt.Event) -> None:
+    def _opened(self, event: evt.Event, sender: Actor | None) -> None:
         tune(event, self._settings.idle_s)
-        Reading(event.assoc, self._settings, self._keeper, self._faults, lambda: None, is_ours=True)
+        Reading(
+            event.assoc, self._settings, self._keeper, self._faults, lambda: sender, is_ours=True
+        )
 
 
 def _shut(held: AssociationSocket) -> None:

@@ -89,6 +89,14 @@ def _text(element: DataElement) -> str:
     return "\\".join("" if each is None else str(each).strip() for each in values)
 
 
+def text_of(identifier: Dataset, keyword: str) -> str:
+    """Return the text of a value, "" if there is none that can be read."""
+    try:
+        return _text(identifier[keyword]) if keyword in identifier else ""
+    except UNREADABLE:
+        return ""
+
+
 def character_sets(identifier: Dataset) -> tuple[str, ...]:
     """Return the terms of Specific Character Set that a request names."""
     value = identifier.get("SpecificCharacterSet") or ()

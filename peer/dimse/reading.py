@@ -59,6 +59,9 @@ GRACE_S: Final = 0.02
 """How long the next message is waited for here.  A sender that has more brings it within a
 millisecond; the library, which would be asked else, looks only once in a millisecond or two."""
 
+TURN_S: Final = 0.001
+"""How often it is looked whether an answer was read."""
+
 _SERVICE_PROVIDER: Final = 2
 _UNEXPECTED_PARAMETER: Final = 5
 """Source and reason of an A-ABORT (PS3.8 section 9.3.8)."""
@@ -220,11 +223,19 @@ class Reading:
             self._unserved.clear()
             self._begin(context_id, command)
             return True
-        if self._association.dimse.msg_queue.qsize() >= WAITING:
-            raise _Ended("message-too-long")
+        self._make_room()
         if command is not None and command.has_data_set:
             self._other = 0
         return False
+
+    def _make_room(self) -> None:
+        """Take no more requests than may wait; answers to us wait until we have read others."""
+        waiting, deadline = self._association.dimse.msg_queue, time.monotonic()
+        deadline += self._settings.idle_s if self._is_ours else 0
+        while waiting.qsize() >= WAITING:
+            if time.monotonic() >= deadline or self._dul._kill_thread:  # noqa: SLF001
+                raise _Ended("message-too-long")
+            time.sleep(TURN_S)
 
     def _begin(self, context_id: int, command: Command) -> None:
         context = self._association._accepted_cx.get(context_id)  # noqa: SLF001
@@ -285,6 +296,9 @@ class Reading:
         self._association._kill = True  # noqa: SLF001
         self._dul.kill_dul()
         self._closed()
+        if self._is_ours:
+            # Whoever waits for an answer need not wait any longer.
+            self._association.dimse.msg_queue.put((None, None))
 
     def _closed(self, _event: object = None) -> None:
         """Drop what was coming: its end will not come any more."""

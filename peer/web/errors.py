@@ -106,8 +106,10 @@ _REFUSALS: Final = {
     HTTPStatus.BAD_GATEWAY: {
         "inspected",
         "no-common-version",
+        "pacs-failed",
         "proxy-credentials",
         "proxy-refused",
+        "rejected",
         "unexpected-answer",
         "wrong-certificate",
         "wrong-content",

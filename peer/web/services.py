@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from peer.audit import Audit
     from peer.backup import Backups
     from peer.clock import Clock
+    from peer.collection import Collection
     from peer.config import Settings
     from peer.consents import Consents
     from peer.expiry import Expiry
@@ -100,5 +101,6 @@ class Services:
     rotation: Rotation
     backups: Backups
     scrub: Scrub
+    collection: Collection
     health: Health = field(default_factory=Health)
     addresses: Addresses = field(default_factory=Addresses)

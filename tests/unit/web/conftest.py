@@ -129,6 +129,7 @@ def rooms(db, clock, settings, people, tmp_path):
         rotation=Room(),
         backups=Backups(db, clock),
         scrub=Room(),
+        collection=Room(),
         **stand_ins,
     )
 
