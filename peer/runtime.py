@@ -299,6 +299,7 @@ def _tie_together(rooms: Services) -> None:
 
     rooms.ingest.on_settled(rooms.publish.study_changed)
     rooms.retention.on_purged(rooms.publish.written)
+    rooms.retrieve.on_mended(rooms.scrub.count_again)
     rooms.consents.apply_with(rooms.publish.apply_in)
     rooms.consents.on_change(rooms.publish.written)
     rooms.patients.renew_with(rooms.publish.renew_in)

@@ -89,6 +89,10 @@ class Scrub:
                 "them. Look at the disk, and restore them or fetch them again."
             )
 
+    def count_again(self) -> None:
+        """Look how many instances are damaged now: some were mended."""
+        self._wanted.set()
+
     async def run(self) -> None:
         """Go on with whatever check is under way, until cancelled."""
         while True:

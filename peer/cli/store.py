@@ -41,8 +41,9 @@ def verify(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
         ]
         print_table(("Study", "Instance", "Reason"), rows)
         say(
-            f"{len(rows)} damaged. Restore the folder store/ from a backup, or remove the study "
-            "and retrieve or import it again; then verify once more.",
+            f"{len(rows)} damaged. Retrieve a study of a partner's again: only what is damaged is "
+            "fetched. Otherwise restore the folder store/ from a backup, or remove the study and "
+            "import it again; then verify once more.",
             style="red",
         )
     else:

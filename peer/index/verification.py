@@ -147,6 +147,23 @@ def damaged(tx: Tx, most: int) -> Sequence[DamagedInstance]:
     ]
 
 
+def damaged_of(tx: Tx, study_instance_uid: str, origin: bytes) -> Sequence[str]:
+    """Return the SOP Instance UIDs that were found damaged of a study that came from `origin`."""
+    rows = tx.execute(
+        "SELECT d.sop_instance_uid FROM damaged_instances d JOIN instances i USING"
+        " (sop_instance_uid) JOIN series e ON e.series = i.series"
+        " JOIN studies s ON s.study_instance_uid = e.study_instance_uid"
+        " WHERE s.study_instance_uid = ? AND s.origin = ? ORDER BY i.pack_id, i.first_chunk",
+        (study_instance_uid, origin),
+    ).fetchall()
+    return [row["sop_instance_uid"] for row in rows]
+
+
+def mended(tx: Tx, sop_instance_uid: str) -> None:
+    """Note that an instance is sound again."""
+    tx.execute("DELETE FROM damaged_instances WHERE sop_instance_uid = ?", (sop_instance_uid,))
+
+
 def totals(tx: Tx) -> tuple[int, int, int]:
     """Return the packs and the bytes of all instances on record, and how many are damaged."""
     row = tx.execute(

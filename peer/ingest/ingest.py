@@ -15,7 +15,7 @@ from peer.actors import Actor
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
-from peer.errors import Conflict, NodeError
+from peer.errors import Conflict, NodeError, NotFound
 from peer.index import instances, packs, studies
 from peer.index.database import Database, Tx
 from peer.ingest.adoption import Adopted, Inspection, ReceivedStudy, record
@@ -226,6 +226,16 @@ class Ingest:
             adopted = await self._db.write(work)
             await asyncio.to_thread(self._destroy, adopted.surplus)
             return adopted
+
+    async def mend(self, pack_id: bytes, offset: int, data: bytes) -> None:
+        """Write ciphertext that the disk has lost of a pack, verified by the caller; durable then.
+
+        Raises NotFound if the pack was destroyed meanwhile: nothing of it comes back.
+        """
+        async with self._commits.paused():
+            if not await self._db.read(lambda tx: packs.is_known(tx, pack_id)):
+                raise NotFound("The study was removed meanwhile.")
+            await asyncio.to_thread(self._store.mend, pack_id, offset, data)
 
     async def remove_study(self, study_instance_uid: str, also: Callable[[Tx], None]) -> None:
         """Destroy a study's key and rows, in one transaction with `also`, then its packs."""

@@ -6,10 +6,12 @@ leave
     A grant from the recipient's side, verified, with its keys and its manifest.
 transfer
     The chunks of one manifest on their way into the store.
-attempt
+recipient
     One try at a retrieval; what one leaves behind, the next goes on with.
 parking
     What did not come, until somebody deals with it.
+repair
+    What the disk has lost of a study that is held, from its origin again.
 turns
     Who fetches when; an emergency overtakes the others.
 ledger

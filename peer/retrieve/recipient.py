@@ -22,6 +22,7 @@ from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
+from peer.retrieve import repair
 from peer.retrieve.chunks import end_of, ends_of
 from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, streamed
 from peer.retrieve.transfer import Note, Transfer
@@ -33,8 +34,6 @@ from protocol.hashing import plain_hash
 FETCH_PAUSE_S: Final = 0.5
 """Before a range is asked for again.  An origin that is restarting needs longer than any number of
 quick attempts would bridge; `transfer.retry_s` waits for it."""
-
-GRANT_EXPIRED: Final = "grant-expired"
 
 
 class MovedOn(Exception):
@@ -57,6 +56,7 @@ class Attempt:
 class Recipient:
     """Carries attempts out.  `parallel`: ranges under way at once."""
 
+    repair: repair.Repair
     db: Database
     store: Store
     keys: NodeKeys
@@ -88,8 +88,12 @@ class Recipient:
         if manifest.study_instance_uid != attempt.row.study_instance_uid:
             raise WrongContent("a grant is for another study than was asked for")
         held = await self.db.read(lambda tx: _held(tx, attempt.row, leave))
+        # What stays damaged of a study that has grown, opening the transfer finds.
+        unmended = await self.repair.mend(attempt.row, attempt.actor, leave)
         if held is None:
             await self._note_leave(attempt, leave, size=0)
+            if unmended is not None:
+                raise unmended
             return False
         transfer = Transfer(self.store, manifest, held, self._noting(attempt))
         attempt.transfer = transfer
@@ -275,7 +279,7 @@ class _Fetcher:
                     raise
                 await asyncio.sleep(FETCH_PAUSE_S)
             except Refusal as refusal:
-                if refusal.code != GRANT_EXPIRED:
+                if refusal.code != repair.GRANT_EXPIRED:
                     raise
                 await self._renew(leave)
 

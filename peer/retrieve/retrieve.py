@@ -30,6 +30,7 @@ from peer.retrieve.origin import Origin
 from peer.retrieve.parking import Parking
 from peer.retrieve.receipts import receipts_of
 from peer.retrieve.recipient import Attempt, Recipient
+from peer.retrieve.repair import NotMended, Repair
 from peer.retrieve.status import Retrieval
 from peer.retrieve.turns import Turns, is_urgent
 from peer.store import Store, StoredInstance, unwrap_pack_key, unwrap_study_key
@@ -88,6 +89,7 @@ class Retrieve:
         self._keys = keys
         self._partners = partners
         self._ledger = Ledger(db, keys, reciprocity, clock, settings.transfer.answer_s)
+        self._repair = Repair(db, store, keys.store_key, clock, links, ingest)
         self._prior = prior
         self._clock = clock
         self._retry_s = settings.transfer.retry_s
@@ -98,6 +100,7 @@ class Retrieve:
             db=db,
             store=store,
             keys=keys,
+            repair=self._repair,
             clock=clock,
             links=links,
             reciprocity=reciprocity,
@@ -222,6 +225,10 @@ class Retrieve:
             self._keys.store_key, found.wrapped_study_key, found.study_instance_uid
         )
         return found, unwrap_pack_key(study_key, found.wrapped_pack_key, found.pack_id)
+
+    def on_mended(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called when damaged instances were mended."""
+        self._repair.listeners.append(listener)
 
     # -- keeping it going -------------------------------------------------------------------
     async def run(self) -> None:
@@ -352,10 +359,13 @@ class Retrieve:
     ) -> None:
         code = error.code if isinstance(error, (Refusal, RemoteProtocolError)) else "failed"
         _log.warning("retrieval-failed", retrieval=row.retrieval_id.hex(), code=code)
-        missing = [] if attempt is None else await self._recipient.missing(attempt)
+        if isinstance(error, NotMended):
+            missing, reason = list(error.missing), str(error)
+        else:
+            missing = [] if attempt is None else await self._recipient.missing(attempt)
+            reason = f"The study was not kept: {error}"
         await self._recipient.destroy(row)
         current = await self._current(row)
-        reason = f"The study was not kept: {error}"
         if missing:
             total = current.instances
             reason = f"{total - len(missing)}/{total} instances verified. {reason}"

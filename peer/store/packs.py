@@ -60,6 +60,15 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_at(file: int, offset: int, data: bytes | memoryview) -> None:
+    """Write all of `data` at `offset` of an open file."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        offset += written
+        view = view[written:]
+
+
 def encrypt_chunks(
     cipher: AESGCM, pack_id: bytes, number: int, plain: memoryview, out: memoryview, *, last: bool
 ) -> tuple[int, tuple[bytes, ...]]:
@@ -231,12 +240,8 @@ class PackReceiver:
         """Write a verified piece; raise StorageFull or NodeError."""
         if offset < 0 or offset + len(data) > self.size:
             raise ValueError("a piece lies outside its pack")
-        view = memoryview(data)
         with disk_errors():
-            while view:
-                written = os.pwrite(self._file, view, offset)
-                offset += written
-                view = view[written:]
+            write_at(self._file, offset, data)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ciphertext that was written before."""

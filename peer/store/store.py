@@ -13,10 +13,12 @@ from blake3 import blake3
 from peer.config import Store as Settings
 from peer.errors import Damaged
 from peer.store.packs import (
+    FILE_MODE,
     PackReceiver,
     PackWriter,
     disk_errors,
     sync_directory,
+    write_at,
 )
 from peer.store.reading import StoredInstance
 from peer.store.room import Room
@@ -116,6 +118,27 @@ class Store:
                 with path.open("r+b", buffering=0) as file:
                     file.truncate(length)
                     os.fsync(file.fileno())
+
+    def mend(self, pack_id: bytes, offset: int, data: bytes) -> None:
+        """Write ciphertext over what the disk has lost of a whole pack, durably.
+
+        The pack is made if it is gone; what is not written of it stays damaged.
+        Raises StorageFull.
+        """
+        path = self._path(pack_id)
+        with disk_errors():
+            gone = not path.exists()
+            grows = offset + len(data) - (0 if gone else path.stat().st_size)
+            if grows > 0:
+                self.room.take(grows)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT, FILE_MODE)
+            try:
+                write_at(file, offset, data)
+                os.fsync(file)
+            finally:
+                os.close(file)
+            if gone:
+                sync_directory(path.parent)
 
     def destroy(self, pack_id: bytes) -> None:
         """Remove a pack, whole or arriving, if it is there.  Destroy its key first."""
