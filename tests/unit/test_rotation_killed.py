@@ -48,6 +48,9 @@ class Links:
     async def keys_changed(self):
         die_at("durable, nobody told")
 
+    async def keys_retired(self):
+        raise AssertionError("these keys are the newest")
+
 files.os.fsync = dying(os.fsync, "new file not durable", "")
 Path.replace = dying(Path.replace, "new file durable, old one in place", "")
 rotation.install = dying(rotation.install, "installing", "installed, not adopted")
