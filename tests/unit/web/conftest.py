@@ -122,6 +122,7 @@ def rooms(db, clock, settings, people, tmp_path):
         audit=Audit(db, clock),
         people=people,
         partners=Room(),
+        patients=Room(),
         health=Health(started_at=NOON),
         addresses=Addresses(),
         pictures=Pictures(settings.dicomweb),
