@@ -107,7 +107,9 @@ def people(db, clock, settings):
 
 @pytest.fixture
 def rooms(db, clock, settings, people, tmp_path):
-    keys = types.SimpleNamespace(peer_id=PEER_ID)
+    keys = types.SimpleNamespace(
+        peer_id=PEER_ID, are_retired=False, node_keys=(types.SimpleNamespace(from_epoch=0),)
+    )
     stand_ins = {name: Room() for name in STAND_INS}
     stand_ins["ingest"].memory = Memory(settings.ingest)
     store = Store(tmp_path / "store")
