@@ -7,11 +7,9 @@ here, as a function.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -26,18 +24,18 @@ from peer.clock import Clock, SystemClock
 from peer.collection import Collection
 from peer.config import Settings, load
 from peer.consents import Consents
-from peer.dimse import Archive, DicomListener, PacsCaller
-from peer.directory import RUN, SOCKET, must_hold, only_one, recorded
+from peer.dimse import PacsCaller
+from peer.directory import must_hold, only_one
 from peer.errors import NodeError
 from peer.expiry import Expiry
-from peer.federation import FederationListener, PairingListener
 from peer.gossip import Gossip
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.partners import REMOVED
 from peer.ingest import Ingest
-from peer.keys import NodeKeys, find_root_key
+from peer.keys import NodeKeys
 from peer.keys import load as load_keys
 from peer.link import Links
+from peer.listening import listening
 from peer.logs import Seldom
 from peer.notify import Notify
 from peer.outbound import Proxy
@@ -54,7 +52,6 @@ from peer.rotation import Rotation
 from peer.scrub import Scrub
 from peer.search import Delegations, Identifying, Identities, PersonLinks, Prefetch, Search
 from peer.store import Store
-from peer.web.listeners import start_socket, start_tcp
 from peer.web.pictures import Pictures
 from peer.web.services import Services
 from protocol.budget import Load
@@ -92,7 +89,7 @@ async def start(data: Path, clock: Clock | None = None) -> AsyncIterator[Service
             stack.callback(services.pictures.decoders.close)
             _tie_together(services)
             await _recover(services)
-            async with _listening(data, services), _working(services):
+            async with listening(data, services), _working(services):
                 await services.audit.record(AuditEvent("start", "success", NODE))
                 services.health.ready = True
                 _log.info("node-started", peer_id=keys.peer_id.hex())
@@ -356,54 +353,3 @@ async def _working(services: Services) -> AsyncIterator[None]:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-@asynccontextmanager
-async def _listening(data: Path, services: Services) -> AsyncIterator[None]:
-    """Open every listener, record where each really is, and close all in the end."""
-    settings, addresses = services.settings, services.addresses
-    services.health.started_at = services.clock.now()
-    services.health.warnings.extend(_warnings(data))
-    async with AsyncExitStack() as stack:
-        federation = FederationListener(
-            services.keys,
-            services.partners,
-            services.links,
-            services.retrieve.origin.read_range,
-            settings,
-        )
-        port = await federation.start()
-        stack.push_async_callback(federation.stop)
-        services.rotation.on_changed(federation.keys_changed)
-        host = settings.federation.host
-        addresses.federation_url = settings.federation.public_url or f"https://{host}:{port}"
-        pairing = PairingListener(services.keys, services.partners, settings)
-        port = await pairing.start()
-        stack.push_async_callback(pairing.stop)
-        services.rotation.on_changed(pairing.keys_changed)
-        host = settings.pairing.host
-        addresses.pairing_url = settings.pairing.public_url or f"https://{host}:{port}"
-        stack.push_async_callback(services.ingest.close)
-        if settings.dicom.enabled:
-            read, loop = services.retrieve.read_instance, asyncio.get_running_loop()
-            archive = Archive(services.db, services.audit, services.access, read, loop)
-            dicom = DicomListener(settings, services.ingest, archive)
-            await dicom.start()
-            stack.push_async_callback(dicom.stop)
-            addresses.dicom_port = dicom.port
-        addresses.local_url, stop = await start_tcp(services)
-        stack.push_async_callback(stop)
-        socket, stop = await start_socket(services, data / RUN / SOCKET)
-        stack.push_async_callback(stop)
-        addresses.socket = str(socket)
-        addresses.pid = os.getpid()
-        stack.enter_context(recorded(data, asdict(services.addresses)))
-        yield
-
-
-def _warnings(data: Path) -> Iterator[str]:
-    if find_root_key(data) is not None:
-        yield (
-            "The root key stands in the data directory: whoever copies that can become this "
-            "facility. Move it to where the node cannot read it."
-        )

@@ -236,3 +236,13 @@ def test_the_conformance_statement_says_what_the_listener_does():
     assert said == {f"{status:04X}" for status in known}
     assert known >= set(storing.STATUSES.values())
     assert f"`dicom.max_results` match ({dicom.max_results})" in page
+
+
+def test_every_room_of_the_node_stands_on_the_page_of_its_architecture():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    (contract,) = (each for each in tool["importlinter"]["contracts"] if each["id"] == "peer")
+    rooms = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+    page = (DOCS / "explanation" / "architecture.md").read_text("utf-8")
+    (drawing,) = re.findall(r"```mermaid\nflowchart TB\n(.+?)```", page, re.DOTALL)
+    missing = rooms - set(re.findall(r"\w+", drawing)) - {"__main__"}
+    assert not missing, f"not drawn: {sorted(missing)}"
