@@ -48,7 +48,8 @@ class Ledger:
         with self._lock:
             number = len(self.patients)
             name = "".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(5))
-            birth_date = f"{1930 + number % 70}{1 + number % 12:02}{1 + number % 28:02}"
+            # Never on 1 January, which proves less: such a record may be only likely the patient's.
+            birth_date = f"{1930 + number % 70}{1 + number % 12:02}{2 + number % 27:02}"
             patient = Patient(
                 home, f"P{number}", f"{name}^{'ANNA' if number % 2 else 'OTTO'}", birth_date
             )

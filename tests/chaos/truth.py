@@ -121,7 +121,10 @@ def _check_partner(world: World, patient: Patient, node: Node) -> None:
         lambda: found() == expected,
         f"{node.name} does not find what {home.name} permits of {patient.patient_id}",
         PATIENCE_S,
-        more=lambda: f"expected {expected}, found {found()}\n{world.logs()}",
+        more=lambda: (
+            f"expected {expected}, found {found()}\n"
+            f"{node.post('/search', patient.question)['coverage']}\n{world.logs()}"
+        ),
     )
     if not permitted:
         for study in own:
