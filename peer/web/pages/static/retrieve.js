@@ -53,7 +53,11 @@ function show(cell, found) {
     return;
   }
   if (OVER.has(found.state)) {
-    place(cell, element("p", { className: "small wrong" }, `${found.sentence} ${found.remedy ?? ""}`));
+    place(
+      cell,
+      element("p", { className: "small wrong" }, found.sentence),
+      element("p", { className: "small soft" }, found.remedy ?? ""),
+    );
     return;
   }
   const bar = element("progress", { max: Math.max(found.bytes_total, 1), value: found.bytes });
