@@ -180,7 +180,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 def _uids(text: str) -> tuple[str, ...]:
     uids = _list(text)
-    if len(uids) > UIDS or not all(is_uid(uid) for uid in uids):
+    if (text and not uids) or len(uids) > UIDS or not all(is_uid(uid) for uid in uids):
         raise bad_query("A UID to match is none: digits and dots, at most 64 characters.")
     return uids
 
@@ -222,5 +222,13 @@ def _matches(name: str, wanted: str, found: object) -> bool:
 
 def matches_text(wanted: str, found: str) -> bool:
     """Whether a text matches one with wildcards (PS3.4 section C.2.2.2.4), whatever its case."""
-    pattern = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in wanted)
-    return re.fullmatch(pattern, found, re.IGNORECASE | re.DOTALL) is not None
+    first, *others = (
+        "".join("." if each == "?" else re.escape(each) for each in part)
+        for part in wanted.split("*")
+    )
+    if others:
+        # What stands between two wildcards is taken where it first fits, and never looked for
+        # again: else a few more wildcards would take years.
+        *between, last = others
+        first += "".join(f"(?>.*?{part})" for part in between if part) + ".*" + last
+    return re.fullmatch(first, found, re.IGNORECASE | re.DOTALL) is not None
