@@ -206,7 +206,7 @@ class DicomListener:
                 request.respond(UNKNOWN_DESTINATION, None, "Not a destination for this AE title.")
                 return
             request = replace(request, destination=destination)
-        self._retrieving.serve(request, taken(request.message.Identifier))
+        self._retrieving.serve(request)
 
     def _must_be_allowed(self, association: Association, service: str) -> None:
         if not self._is_allowed(association, service):

@@ -35,7 +35,7 @@ from peer.dimse.outgoing import (
     in_associations,
     send,
 )
-from peer.dimse.requests import Progress, Request
+from peer.dimse.requests import Progress, Request, taken
 from peer.dimse.statuses import (
     CANCELLED,
     CANNOT_COUNT,
@@ -80,10 +80,10 @@ class Retrieving:
         self._calling = calling
         self._memory = memory
 
-    def serve(self, request: Request, identifier: bytes) -> None:
+    def serve(self, request: Request) -> None:
         """Carry a request out and answer it, whatever happens."""
         try:
-            self._serve(request, identifier)
+            self._serve(request, taken(request.message.Identifier))
         except Refusal as refusal:
             request.respond(QUERIES.get(refusal.code, CANNOT_UNDERSTAND), None, refusal.reason)
         except NodeError as error:
@@ -242,7 +242,7 @@ def _wanted(request: Request, identifier: bytes) -> Query:
     if not keys.get(named):
         raise bad_query(f"{named} is missing: it says what to send.")
     unique = {*UNIQUE["patients"], *UNIQUE["instances"], "IssuerOfPatientID"}
-    if level == "patients" and any(wild in keys[named] for wild in "*?"):
+    if any(wild in keys[named] for wild in "*?"):
         raise bad_query("What to send is named without wildcards.")
     query, _ = query_of({key: value for key, value in keys.items() if key in unique}, "instances")
     return query

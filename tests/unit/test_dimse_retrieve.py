@@ -233,6 +233,10 @@ async def test_a_destination_that_is_not_there_is_told(tmp_path):
         wanted("PATIENT", PatientID="MRN-1"),
         wanted("STUDY", StudyInstanceUID="1.2.x"),
         wanted("", StudyInstanceUID="1.2.3"),
+        wanted("STUDY", StudyInstanceUID="*"),
+        wanted("STUDY", StudyInstanceUID="\\"),
+        wanted("IMAGE", StudyInstanceUID="1.2.3", SOPInstanceUID="*"),
+        wanted("STUDY", StudyInstanceUID="1.2.3", StudyDescription="x" * 300_000),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
