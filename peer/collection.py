@@ -148,11 +148,11 @@ class Collection:
         for title, ae in self._aes.items():
             if not (ae.collect_every_s and ae.host):
                 continue
-            last, complete = await self._db.read(partial(collected.last_scheduled, title=title))
+            last, since = await self._db.read(partial(collected.last_scheduled, title=title))
             now = self._clock.now()
             if last is None or last + ae.collect_every_s <= now:
-                since = dt.datetime.fromtimestamp(now if complete is None else complete, dt.UTC)
-                first = (since - dt.timedelta(days=OVERLAP_DAYS)).strftime("%Y%m%d")
+                begin = dt.datetime.fromtimestamp(now if since is None else since, dt.UTC)
+                first = (begin - dt.timedelta(days=OVERLAP_DAYS)).strftime("%Y%m%d")
                 await self._begin(title, {"StudyDate": f"{first}-"}, NODE, is_scheduled=True)
 
     async def _go_on(self, number: int) -> None:
@@ -223,7 +223,10 @@ class Collection:
         await self._db.write(lambda tx: collected.put(tx, row.collection, now))
 
     def _listed(self, title: str, study: str) -> dict[str, str]:
-        """Return the instances that the PACS lists for a study, with their SOP classes."""
+        """Return the instances that the PACS lists for a study, with their SOP classes.
+
+        Raises Refusal, also if it names none: then nobody knows what is missing.
+        """
         above = {"StudyInstanceUID": study}
         listed: dict[str, str] = {}
         for series in self._pacs.find(title, "SERIES", above | {"SeriesInstanceUID": ""}):
@@ -231,9 +234,13 @@ class Collection:
             wanted = keys | {"SOPInstanceUID": "", "SOPClassUID": ""}
             for each in self._pacs.find(title, "IMAGE", wanted):
                 listed[each["SOPInstanceUID"]] = each["SOPClassUID"]
+        if not listed or "" in listed:
+            raise Refusal(
+                "pacs-failed",
+                f"{title} does not list the instances of this study.",
+                "Let its administrator allow queries at SERIES and IMAGE level.",
+            )
         return listed
 
     async def _lacking(self, listed: Mapping[str, str]) -> tuple[str, ...]:
-        return await self._db.read(
-            partial(collected.lacking, sop_instance_uids=tuple(filter(None, listed)))
-        )
+        return await self._db.read(partial(collected.lacking, sop_instance_uids=tuple(listed)))

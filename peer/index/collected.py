@@ -90,13 +90,17 @@ def unfinished(tx: Tx) -> list[int]:
 
 
 def last_scheduled(tx: Tx, title: str) -> tuple[int | None, int | None]:
-    """Return when the last scheduled collection from a PACS began, and the last complete one."""
+    """Return when the last scheduled collection from a PACS began, and since when studies may lack.
+
+    That is the begin of the last complete one, or of the very first if none was complete.
+    """
     row = tx.execute(
-        "SELECT max(began_at) AS newest, max(CASE WHEN state = 'complete' THEN began_at END)"
-        " AS complete FROM collections WHERE title = ? AND is_scheduled",
+        "SELECT max(began_at) AS newest, coalesce("
+        "max(CASE WHEN state = 'complete' THEN began_at END), min(began_at)"
+        ") AS since FROM collections WHERE title = ? AND is_scheduled",
         (title,),
     ).fetchone()
-    return row["newest"], row["complete"]
+    return row["newest"], row["since"]
 
 
 def list_studies(tx: Tx, collection: int, uids: Iterable[str]) -> None:
