@@ -124,6 +124,9 @@ class Finding:
         pages = self._patients(asked) if asked.level == "patients" else self._studies(asked)
         found, is_recorded = 0, False
         for page in pages:
+            if is_cancelled():  # Also where nothing matches, which nobody would be told of.
+                yield CANCELLED, None
+                return
             if not is_recorded:
                 self._record(asked, actor)
                 is_recorded = True

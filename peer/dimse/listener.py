@@ -184,7 +184,7 @@ class DicomListener:
             self._must_be_allowed(event.assoc, "find")
             asked = read_request(taken(request.Identifier), *event.context[1:3], us)
             actor = self._callers.actor(_calling(event.assoc))
-            yield from self._finding.respond(asked, actor, lambda: bool(event.is_cancelled))
+            yield from self._finding.respond(asked, actor, lambda: _is_over(event))
         except Refusal as refusal:
             yield answer(QUERIES.get(refusal.code, CANNOT_UNDERSTAND), refusal.reason), None
         except NodeError as error:
@@ -230,6 +230,11 @@ def _extended(event: evt.Event) -> dict[str, bytes]:
         for uid, asked in getattr(event, "app_info", {})
         if uid in models
     }
+
+
+def _is_over(event: evt.Event) -> bool:
+    """Whether the answer to a query is not wanted any more: cancelled, or the asker has gone."""
+    return bool(event.is_cancelled) or not event.assoc.is_established
 
 
 def _calling(association: Association) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import time
 from contextlib import asynccontextmanager
 from io import BytesIO
 
 import pydicom.data
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 
-from peer.dimse.finding import MODELS
+from peer.dimse import listener
+from peer.dimse.finding import MODELS, Finding, read_request
 from tests.dicom_samples import data_set, encoded, instance
 from tests.unit.test_dimse import listening, run
 
@@ -287,9 +291,19 @@ async def test_too_many_matches_are_not_passed_over_in_silence(tmp_path):
         assert "100" in status.ErrorComment
 
 
-async def test_a_query_can_be_cancelled(tmp_path):
+async def test_a_query_can_be_cancelled(tmp_path, monkeypatch):
+    is_over, turns = listener._is_over, itertools.count()
+
+    def once_the_cancel_is_there(event):
+        deadline = time.monotonic() + 60
+        while next(turns) > 3 and not event.assoc.dimse.cancel_req:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return is_over(event)
+
+    monkeypatch.setattr(listener, "_is_over", once_the_cancel_is_there)
     async with archive(tmp_path) as (intake, port):
-        for number in range(3, 800):
+        for number in range(3, 20):
             await intake.take(instance(number, study="1.2.1", **STUDIES[0][1]))
 
         def work():
@@ -307,7 +321,19 @@ async def test_a_query_can_be_cancelled(tmp_path):
 
         statuses = await asyncio.to_thread(work)
         assert statuses[-1] == 0xFE00
-        assert len(statuses) < 802
+        assert len(statuses) < 19
+
+
+def test_a_query_that_finds_nothing_for_long_can_be_cancelled(monkeypatch):
+    finding = Finding(None, 100)
+    monkeypatch.setattr(finding, "_record", lambda *_: None)
+    monkeypatch.setattr(finding, "_studies", lambda _: iter([[]] * 10))
+    data = encode(
+        identifier("IMAGE", SOPInstanceUID=""), is_implicit_vr=True, is_little_endian=True
+    )
+    asked = read_request(data, STUDY_ROOT, ImplicitVRLittleEndian, "OPENPRIORS")
+    turns = iter([False, False, True])
+    assert list(finding.respond(asked, None, lambda: next(turns))) == [(0xFE00, None)]
 
 
 async def test_who_may_not_ask_is_told_and_nothing_else(tmp_path):
