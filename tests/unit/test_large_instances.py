@@ -23,6 +23,7 @@ from peer.dicom.content import KEPT_BYTES, Inflated
 from peer.dicom.header import parse_header
 from peer.index import studies
 from peer.ingest import NamedFile
+from peer.web.api.instances import runs
 from protocol.errors import Refusal
 from tests.dicom_samples import SAMPLES, data_set, encoded, instance
 from tests.intake import SENDER, open_intake
@@ -267,3 +268,9 @@ def test_a_deflated_data_set_is_unfolded_where_it_is_looked_at(size):
         Inflated(folded, 6, size - 1) if size > 1 else Inflated(
             b"before" + zlib.compress(b"ab", wbits=-15), 6, 1
         )
+
+
+def test_files_are_read_as_many_at_a_time_as_are_held_in_memory():
+    files = [NamedFile(str(size), 1, size, size) for size in (4, 6, 5, 30, 1, 1)]
+    assert [[file.size for file in run] for run in runs(files, 10)] == [[4, 6], [5], [30], [1, 1]]
+    assert list(runs([], 10)) == []

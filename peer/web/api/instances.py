@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -47,7 +48,7 @@ class FileBody(Body):
 
 
 class FilesBody(Body):
-    """Files that are stored together; together no larger than `ingest.large_bytes`, or one."""
+    """Files that are stored together."""
 
     files: Annotated[tuple[FileBody, ...], Field(max_length=TOGETHER)]
 
@@ -94,10 +95,26 @@ async def store_files(request: web.Request) -> web.StreamResponse:
     rooms, asked = services(request), await body(request, FilesBody)
     files = [NamedFile(each.path, each.device, each.inode, each.size) for each in asked.files]
     most = rooms.settings.ingest.largest_held
-    with rooms.ingest.memory.share() as share:
-        await share.grow(min(most, sum(file.size for file in files)))
-        outcomes = await rooms.ingest.store_files(files, actor(request), "http")
+    outcomes: list[Outcome | None] = []
+    for run in runs(files, most):
+        with rooms.ingest.memory.share() as share:
+            await share.grow(min(most, sum(file.size for file in run)))
+            outcomes += await rooms.ingest.store_files(run, actor(request), "http")
     return answer({"outcomes": [each and outcome_json(each) for each in outcomes]})
+
+
+def runs(files: Iterable[NamedFile], most: int) -> Iterator[list[NamedFile]]:
+    """Yield files in their order, as many at a time as have `most` bytes, or one that has more."""
+    run: list[NamedFile] = []
+    room = most
+    for file in files:
+        if run and file.size > room:
+            yield run
+            run, room = [], most
+        run.append(file)
+        room -= file.size
+    if run:
+        yield run
 
 
 def outcome_json(outcome: Outcome) -> dict[str, object]:
