@@ -26,6 +26,7 @@ from peer.dimse.archive import Archive
 from peer.dimse.callers import Callers
 from peer.dimse.calling import VERSION_NAME, Calling, tune
 from peer.dimse.finding import Finding, Response, read_request
+from peer.dimse.outgoing import Gone, wait_for_room
 from peer.dimse.reading import Reading
 from peer.dimse.requests import Request, take_retrievals, taken
 from peer.dimse.retrieving import Retrieving
@@ -184,7 +185,11 @@ class DicomListener:
             self._must_be_allowed(event.assoc, "find")
             asked = read_request(taken(request.Identifier), *event.context[1:3], us)
             actor = self._callers.actor(_calling(event.assoc))
-            yield from self._finding.respond(asked, actor, lambda: _is_over(event))
+            for response in self._finding.respond(asked, actor, lambda: _is_over(event)):
+                wait_for_room(event.assoc)  # The library would hold what an asker does not read.
+                yield response
+        except Gone:
+            return
         except Refusal as refusal:
             yield answer(QUERIES.get(refusal.code, CANNOT_UNDERSTAND), refusal.reason), None
         except NodeError as error:

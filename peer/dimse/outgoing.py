@@ -149,18 +149,22 @@ def send(
 def _send_fragments(association: Association, context_id: int, body: memoryview) -> None:
     most = association.dimse.maximum_pdu_size or FRAGMENT_BYTES
     size = max(1, min(most, FRAGMENT_BYTES) - _HEAD_BYTES)
-    waiting = association.dul.to_provider_queue
     for start in range(0, len(body), size):
-        while waiting.qsize() >= WAITING:
-            _check(association)
-            time.sleep(TURN_S)
-        _check(association)
+        wait_for_room(association)
         last = start + size >= len(body)
         fragment = P_DATA()
         fragment.presentation_data_value_list.append(
             (context_id, (b"\x02" if last else b"\x00") + bytes(body[start : start + size]))
         )
         association.dul.send_pdu(fragment)
+
+
+def wait_for_room(association: Association) -> None:
+    """Wait until the connection has taken enough of what is to be sent; raise Gone if it ended."""
+    while association.dul.to_provider_queue.qsize() >= WAITING:
+        _check(association)
+        time.sleep(TURN_S)
+    _check(association)
 
 
 def _check(association: Association) -> None:

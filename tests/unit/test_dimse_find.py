@@ -8,6 +8,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 from io import BytesIO
+from types import SimpleNamespace
 
 import pydicom.data
 import pytest
@@ -17,7 +18,7 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 
-from peer.dimse import listener
+from peer.dimse import listener, outgoing
 from peer.dimse.finding import MODELS, Finding, read_request
 from tests.dicom_samples import data_set, encoded, instance
 from tests.unit.test_dimse import listening, run
@@ -434,3 +435,17 @@ async def test_findscu_finds(tmp_path, outside_tool):
             assert "Doe^Jane" in said
             assert "Doe^John" in said
             assert "ller" not in said
+
+
+def test_matches_wait_for_who_does_not_read_them(monkeypatch):
+    waiting = SimpleNamespace(qsize=lambda: next(sizes))
+    machine = SimpleNamespace(current_state="Sta6")
+    dul = SimpleNamespace(to_provider_queue=waiting, state_machine=machine, is_alive=lambda: True)
+    asker, waits = SimpleNamespace(dul=dul, is_established=True), []
+    monkeypatch.setattr(outgoing.time, "sleep", waits.append)
+    sizes = iter([outgoing.WAITING, outgoing.WAITING, outgoing.WAITING - 1])
+    outgoing.wait_for_room(asker)
+    assert len(waits) == 2
+    asker.is_established, sizes = False, itertools.repeat(outgoing.WAITING)
+    with pytest.raises(outgoing.Gone):
+        outgoing.wait_for_room(asker)
