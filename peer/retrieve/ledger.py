@@ -61,9 +61,20 @@ class Ledger:
         """End a retrieval whose every instance was verified and is held."""
         await self._end(row, State.COMPLETE, self._receipt(row, VERIFIED, row.instances, ()), None)
 
-    async def revoked(self, row: RetrievalRow, refusal: Refusal) -> None:
-        """End a retrieval whose origin took its leave back, after what had arrived is destroyed."""
-        await self._end(row, State.REVOKED, self._receipt(row, DESTROYED, 0, ()), refusal)
+    async def revoked(
+        self, row: RetrievalRow, refusal: Refusal, lacking: Sequence[str] | None
+    ) -> None:
+        """End a retrieval whose origin took its leave back, after what had arrived is destroyed.
+
+        `lacking`: what is not held, of a study of which an earlier version is; None if nothing is.
+        Nobody signs that nothing is kept of a study that is held.
+        """
+        receipt = None
+        if lacking is None:
+            receipt = self._receipt(row, DESTROYED, 0, ())
+        elif lacking:
+            receipt = self._receipt(row, INCOMPLETE, row.instances - len(lacking), lacking)
+        await self._end(row, State.REVOKED, receipt, refusal)
 
     async def refused(self, row: RetrievalRow, refusal: Refusal) -> None:
         """End a retrieval for which there never was a grant."""

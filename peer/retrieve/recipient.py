@@ -210,6 +210,30 @@ class Recipient:
         absent = transfer.missing_instances()
         return absent or await asyncio.to_thread(self._wrong, leave) or everything
 
+    async def holds(self, row: RetrievalRow) -> bool:
+        """Whether the study is held from that origin, in whatever version."""
+        study = await self.db.read(lambda tx: studies.get(tx, row.study_instance_uid))
+        return study is not None and study.origin == row.origin
+
+    async def lacking(self, row: RetrievalRow, attempt: Attempt | None) -> list[str] | None:
+        """Return what is not held of the manifest that was granted last; None if nothing is.
+
+        Empty too where that manifest is not at hand, as after a restart.
+        """
+        if not await self.holds(row):
+            return None
+        leave = None if attempt is None else attempt.leave
+        if leave is None or leave.grant.grant_id != row.grant_id:
+            return []
+
+        def work(tx: Tx) -> set[str]:
+            return {each.sop_instance_uid for each in studies.list_instances(tx, uid)}
+
+        uid = row.study_instance_uid
+        held = await self.db.read(work)
+        named = (item.sop_instance_uid for item in leave.manifest.instances)
+        return [each for each in named if each not in held]
+
     def _wrong(self, leave: Leave) -> list[str]:
         wrong = []
         for item in leave.manifest.instances:

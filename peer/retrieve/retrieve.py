@@ -352,7 +352,8 @@ class Retrieve:
         if current.grant_id is None:
             await self._ledger.refused(current, refusal)
         else:
-            await self._ledger.revoked(current, refusal)
+            lacking = await self._recipient.lacking(current, attempt)
+            await self._ledger.revoked(current, refusal, lacking)
 
     async def _end_failed(
         self, row: RetrievalRow, attempt: Attempt | None, error: Exception
@@ -363,7 +364,9 @@ class Retrieve:
             missing, reason = list(error.missing), str(error)
         else:
             missing = [] if attempt is None else await self._recipient.missing(attempt)
-            reason = f"The study was not kept: {error}"
+            held = await self._recipient.holds(row)
+            kept = "The study is held as it was" if held else "The study was not kept"
+            reason = f"{kept}: {error}"
         await self._recipient.destroy(row)
         current = await self._current(row)
         if missing:

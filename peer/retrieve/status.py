@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peer.index.transfers import RetrievalRow, State
-from protocol.grant import ReceiptBody
+from protocol.grant import DESTROYED, ReceiptBody
 from protocol.limits import STATEMENT_BYTES
 from protocol.records import from_bytes
 
@@ -45,7 +45,12 @@ class Retrieval:
             case State.COMPLETE:
                 return f"{self.row.verified}/{self.row.instances} instances verified"
             case State.REVOKED:
-                kept = "Nothing of the study was kept."
+                destroyed = self.receipt is not None and self.receipt.outcome == DESTROYED
+                kept = (
+                    "Nothing of the study was kept."
+                    if destroyed
+                    else "The study is held as it was before."
+                )
                 return f"{self.name} has ended this retrieval: {self.row.reason} {kept}"
             case _:
                 return self.row.reason

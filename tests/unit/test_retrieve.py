@@ -176,6 +176,49 @@ async def test_a_study_that_has_grown_is_fetched_as_a_difference(pair):
     assert alice.links.bytes > first
 
 
+async def test_refused_while_it_grows_what_was_held_stays_and_nobody_signs_otherwise(pair):
+    alice, bob = pair
+    files = await ready(alice, bob)
+    await alice.fetch(bob)
+    grown = await bob.scan(first=4, count=2, size=1_500_000)
+    await everyone_shares(alice, bob)
+    (recorded,) = await bob.consents.list()
+    held = alice.store.sizes()
+
+    async def revoke(path, start, data):
+        alice.links.meddle = None
+        await bob.consents.revoke(recorded.directive.directive_id, "changed her mind", OFFICER)
+        return data
+
+    alice.links.meddle = revoke
+    done = await alice.fetch(bob)
+    assert done.state == "revoked"
+    assert done.receipt.outcome == "incomplete"
+    assert (done.receipt.verified, set(done.receipt.missing)) == (3, grown.keys())
+    assert "held as it was" in done.sentence
+    assert (alice.store.sizes(), alice.store.incoming()) == (held, {})
+    assert await alice.kept() == files
+    *_, theirs = await bob.actions("receipt")
+    assert theirs["detail"]["outcome"] == "incomplete"
+
+
+async def test_a_study_that_fails_to_grow_is_said_to_be_held(pair):
+    alice, bob = pair
+    files = await ready(alice, bob)
+    await alice.fetch(bob)
+    await bob.scan(first=4, count=1)
+    await everyone_shares(alice, bob)
+
+    async def spoil(path, start, data):
+        return bytes(len(data))
+
+    alice.links.meddle = spoil
+    done = await alice.fetch(bob)
+    assert done.state == "failed"
+    assert done.sentence.startswith("3/4 instances verified. The study is held as it was: ")
+    assert await alice.kept() == files
+
+
 async def test_a_granted_version_stays_servable_while_the_study_grows(pair):
     alice, bob = pair
     await ready(alice, bob, count=4, size=1_500_000)
