@@ -50,6 +50,9 @@ class Attempt:
     promise: Promise
     leave: Leave | None = None
     transfer: Transfer | None = None
+    arrived: bool = False
+    """Whether nothing is left but to take it in: not to be interrupted, since what lies whole in
+    the store and on no record would be in the way of the next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Recipient:
             await transfer.run(fetch, self.settings.parallel_ranges, inspection.look)
         except MovedOn:
             return True
+        attempt.arrived = True
         await transfer.finish()
         await self.ingest.adopt(
             ReceivedStudy(

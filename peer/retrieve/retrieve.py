@@ -256,9 +256,10 @@ class Retrieve:
         task.add_done_callback(_tell_of_failure)
 
     async def _interrupt(self, row: RetrievalRow) -> None:
-        """End what is done about a retrieval now; what has arrived is noted."""
+        """End what is fetched of a retrieval now; what has arrived is noted."""
         task = self._tasks.get(row.retrieval_id)
-        if task is not None:
+        attempt = self._attempts.get(row.retrieval_id)
+        if task is not None and not (attempt and attempt.arrived):
             task.cancel()
             await asyncio.wait([task])
 

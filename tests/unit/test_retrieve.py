@@ -518,6 +518,29 @@ async def test_a_retrieval_that_becomes_an_emergency_waits_no_longer(tmp_path):
             assert (await alice.retrieve.finished(slow.retrieval_id)).state == "complete"
 
 
+async def test_what_has_all_arrived_is_taken_in_before_it_becomes_an_emergency(pair, monkeypatch):
+    alice, bob = pair
+    files = await ready(alice, bob)
+    adopt, begun, go_on = alice.ingest.adopt, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments):
+        begun.set()
+        await go_on.wait()
+        return await adopt(*arguments)
+
+    monkeypatch.setattr(alice.ingest, "adopt", slowly)
+    started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+    async with asyncio.timeout(60):
+        await begun.wait()
+        who = replace(CLINICIAN, purpose="ETREAT")
+        same = await alice.retrieve.retrieve(bob.peer_id, STUDY, who)
+        assert same.retrieval_id == started.retrieval_id
+        go_on.set()
+        done = await alice.retrieve.finished(same.retrieval_id)
+    assert (done.state, done.sentence) == ("complete", "3/3 instances verified")
+    assert await alice.kept() == files
+
+
 async def test_what_did_not_come_is_parked_until_it_is_tried_again_or_taken_off(pair):
     alice, bob = pair
     await ready(alice, bob)
