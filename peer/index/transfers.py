@@ -202,13 +202,16 @@ def parked(tx: Tx, limit: int) -> tuple[RetrievalRow, ...]:
     return tuple(_retrieval(row) for row in tx.execute(query, (*PARKED, limit)))
 
 
-def unpark(tx: Tx, retrieval_id: bytes, now: int) -> bool:
-    """Take a retrieval that did not come off the list; return whether it was on it."""
-    query = (
-        "UPDATE retrievals SET removed_at = ? WHERE retrieval_id = ? AND state IN (?, ?, ?)"
-        " AND removed_at IS NULL"
-    )
-    return tx.execute(query, (now, retrieval_id, *PARKED)).rowcount == 1
+def parked_one(tx: Tx, retrieval_id: bytes) -> RetrievalRow | None:
+    """Return the retrieval of this id if it did not come and is still listed, or None."""
+    query = "SELECT * FROM retrievals WHERE retrieval_id = ? AND removed_at IS NULL"
+    row = tx.execute(query, (retrieval_id,)).fetchone()
+    return None if row is None or row["state"] not in PARKED else _retrieval(row)
+
+
+def unpark(tx: Tx, retrieval_id: bytes, now: int) -> None:
+    """Take a retrieval off the lists."""
+    tx.execute("UPDATE retrievals SET removed_at = ? WHERE retrieval_id = ?", (now, retrieval_id))
 
 
 def retrievals_of(tx: Tx, study_instance_uid: str) -> tuple[RetrievalRow, ...]:

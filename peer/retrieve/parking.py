@@ -33,8 +33,8 @@ class Parking:
 
     async def get(self, retrieval_id: bytes) -> RetrievalRow:
         """Return one of them; raise NotFound."""
-        row = await self._db.read(lambda tx: transfers.retrieval(tx, retrieval_id))
-        if row is None or row.state not in transfers.PARKED:
+        row = await self._db.read(lambda tx: transfers.parked_one(tx, retrieval_id))
+        if row is None:
             raise _not_parked()
         return row
 
@@ -43,9 +43,10 @@ class Parking:
         now = self._clock.now()
 
         def work(tx: Tx) -> None:
-            row = transfers.retrieval(tx, retrieval_id)
-            if row is None or not transfers.unpark(tx, retrieval_id, now):
+            row = transfers.parked_one(tx, retrieval_id)
+            if row is None:
                 raise _not_parked()
+            transfers.unpark(tx, retrieval_id, now)
             theirs = replace(row, actor=write_actor(actor))
             record(tx, theirs, "retrieve", "success", now, {"removed": "from the list"})
 
