@@ -57,6 +57,12 @@ def is_known(tx: Tx, pack_id: bytes) -> bool:
     return row is not None
 
 
+def arriving(tx: Tx) -> frozenset[bytes]:
+    """Return the ids of the packs that retrievals under way are receiving."""
+    rows = tx.execute("SELECT pack_id FROM retrieval_packs")
+    return frozenset(bytes(row["pack_id"]) for row in rows)
+
+
 def sizes(tx: Tx) -> dict[bytes, int]:
     """Return how many bytes of each pack are on record."""
     rows = tx.execute("SELECT pack_id, bytes FROM packs").fetchall()

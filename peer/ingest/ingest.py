@@ -184,7 +184,8 @@ class Ingest:
         async with self._commits.paused():
             await self._db.write(studies.unsettle_unsigned)
             recorded = await self._db.read(packs.sizes)
-            recovered = await asyncio.to_thread(_recover, self._store, recorded)
+            arriving = await self._db.read(packs.arriving)
+            recovered = await asyncio.to_thread(_recover, self._store, recorded, arriving)
         if recovered.damaged:
             _log.error("packs-damaged", count=len(recovered.damaged))
         return recovered
@@ -283,9 +284,11 @@ class Ingest:
         return tuple(settled)
 
 
-def _recover(store: Store, recorded: dict[bytes, int]) -> Recovered:
+def _recover(store: Store, recorded: dict[bytes, int], arriving: frozenset[bytes]) -> Recovered:
     on_disk = store.sizes()
-    orphans = on_disk.keys() - recorded.keys()
+    orphans = (on_disk.keys() - recorded.keys()) | (
+        store.incoming().keys() - arriving - recorded.keys()
+    )
     for pack_id in orphans:
         store.destroy(pack_id)
     cut = 0

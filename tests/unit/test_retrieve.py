@@ -97,6 +97,26 @@ async def test_a_retrieval_goes_on_after_a_restart_of_either_side(tmp_path, cut_
         assert (await bob.actions("receipt"))[-1]["detail"]["outcome"] == "verified"
 
 
+async def test_what_nobody_receives_any_more_is_destroyed_at_the_start(tmp_path):
+    """Stopped between the record that nothing arrives any more and the end of its files."""
+    async with hospitals(tmp_path, "Alice", "Bob") as (alice, bob):
+        await ready(alice, bob, count=6, size=1_500_000)
+
+        async def break_off(path, start, data):
+            raise NotConnected("the line broke")
+
+        alice.links.meddle = break_off
+        started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+        await until(alice, started, "waiting")
+    async with alice.open(tmp_path / "Alice"):
+        assert alice.store.incoming(), "what still arrives was destroyed"
+        await alice.db.write(lambda tx: transfers.forget_packs(tx, started.retrieval_id))
+        assert alice.store.room.held_bytes > 0
+    async with alice.open(tmp_path / "Alice"):
+        assert alice.store.incoming() == {}
+        assert alice.store.room.held_bytes == 0
+
+
 async def until(facility, retrieval, state):
     async with asyncio.timeout(60):
         while (await facility.retrieve.status(retrieval.retrieval_id)).state != state:  # noqa: ASYNC110 - polled as a page polls it
