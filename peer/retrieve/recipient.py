@@ -200,13 +200,16 @@ class Recipient:
         return fresh
 
     # -- endings ----------------------------------------------------------------------------
-    async def missing(self, attempt: Attempt) -> list[str]:
+    async def missing(self, row: RetrievalRow, attempt: Attempt | None) -> list[str]:
         """Return the SOP Instance UIDs of a failed attempt that did not arrive, or arrived wrong.
 
-        All of them if each arrived well by itself and the study as a whole was not accepted.
+        All of them if each arrived well by itself and the study as a whole was not accepted; none
+        if the attempt ended before its grant was noted.
         """
+        if attempt is None or attempt.leave is None:
+            return []
         leave, transfer = attempt.leave, attempt.transfer
-        if leave is None:
+        if leave.grant.grant_id != row.grant_id:
             return []
         everything = [item.sop_instance_uid for item in leave.manifest.instances]
         if transfer is None:

@@ -364,7 +364,7 @@ class Retrieve:
         if isinstance(error, NotMended):
             missing, reason = list(error.missing), str(error)
         else:
-            missing = [] if attempt is None else await self._recipient.missing(attempt)
+            missing = await self._recipient.missing(await self._current(row), attempt)
             held = await self._recipient.holds(row)
             kept = "The study is held as it was" if held else "The study was not kept"
             reason = f"{kept}: {error}"

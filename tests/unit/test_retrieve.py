@@ -10,7 +10,7 @@ import pytest
 from peer.errors import NotFound
 from peer.index import packs, studies, transfers
 from peer.link import NotConnected
-from protocol.errors import Refusal
+from protocol.errors import Refusal, WrongContent
 from protocol.manifest import CHUNK_BYTES
 from tests.facilities import CLINICIAN, OFFICER, everyone_shares
 from tests.transfers import STUDY, files_below, hospitals, ready
@@ -220,6 +220,20 @@ async def test_refused_while_it_grows_what_was_held_stays_and_nobody_signs_other
     assert await alice.kept() == files
     *_, theirs = await bob.actions("receipt")
     assert theirs["detail"]["outcome"] == "incomplete"
+
+
+async def test_what_is_refused_before_its_grant_is_noted_is_not_counted(pair, monkeypatch):
+    alice, bob = pair
+    await ready(alice, bob)
+
+    def not_ours(*_):
+        raise WrongContent("a manifest names packs that belong to another study")
+
+    monkeypatch.setattr("peer.retrieve.recipient._held", not_ours)
+    done = await alice.fetch(bob)
+    assert done.state == "failed"
+    assert done.sentence.startswith("The study was not kept: ")
+    assert done.receipt is None
 
 
 async def test_a_study_that_fails_to_grow_is_said_to_be_held(pair):
