@@ -67,10 +67,16 @@ class Renewal:
             msg = "a HAVE that is older than one heard before"
             raise Replayed(msg)
 
-    def heard(self, body: HaveBody, now: int) -> None:
-        """Take note of a HAVE that is on record; only from then on it can be renewed."""
+    def heard(self, body: HaveBody, now: int, listed: Collection[PeerId] = ()) -> None:
+        """Take note of a HAVE that is on record; only from then on it can be renewed.
+
+        `listed`: the further journals that both list.  What is said of any other is of no use, and
+        might have no end.
+        """
         # The two journals of the link are always named, others only if they are told anew.
-        self._heard = {**self._others(self._heard), **by_origin(body)}
+        told = {**self._others(self._heard), **by_origin(body)}
+        kept = {self._me, self._partner, *listed}
+        self._heard = {origin: head for origin, head in told.items() if origin in kept}
         self._heard_at = now
 
     def renewed(

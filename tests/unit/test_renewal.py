@@ -341,6 +341,22 @@ def test_a_word_of_before_is_refused_whatever_its_date(alice, bob):
     renewal.check(new)
 
 
+def test_what_is_said_of_journals_that_nobody_lists_is_not_kept(alice, bob, carol):
+    renewal = Renewal(alice.peer_id, bob.peer_id)
+    own = {alice.peer_id: alice.head(), bob.peer_id: bob.head()}
+    for at in range(8):
+        invented = {PeerId(bytes([at, each]) * 16): bob.head() for each in range(1, 9)}
+        held = {**own, carol.peer_id: carol.head(), **invented}
+        body = have_body(bob.peer_id, alice.peer_id, held, NOW)
+        renewal.heard(body, NOW, {carol.peer_id})
+        everything = holding_digest(bob.peer_id, alice.peer_id, by_origin(body))
+        assert renewal.renewed(everything, {}, NOW, by_origin(body)) is None
+    known = {each: head for each, head in by_origin(body).items() if each not in invented}
+    assert set(known) == {*own, carol.peer_id}
+    digest = holding_digest(bob.peer_id, alice.peer_id, known)
+    assert renewal.renewed(digest, {}, NOW, {carol.peer_id}) == known
+
+
 def test_batches_are_pushed_as_before(alice, bob):
     pair = Pair(alice, bob)
     pair.tick()
