@@ -289,7 +289,7 @@ class Facility:
     async def acquire(self, uid, patient=JANE, *, date="20260102", modality="CT", origin=None):
         """Take in a study of one instance, settled and published if consent allows."""
         now = self.clock.now()
-        header = _header(uid, patient, date, modality)
+        header = make_header(uid, patient, date, modality)
         pack_id = hashlib.sha256(f"{self.name} {uid} {now}".encode()).digest()[:16]
         content = hashlib.sha256(pack_id).digest()
 
@@ -380,7 +380,7 @@ async def everyone_shares(*some):
         await one.share(*(other for other in some if other is not one))
 
 
-def _header(uid, patient, date, modality):
+def make_header(uid, patient, date, modality):
     return Header(
         patient=patient,
         study=StudyAttributes(

@@ -168,14 +168,40 @@ def put(tx: Tx, attributes: PatientAttributes, issuer: str) -> tuple[int, bool]:
 
 
 def delete_unused(tx: Tx, patient: int) -> None:
-    """Forget a patient of whom no study is left."""
+    """Forget a patient of whom no study is left, with the changes that gave them any.
+
+    One whose studies went to somebody else stays for as long as that can be undone.
+    """
+    group = {patient, *(each.patient for each in merged_into(tx, patient))}
+    given = {into for each in group for into in _given_to(tx, each)}
+    if not given <= group:
+        return
     row = tx.execute(
         "DELETE FROM patients WHERE patient = ?1"
         " AND NOT EXISTS (SELECT 1 FROM studies WHERE patient = ?1) RETURNING names",
         (patient,),
     ).fetchone()
-    if row is not None:
-        _count_names(tx, json.loads(row["names"]), -1)
+    if row is None:
+        return
+    _count_names(tx, json.loads(row["names"]), -1)
+    for each in group:
+        # The next patient may be given the number: undoing must not reach a stranger.
+        former = tx.execute(
+            "DELETE FROM patient_changes WHERE undone_at IS NULL AND to_patient = ?"
+            " RETURNING from_patient",
+            (each,),
+        ).fetchall()
+        for number in {gone["from_patient"] for gone in former} - group:
+            delete_unused(tx, number)
+
+
+def _given_to(tx: Tx, patient: int) -> set[int]:
+    """Return to whom studies of a patient went, by changes that stand."""
+    rows = tx.execute(
+        "SELECT to_patient FROM patient_changes WHERE from_patient = ? AND undone_at IS NULL",
+        (patient,),
+    ).fetchall()
+    return {row["to_patient"] for row in rows}
 
 
 def counted(tx: Tx) -> int:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from peer.errors import Conflict, NotFound
-from peer.index import consents, patients, publications, studies
+from peer.index import consents, instances, packs, patients, publications, studies
 from peer.search import Question
 from protocol.consent import Recipients
 from protocol.identifiers import PatientIdentifier
-from tests.facilities import CLINICIAN, JANE, OFFICER, everyone_shares, facilities
+from tests.facilities import CLINICIAN, JANE, OFFICER, everyone_shares, facilities, make_header
 
 OWN, OTHERS = "1.2.3.1", "1.2.3.2"
 OLSEN = replace(JANE, patient_id="MRN-00099", names=("Olsen^Jane Ann",))
@@ -138,6 +138,48 @@ async def test_what_makes_no_sense_changes_nothing(hospitals):
         await bob.patients.undo(7, OFFICER)
     assert await bob.patients.list() == []
     assert len(await bob.db.read(publications.patients)) == 2
+
+
+async def test_a_late_instance_of_what_was_split_off_does_not_keep_it_from_being_undone(hospitals):
+    _, bob = hospitals
+    stranger = replace(JANE, patient_id="MRN-00123", names=("Berg^Karl",))
+    made = await bob.patients.split([OWN], stranger, OFFICER, "mixed up at the scanner")
+    late = make_header(OWN, JANE, "20260102", "CT")
+    await bob.db.write(
+        lambda tx: instances.add_study(
+            tx, late, issuer=JANE.issuer, wrapped_key=b"k" * 72, origin=None, now=bob.clock.now()
+        )
+    )
+    assert (await bob.db.read(lambda tx: studies.get(tx, OWN))).held_back
+    await bob.patients.undo(made.row.change, OFFICER)
+    study = await bob.db.read(lambda tx: studies.get(tx, OWN))
+    jane = await bob.db.read(lambda tx: patients.find(tx, JANE.issuer, JANE.patient_id))
+    assert study.patient == jane.patient
+
+
+async def test_no_change_is_undone_upon_strangers_who_got_the_numbers(hospitals):
+    _, bob = hospitals
+    made = await merged(bob)
+
+    def purge(tx):
+        for uid in (OWN, OTHERS):
+            packs.remove_study(tx, uid)
+
+    await bob.db.write(purge)
+    strangers = [
+        replace(JANE, patient_id=f"S-{at}", names=(f"Berg^{at}",), birth_date=f"195{at}0101")
+        for at in (1, 2)
+    ]
+    for at, stranger in enumerate(strangers):
+        await bob.acquire(f"1.2.9.{at}", stranger)
+    numbers = (1, 2)
+    before = await bob.db.read(lambda tx: [patients.get(tx, number) for number in numbers])
+    assert [each.patient_id for each in before] == ["S-1", "S-2"], "the numbers were not reused"
+    with pytest.raises(NotFound):
+        await bob.patients.undo(made.row.change, OFFICER)
+    after = await bob.db.read(lambda tx: [patients.get(tx, number) for number in numbers])
+    assert after == before
+    assert await bob.patients.list() == []
 
 
 async def test_it_is_on_record_of_both_with_the_reason(hospitals):
