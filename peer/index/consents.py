@@ -67,13 +67,12 @@ def note_withdrawal(tx: Tx, directive_id: str, seq: int) -> None:
 
 def note_withdrawals_since(tx: Tx, patient: int, since: int, seq: int) -> None:
     """Record where the withdrawals of a patient's revocations from `since` on ended, late."""
-    row = patients.get(tx, patient)
-    if row is not None:
+    for identifier in patients.known_as(tx, patient):
         tx.execute(
             "UPDATE directives SET withdrawn_seq = ?"
             " WHERE withdrawn_seq IS NULL AND revoked_at >= ? AND directive_id IN"
             " (SELECT directive_id FROM directive_patients WHERE issuer = ? AND patient_id = ?)",
-            (seq, since, row.issuer, row.patient_id),
+            (seq, since, identifier.issuer, identifier.value),
         )
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from peer.errors import Conflict, NotFound
-from peer.index import consents, instances, packs, patients, publications, studies
+from peer.index import consents, instances, journal, packs, patients, publications, studies
+from peer.index.journal import Halt
 from peer.search import Question
 from protocol.consent import Recipients
 from protocol.identifiers import PatientIdentifier
@@ -98,6 +99,21 @@ async def test_directives_of_both_count_and_a_hold_of_either(hospitals):
     (second,) = await bob.consents.list(id_of(OLSEN))
     await bob.consents.revoke(second.directive.directive_id, "", OFFICER)
     assert await found(alice, bob, ASK_MUELLER) == set()
+
+
+async def test_a_revocation_under_the_old_number_is_told_once_the_journal_goes_on(hospitals):
+    _, bob = hospitals
+    await merged(bob)
+    (first,) = await bob.consents.list(id_of(JANE))
+    (directive,) = await bob.consents.list(id_of(OLSEN))
+    await bob.consents.revoke(first.directive.directive_id, "", OFFICER)
+    await bob.db.write(lambda tx: journal.halt(tx, Halt.BEHIND))
+    number = directive.directive.directive_id
+    await bob.consents.revoke(number, "", OFFICER)
+    assert (await bob.consents.get(number)).withdrawn_seq is None
+    await bob.db.write(journal.resume)
+    await bob.publish.look_at_all()
+    assert (await bob.consents.get(number)).withdrawn_seq is not None
 
 
 async def test_studies_of_another_are_split_off_and_published_with_their_own_consent(hospitals):
