@@ -83,6 +83,23 @@ def with_ref(tx: Tx, ref: bytes) -> Opened | None:
     return None if origin is None else get(tx, origin, EntryId(ref[len(origin) :]))
 
 
+def unlist(tx: Tx, ref: bytes) -> None:
+    """Forget which studies a search has listed of a patient, and who is told of new ones.
+
+    The next search that lists the patient begins anew.
+    """
+    origin = facility_of(ref)
+    if origin is None:
+        return
+    row = tx.execute(
+        "SELECT opened FROM opened_patients WHERE origin = ? AND entry_id = ?",
+        (origin, ref[len(origin) :]),
+    ).fetchone()
+    if row is not None:
+        for table in ("opened_studies", "watched_patients", "new_priors"):
+            tx.execute(f"DELETE FROM {table} WHERE opened = ?", (row["opened"],))  # noqa: S608
+
+
 def like(tx: Tx, person: Demographics) -> list[Opened]:
     """Return the opened patients who share a birth date (or its swap) or an identifier."""
     numbers: dict[int, None] = {}

@@ -185,6 +185,10 @@ class PersonLinks:
             person=known_as(actor, self._keys.pseudonym_key),
         )
         link = person_links.add(tx, one, other, actor.name, sign_link(self._keys.node_seed, body))
+        if verdict != Verdict.SAME:
+            # It may have been listed by what was said of it until now alone.
+            for ref in (one, other):
+                opened.unlist(tx, ref)
         ours = [own_patient(self._keys.peer_id, ref) for ref in (one, other)]
         patient = next((str(each) for each in ours if each is not None), "")
         event = AuditEvent(

@@ -115,6 +115,23 @@ async def test_of_a_record_that_is_only_likely_the_patients_nothing_is_told(hosp
     assert await alice.search.new_priors.look() == 1
 
 
+async def test_of_a_record_whose_link_was_undone_nothing_is_told_any_more(hospitals):
+    alice, bob = hospitals
+    asked = Question("Mueller^Jane", "19801705", "F")
+    answer = await alice.find(asked)
+    (likely,) = answer.likely
+    said = await alice.person_links.say(answer.ref, likely.ref, CLINICIAN, same=True)
+    assert [each.study_instance_uid for each in (await alice.find(asked)).results] == [STUDY]
+    await publishes(bob, alice, LATER)
+    assert await alice.search.new_priors.look() == 1
+    assert await news(alice) == [(LATER, False)]
+    await alice.person_links.undo(said.link, CLINICIAN)
+    assert await news(alice) == []
+    await publishes(bob, alice, THIRD)
+    assert await alice.search.new_priors.look() == 0
+    assert await news(alice) == []
+
+
 async def test_what_is_withdrawn_expires_or_may_not_be_listed_is_no_news(hospitals):
     alice, bob = hospitals
     await alice.find()
