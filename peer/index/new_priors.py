@@ -75,6 +75,23 @@ def add(tx: Tx, opened: int, uids: Iterable[str], now: int) -> int:
     return count
 
 
+def listed(tx: Tx, opened: int, uids: Iterable[str], watcher: str, now: int) -> None:
+    """Note new studies that someone's search has just listed: they are news for the others."""
+    others = tx.execute(
+        "SELECT 1 FROM watched_patients WHERE opened = ? AND watcher != ? AND until > ?",
+        (opened, watcher, now),
+    ).fetchone()
+    if others is None:
+        return
+    uids = list(uids)
+    add(tx, opened, uids, now)
+    tx.executemany(
+        "UPDATE new_priors_for SET seen_at = ? WHERE watcher = ? AND seen_at IS NULL AND prior ="
+        " (SELECT prior FROM new_priors WHERE opened = ? AND study_instance_uid = ?)",
+        [(now, watcher, opened, uid) for uid in uids],
+    )
+
+
 def listed_for(tx: Tx, watcher: str, limit: int) -> list[NewPriorRow]:
     """Return what is news for someone: what they have not seen first, then the latest."""
     rows = tx.execute(

@@ -69,6 +69,16 @@ def remember(tx: Tx, opened: Opened, studies: Iterable[str], now: int) -> int:
     return int(number)
 
 
+def not_listed(tx: Tx, opened: Opened, studies: Iterable[str]) -> list[str]:
+    """Return which of these studies of a patient no search and no journal has shown before."""
+    known = tx.execute(
+        "SELECT s.study_instance_uid FROM opened_studies s JOIN opened_patients p USING (opened)"
+        " WHERE p.origin = ? AND p.entry_id = ?",
+        (opened.origin, opened.entry_id),
+    ).fetchall()
+    return sorted(set(studies) - {row["study_instance_uid"] for row in known})
+
+
 def get(tx: Tx, origin: PeerId, entry_id: EntryId) -> Opened | None:
     """Return a patient who was opened before and is not forgotten, or None."""
     row = tx.execute(

@@ -94,11 +94,15 @@ class NewPriors:
         """Call `listener` whenever something new was found, and is durable."""
         self._listeners.append(listener)
 
-    def watch(self, tx: Tx, opened: int, actor: Actor) -> None:
-        """Tell whoever has searched for a patient of what comes of them from now on."""
+    def watch(self, tx: Tx, opened: int, actor: Actor, new: Iterable[str]) -> None:
+        """Tell whoever has searched for a patient of what comes of them from now on.
+
+        `new`: studies that this search is the first to list: news for who searched before.
+        """
         if self._watch_s:
-            who = known_as(actor, self._pseudonym_key)
-            new_priors.watch(tx, opened, who, self._clock.now() + self._watch_s)
+            who, now = known_as(actor, self._pseudonym_key), self._clock.now()
+            new_priors.listed(tx, opened, new, who, now)
+            new_priors.watch(tx, opened, who, now + self._watch_s)
 
     # -- finding ----------------------------------------------------------------------------
 

@@ -373,7 +373,8 @@ class Search:
             for hit in one.found.hits:
                 studies = hit.studies if hit.opened.ref in sure else ()
                 uids = [each.digest.study_instance_uid for each in studies]
+                new = opened.not_listed(tx, hit.opened, uids)
                 number = opened.remember(tx, hit.opened, uids, now)
                 if hit.opened.ref in sure and event.actor is not None:
-                    self.new_priors.watch(tx, number, event.actor)
+                    self.new_priors.watch(tx, number, event.actor, new)
         audit.append(tx, event, now)

@@ -102,6 +102,20 @@ async def test_it_is_news_for_who_has_searched_and_for_nobody_else(hospitals):
     assert await news(alice, COLLEAGUE) == [(LATER, False)], "seen by one is seen by one"
 
 
+async def test_what_a_colleagues_search_lists_first_is_news_all_the_same(hospitals):
+    alice, bob = hospitals
+    await alice.find()
+    await publishes(bob, alice, LATER)
+    await alice.search.search(ASK_JANE, COLLEAGUE)
+    assert await news(alice) == [(LATER, False)]
+    assert await news(alice, COLLEAGUE) == [], "it stood in the answer"
+    await publishes(bob, alice, THIRD)
+    await alice.find()
+    assert await news(alice) == [(LATER, False), (THIRD, True)], "the latter stood in the answer"
+    assert await news(alice, COLLEAGUE) == [(THIRD, False)]
+    assert await alice.search.new_priors.look() == 0
+
+
 async def test_of_a_record_that_is_only_likely_the_patients_nothing_is_told(hospitals):
     alice, bob = hospitals
     asked = Question("Mueller^Jane", "19801705", "F")
