@@ -7,7 +7,7 @@ where it stands.  What is odd is kept and noted, never put right: notes are code
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from pydicom.datadict import tag_for_keyword
 
@@ -123,13 +123,24 @@ def parse_header(data: Content, inflated_bytes: int = INFLATED_BYTES) -> Header:
     return header_of(instance, Reader(instance.data_set))
 
 
-def header_of(instance: Instance, reader: Reader) -> Header:
-    """Return the header of an opened instance, its attributes as `reader` reads them."""
-    uids = {keyword: _uid(reader, keyword) for keyword in _UIDS}
-    study = _study(reader, uids["StudyInstanceUID"])
-    series = _series(reader, uids["SeriesInstanceUID"])
-    patient = _patient(reader)
-    described = _instance(reader, instance, uids["SOPClassUID"], uids["SOPInstanceUID"])
+Common: TypeAlias = tuple[PatientAttributes, StudyAttributes, SeriesAttributes]
+"""What all instances of a series say alike as a rule."""
+
+
+def common_of(reader: Reader) -> Common:
+    """Return patient, study and series; raise Refusal as `parse_header` does."""
+    study = _study(reader, _uid(reader, "StudyInstanceUID"))
+    return _patient(reader), study, _series(reader, _uid(reader, "SeriesInstanceUID"))
+
+
+def header_of(instance: Instance, reader: Reader, common: Common | None = None) -> Header:
+    """Return the header of an opened instance, its attributes as `reader` reads them.
+
+    `common` is `common_of` the reader, if that is known already.
+    """
+    sop_class, sop_instance = _uid(reader, "SOPClassUID"), _uid(reader, "SOPInstanceUID")
+    patient, study, series = common or common_of(reader)
+    described = _instance(reader, instance, sop_class, sop_instance)
     notes = (
         (BAD_CHARACTER_SET, reader.text_is_damaged),
         (UNREADABLE_ATTRIBUTE, reader.value_is_damaged),

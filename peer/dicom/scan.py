@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from typing import Final
 
 from pydicom.charset import python_encoding
@@ -19,7 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian as DeflatedLittleEndian
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from peer.dicom.content import Content
-from peer.dicom.header import KEYWORDS, Header, header_of, parse_header
+from peer.dicom.header import KEYWORDS, Common, Header, common_of, header_of, parse_header
 from peer.dicom.layout import LONG_VRS, PIXEL_TAGS, end_of_items
 from peer.dicom.part10 import FILE_META_GROUP, INFLATED_BYTES, PREAMBLE_BYTES, PREFIX, Instance
 from peer.dicom.values import VALUES, Reader
@@ -96,12 +97,32 @@ def scan_header(data: Content) -> Header | None:
             regular=True,
             data_set=_NOTHING,
         )
-        return header_of(instance, reader)
+        return header_of(instance, reader, _common(tuple(map(values.get, _COMMON_TAGS))))
     except (_Unusual, Refusal, struct.error, UnicodeError):
         return None
 
 
 _NOTHING: Final = Dataset()
+
+_OWN: Final = frozenset(
+    _TAGS[keyword]
+    for keyword in (
+        *("BitsAllocated", "Columns", "InstanceNumber", "NumberOfFrames", "Rows"),
+        *("SOPClassUID", "SOPInstanceUID"),
+    )
+)
+"""What each instance says for itself."""
+_COMMON_TAGS: Final = tuple(sorted(_WANTED.keys() - _OWN))
+
+_SERIES_KEPT: Final = 64
+"""Series whose attributes are kept as long as instances of them come: some kilobytes each."""
+
+
+@lru_cache(_SERIES_KEPT)
+def _common(raw: tuple[bytes | None, ...]) -> Common:
+    """Return what values of _COMMON_TAGS say; so that for a series it is read once."""
+    values = {tag: each for tag, each in zip(_COMMON_TAGS, raw, strict=True) if each is not None}
+    return common_of(_Scanned(values))
 
 
 def _file_meta(data: Content) -> tuple[str, int]:

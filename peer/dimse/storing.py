@@ -106,11 +106,11 @@ class Storing:
         if isinstance(taken, Outcome) or self._actor is None:
             return taken if isinstance(taken, Outcome) else NOT_ALLOWED
         named = self.request.sop_instance_uid
-        storing = asyncio.run_coroutine_threadsafe(
-            self._keeper.ingest.store_instance(taken, self._actor, "dimse", named=named),
-            self._keeper.loop,
+        storing = self._keeper.ingest.store_from_thread(
+            taken, self._actor, "dimse", named, self._keeper.loop
         )
         try:
-            return storing.result(self._keeper.timeout_s)
+            (outcome,) = storing.result(self._keeper.timeout_s)
         except (concurrent.futures.CancelledError, TimeoutError):
             return LATE
+        return outcome

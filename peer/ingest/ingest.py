@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -72,6 +73,16 @@ class Ingest:
     def on_settled(self, listener: Settled) -> None:
         """Have `listener` called with the Study Instance UID of each study that settles."""
         self._listeners.append(listener)
+
+    def store_from_thread(
+        self, data: Taken, actor: Actor, source: str, named: str, loop: asyncio.AbstractEventLoop
+    ) -> Future[list[Outcome]]:
+        """Do as `store_instance` does, for a thread that is not the event loop's.
+
+        The instance is examined in that thread.
+        """
+        looked = self._examined(data, actor, source, named)
+        return asyncio.run_coroutine_threadsafe(self._stored([looked]), loop)
 
     def incoming(self) -> Incoming:
         """Return what takes an instance in whose bytes are still coming; hand it on when taken."""

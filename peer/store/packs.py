@@ -22,6 +22,10 @@ NONCE_BYTES: Final = 12
 PART_BYTES: Final = 8 * CHUNK_PLAIN_BYTES
 """Encrypted before it is handed to the kernel: 2 MiB, inside the processor's cache."""
 
+SPARE: Final = 4
+"""Buffers of ciphertext that are kept, of 2 MiB each: for the group commit and some large instances
+at once."""
+
 FILE_MODE: Final = 0o600
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -111,6 +115,27 @@ def _associated(pack_id: bytes, number: int, last: bool) -> bytes:  # noqa: FBT0
     return pack_id + number.to_bytes(8, "big") + (b"\x01" if last else b"\x00")
 
 
+_spare: list[bytearray] = []
+
+
+@contextmanager
+def _buffer() -> Iterator[memoryview]:
+    """Lend room for the ciphertext of one part.
+
+    It is used again: the kernel clears every page of a new one, which costs as much as to encrypt.
+    """
+    try:
+        lent = _spare.pop()
+    except IndexError:
+        lent = bytearray(PART_BYTES // CHUNK_PLAIN_BYTES * CHUNK_BYTES)
+    try:
+        with memoryview(lent) as view:
+            yield view
+    finally:
+        if len(_spare) < SPARE:
+            _spare.append(lent)
+
+
 class PackWriter:
     """A pack being written.  After any error it takes nothing more: ask for a new one.
 
@@ -164,12 +189,11 @@ class PackWriter:
             raise ValueError("a part is as long as all parts, or the last one")
         # Until the whole instance stands: a number is never used twice.
         self._usable = self._in_parts = False
-        chunk_count = -(-len(part) // CHUNK_PLAIN_BYTES)
-        buffer = memoryview(bytearray(len(part) + chunk_count * CHUNK_TAG_BYTES))
-        length, hashes = encrypt_chunks(
-            self._cipher, self.pack_id, self._chunks, part, buffer, last=last
-        )
-        self._write(buffer[:length])
+        with _buffer() as buffer:
+            length, hashes = encrypt_chunks(
+                self._cipher, self.pack_id, self._chunks, part, buffer, last=last
+            )
+            self._write(buffer[:length])
         placed = tuple(self._place(hashes, length, ends=last))
         self._usable, self._in_parts = last, not last
         return placed

@@ -1,15 +1,23 @@
-"""`make bench-ingest`: instances from a folder into a node, durable and encrypted.
+"""`make bench-ingest`: instances into a node, durable and encrypted, by every door.
 
-Each result is one line of JSON.  The node is a process made by `openpriors init`; what is timed is
-the whole of `openpriors import FOLDER`, from the start of the command to its end, when every
-instance is durable and every study settled, signed and published.  Against it, in turns, goes a
-plain copy of the same files in one process: each read whole and appended to one file a study, with
-as many synchronisations as the node made; nothing is looked at, hashed, encrypted or recorded.
+Each result is one line of JSON.  The node is a process made by `openpriors init`.
+
+*From a folder*: what `openpriors import FOLDER` does is timed from the first look at the folder to
+the summary, when every instance is durable and every study settled, signed and published; how long
+a Python process takes to start is not in it.  Against it, in turns, goes a plain copy of the same
+files in one process: each read whole and appended to one file a study, with as many
+synchronisations as the node made; nothing is looked at, hashed, encrypted or recorded.
+
+*By STOW-RS and C-STORE*: the same files from the same senders to our node and to other receivers
+that are installed, in turns, each started empty.  Timed from the first byte to the last answer.
+Orthanc (tuned), dcmtk's storescp and the receiver made with pynetdicom answer before anything is on
+the disk; our node answers when it is durable.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import resource
@@ -23,7 +31,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks import corpus
-from tests.benchmarks.machine import MEGABYTE, cpu_seconds, load, peak_mb, row
+from tests.benchmarks.machine import (
+    MEGABYTE,
+    cpu_seconds,
+    cpu_seconds_of_all,
+    load,
+    peak_mb,
+    row,
+)
+from tests.benchmarks.receivers import RECEIVERS, missing
+from tests.benchmarks.senders import SENDERS
 from tests.processes import ISSUERS, NAMES, Node
 
 CASES = {
@@ -31,6 +48,15 @@ CASES = {
     "tiny_folder": (8000, corpus.SMALL_PIXELS),
 }
 """Instances, and rows and columns of each."""
+DOORS = {
+    "ct_stow_1": ("stow", 1), "ct_stow_4": ("stow", 4),
+    "ct_cstore_1": ("cstore", 1), "ct_cstore_4": ("cstore", 4),
+}  # fmt: skip
+"""How, and by how many connections or associations."""
+SENT = (1200, corpus.CT_PIXELS)
+SMALLEST = 16
+AGAINST = {"stow": ("orthanc",), "cstore": ("pynetdicom", "orthanc", "storescp")}
+"""The first is what the ratio is to."""
 LOG_BYTES = 4096
 """What the copy appends to a second file with each group: the place of the index's commit."""
 
@@ -58,7 +84,6 @@ def copy(folder, target, groups):
     subprocess.run(
         [sys.executable, "-m", __spec__.name, "--copy", str(folder), str(target), str(groups)],
         check=True,
-        stdout=subprocess.PIPE,
     )
     taken = json.loads((target / "taken.json").read_text())
     shutil.rmtree(target)
@@ -105,27 +130,42 @@ def one_import(place, folder, count, groups):
     try:
         pid, load_before = node.process.pid, load()
         cpu_before = cpu_seconds(pid)
-        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "peer", "import", str(folder), "--json"],
-            env={**os.environ, "OPENPRIORS_DATA": str(node.data)},
+        command = subprocess.run(
+            [sys.executable, "-m", __spec__.name, "--import", str(node.data), str(folder)],
             check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
         )
-        seconds = time.monotonic() - began
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        summary = json.loads(done.stdout)
-        assert summary["accepted"] == count, summary
+        taken = json.loads(command.stdout)
+        assert taken["accepted"] == count, taken
         return Run(
-            seconds, copy_s, cpu_seconds(pid) - cpu_before,
-            _cpu(after) - _cpu(before),
-            cpu_copy, peak_mb(pid), after.ru_maxrss * 1024 / MEGABYTE,
-            commits(node), load_before,
+            taken["seconds"], copy_s, cpu_seconds(pid) - cpu_before, taken["cpu"],
+            cpu_copy, peak_mb(pid), taken["peak_mb"], commits(node), load_before,
         )  # fmt: skip
     finally:
         node.stop()
-        shutil.rmtree(place)
-        place.mkdir()
+        _emptied(place)
+
+
+def _import(data, folder):
+    """Do what the command does, and say what it took."""
+    from peer.cli.client import Client
+    from peer.cli.import_ import import_paths
+
+    async def conversation():
+        async with Client.open(data) as client:
+            return await import_paths(client, [folder], quiet=True)
+
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    summary = asyncio.run(conversation())
+    seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
+    peak = after.ru_maxrss * 1024 / MEGABYTE
+    told = {"seconds": seconds, "cpu": _cpu(after) - _cpu(before), "peak_mb": peak}
+    sys.stdout.write(json.dumps(told | summary.as_json()))
+
+
+def _emptied(place):
+    shutil.rmtree(place)
+    place.mkdir()
 
 
 def commits(node):
@@ -155,30 +195,92 @@ def measure(name, folder, place, repeats, count):
     return runs
 
 
+@dataclass(frozen=True)
+class Sent:
+    """One sending to one receiver."""
+
+    seconds: float
+    cpu: float
+    peak: float
+
+
+def one_sending(place, receiver, method, folder, connections):
+    with RECEIVERS[receiver](place) as running:
+        before = cpu_seconds_of_all(running.pid)
+        seconds = SENDERS[method](running, folder, connections)
+        sent = Sent(seconds, cpu_seconds_of_all(running.pid) - before, peak_mb(running.pid))
+    _emptied(place)
+    return sent
+
+
+def measure_sending(name, folder, place, repeats, count):
+    """Send to our node and to the others, in turns; return the runs of our node."""
+    method, connections = DOORS[name]
+    others = AGAINST[method]
+    absent = {each: why for each in others if (why := missing(each))}
+    for why in absent.values():
+        sys.stderr.write(f"{name}: left out, {why}\n")
+    receivers = ["node", *(each for each in others if each not in absent)]
+    runs = {each: [] for each in receivers}
+    for _ in range(repeats):
+        for each in receivers:
+            runs[each].append(one_sending(place, each, method, folder, connections))
+    rates = {each: [count / run.seconds for run in made] for each, made in runs.items()}
+    first = others[0]
+    ratios = [ours / its for ours, its in zip(rates["node"], rates.get(first, ()), strict=False)]
+    row(
+        name, rates["node"], "instances/s",
+        against=round(statistics.median(rates[first]), 1) if first in rates else None,
+        ratio=statistics.median(ratios) if ratios else None, limit=first, ratios=ratios,
+        connections=connections, instances=count, missing=list(absent.values()),
+        others={each: _spread(rate) for each, rate in rates.items() if each != "node"},
+        cpu_ms_an_instance={
+            each: round(1000 * statistics.median(run.cpu for run in made) / count, 2)
+            for each, made in runs.items()
+        },
+        peak_mb={each: round(max(run.peak for run in made)) for each, made in runs.items()},
+    )  # fmt: skip
+    return runs["node"]
+
+
+def _spread(values):
+    return [round(each, 1) for each in (statistics.median(values), min(values), max(values))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--cases", nargs="*", choices=[*CASES, *DOORS], default=[*CASES, *DOORS])
     parser.add_argument("--share", type=float, default=1.0, help="of the instances, for a trial")
     parser.add_argument("--copy", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--import", nargs=2, dest="importing", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.copy:
         _copy(Path(options.copy[0]), Path(options.copy[1]), int(options.copy[2]))
         return
-    runs = []
-    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as folder:
-        place = Path(folder, "place")
+    if options.importing:
+        _import(*map(Path, options.importing))
+        return
+    peaks = {}
+    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as made:
+        place = Path(made, "place")
         place.mkdir()
         for name in options.cases:
-            count, pixels = CASES[name]
-            count = max(1, int(count * options.share))
-            corpus.make(Path(folder, name), count, pixels)
-            runs += measure(name, Path(folder, name), place, options.repeats, count)
-            shutil.rmtree(Path(folder, name))
+            count, pixels = CASES.get(name, SENT)
+            count = max(4 * SMALLEST, int(count * options.share))
+            folder = Path(made, name)
+            corpus.make(folder, count, pixels, count // 4 if name in DOORS else corpus.PER_STUDY)
+            if name in CASES:
+                runs = measure(name, folder, place, options.repeats, count)
+                peaks[name] = max(run.peak_node for run in runs)
+            else:
+                runs = measure_sending(name, folder, place, options.repeats, count)
+                peaks[name] = max(run.peak for run in runs)
+            shutil.rmtree(folder)
+    highest = max(peaks.values())
     row(
-        "peak_memory_mb", [run.peak_node for run in runs], "MB", against=250,
-        ratio=250 / max(run.peak_node for run in runs), limit="250 MB",
-        command=[run.peak_command for run in runs],
+        "peak_memory_mb", [*peaks.values()], "MB", against=250, ratio=250 / highest,
+        limit="250 MB", by_case=peaks,
     )  # fmt: skip
 
 

@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from io import BytesIO
 from pathlib import Path
 
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
+
+from peer.dicom import read_header
 from peer.index import packs, studies
-from tests.dicom_samples import instance
+from tests.dicom_samples import CT, instance
 from tests.intake import open_intake
 
 ROOT = Path(__file__).parent.parent.parent
 ROUNDS = 8
 SENDERS = 12
+LIMITS = {"large_bytes": 2**20}
+"""So that the largest are written as they come."""
 
 # Sends without end, many at a time, and prints what was acknowledged, a line at once.
 SENDER = """
 import asyncio, os, random, sys
 from pathlib import Path
-from tests.dicom_samples import instance
-from tests.intake import open_intake
+from peer.ingest import NamedFile
+from tests.intake import SENDER, open_intake
+from tests.unit.test_ingest_killed import LIMITS, content as content_of
 
 root, first = Path(sys.argv[1]), int(sys.argv[2])
 
-def data(number):
-    made = random.Random(number)
-    pixels = made.randbytes(made.choice([9, 700_000]))
-    return instance(number, study=f"1.2.{number % 5}", pixels=pixels)
+async def by_file(intake, number, content):
+    path = root / f"{number}.dcm"
+    path.write_bytes(content)
+    found = path.stat()
+    file = NamedFile(str(path), found.st_dev, found.st_ino, found.st_size)
+    (outcome,) = await intake.ingest.store_files([file], SENDER, "test")
+    path.unlink()
+    return outcome
+
+async def in_pieces(intake, number, content):
+    incoming = intake.ingest.incoming()
+    for at in range(0, len(content), 100_000):
+        if incoming.add(content[at : at + 100_000]):
+            await asyncio.to_thread(incoming.flush)
+    return await intake.ingest.store_instance(incoming.take(), SENDER, "test")
+
+async def whole(intake, number, content):
+    return await intake.take(content)
 
 async def send(intake, numbers):
     for number in numbers:
-        content = data(number)
-        outcome = await intake.take(content)
+        content = content_of(number)
+        way = (whole, by_file, in_pieces)[number % 3]
+        outcome = await way(intake, number, content)
         assert outcome.status in {"accepted", "duplicate"}, outcome
         os.write(1, f"{number}\\n".encode())
         if number % 17 == 0:
             await intake.ingest.settle(outcome.study_instance_uid)
 
 async def main():
-    async with open_intake(root) as intake:
+    async with open_intake(root, **LIMITS) as intake:
         os.write(1, b"ready\\n")
         senders = SENDERS
         await asyncio.gather(
@@ -55,7 +82,7 @@ asyncio.run(main())
 
 def content(number):
     made = random.Random(number)
-    pixels = made.randbytes(made.choice([9, 700_000]))
+    pixels = made.randbytes(made.choice([9, 700_000, 2_500_000]))
     return instance(number, study=f"1.2.{number % 5}", pixels=pixels)
 
 
@@ -71,13 +98,8 @@ def run_and_kill(root, first, after_s):
     return [int(line) for line in lines.decode().split()]
 
 
-async def test_every_acknowledged_instance_survives_a_kill(tmp_path):
-    root = tmp_path / "data"
-    chance = random.Random(20260101)
-    acknowledged = set()
-    for number in range(ROUNDS):
-        acknowledged |= set(run_and_kill(root, 1 + number * 100_000, chance.uniform(0.02, 0.5)))
-    assert acknowledged, "nothing was acknowledged in any round; the test shows nothing"
+async def check(root, acknowledged):
+    """Compare what is held with what was said to be; nothing may be lost, torn or left over."""
     async with open_intake(root) as intake:
         assert intake.recovered.damaged == ()
         recorded = await intake.db.read(packs.sizes)
@@ -86,7 +108,98 @@ async def test_every_acknowledged_instance_survives_a_kill(tmp_path):
         for study in await intake.db.read(studies.list_studies):
             uid = study.study_instance_uid
             for row in await intake.db.read(lambda tx, uid=uid: studies.list_instances(tx, uid)):
-                assert await intake.read(row.sop_instance_uid) == content(row.instance_number)
+                kept, sent = await intake.read(row.sop_instance_uid), content(row.instance_number)
+                assert data_set_of(kept) == data_set_of(sent)
                 held.add(row.instance_number)
         assert acknowledged <= held, f"lost: {sorted(acknowledged - held)[:5]}"
         assert (await intake.audit.verify()).ok
+
+
+def data_set_of(data):
+    """Return all but the file meta information, which C-STORE leaves to the receiver."""
+    return data[read_header(data).data_set_offset :]
+
+
+@pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(100, marks=pytest.mark.deep)])
+async def test_every_acknowledged_instance_survives_a_kill(tmp_path, rounds):
+    root = tmp_path / "data"
+    chance = random.Random(20260101)
+    acknowledged = set()
+    for number in range(rounds):
+        acknowledged |= set(run_and_kill(root, 1 + number * 100_000, chance.uniform(0.02, 0.5)))
+        if number % ROUNDS == ROUNDS - 1:
+            await check(root, acknowledged)
+    assert acknowledged, "nothing was acknowledged in any round; the test shows nothing"
+
+
+LISTENER = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.unit.test_dimse import listening
+from tests.unit.test_ingest_killed import LIMITS
+
+async def main():
+    async with listening(Path(sys.argv[1]), ingest=LIMITS) as (_, port):
+        os.write(1, f"{port}\\n".encode())
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def send_until_killed(port, numbers, acknowledged):
+    ae = AE(ae_title="CT1")
+    ae.add_requested_context(CT, ExplicitVRLittleEndian)
+    association = ae.associate("127.0.0.1", port, ae_title="OPENPRIORS")
+    # The library forgets to close a connection that the other side has reset.
+    with association.dul.socket.socket:
+        for number in numbers:
+            if not association.is_established:
+                return
+            try:
+                answer = association.send_c_store(pydicom.dcmread(BytesIO(content(number))))
+            except RuntimeError:  # The association has ended since.
+                return
+            if answer and answer.Status == 0:
+                acknowledged.append(number)
+
+
+def store_and_kill(root, first, chance):
+    """Return the numbers that three modalities were told are stored before the kill.
+
+    It comes a random while after the first answer, however slow the machine is.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENER, str(root)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    port, acknowledged = int(process.stdout.readline()), []
+    senders = [
+        threading.Thread(
+            target=send_until_killed,
+            args=(port, range(first + at, first + 100_000, 3), acknowledged),
+        )
+        for at in range(3)
+    ]
+    for each in senders:
+        each.start()
+    deadline = time.monotonic() + 60
+    while not acknowledged and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, 0.4))
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    for each in senders:
+        each.join(60)
+    return acknowledged
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.deep)])
+async def test_what_a_modality_was_told_is_stored_survives_a_kill(tmp_path, rounds):
+    chance, acknowledged = random.Random(20260102), set()
+    for number in range(rounds):
+        first = 1 + number * 100_000
+        told = await asyncio.to_thread(store_and_kill, tmp_path, first, chance)
+        assert told, "nothing was acknowledged; the round shows nothing"
+        acknowledged |= set(told)
+        if number % 4 == 3:
+            await check(tmp_path / "data", acknowledged)
