@@ -53,7 +53,7 @@ coverage: setup-dev ## Run the tests and report the lines and branches that none
 
 bench: bench-ingest bench-transfer bench-journal bench-matching bench-search ## Every benchmark, one line of JSON for each result
 
-bench-ingest: setup-dev ## Instances from a folder, durable and encrypted (ARGS="--share 0.1 --repeats 1")
+bench-ingest: setup-dev ## Instances by every door, beside a copy and other receivers (ARGS="--share 0.1 --repeats 1")
 	@$(BIN)/python -m tests.benchmarks.ingest $(ARGS)
 
 bench-transfer: setup-dev ## Studies between nodes and to viewers, beside nginx and Orthanc (ARGS="--repeats 1")

@@ -43,7 +43,7 @@ class Large:
     def discard(self) -> None:
         """Destroy it: it is not kept."""
         self.writer.close()
-        self._store.destroy(self.writer.pack_id)
+        self._store.discard(self.writer.pack_id)
 
 
 Small: TypeAlias = bytes | bytearray | memoryview
@@ -141,7 +141,7 @@ class Incoming:
         self._held = bytearray()
         if self._writer is not None:
             self._writer.close()
-            self._store.destroy(self._writer.pack_id)
+            self._store.discard(self._writer.pack_id)
             self._writer = None
 
     def _write(self, writer: PackWriter, size: int, *, last: bool) -> None:

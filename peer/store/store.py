@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
 from blake3 import blake3
 
 from peer.config import Store as Settings
-from peer.errors import Damaged
+from peer.errors import Damaged, NodeError
 from peer.store.packs import (
     FILE_MODE,
     PackReceiver,
@@ -30,6 +31,8 @@ PACK_ID_BYTES: Final = 16
 UNBOUNDED: Final = Settings(keep_free_bytes=0)
 
 _PACK_NAME_CHARACTERS: Final = 2 * PACK_ID_BYTES
+
+_log = structlog.get_logger(__name__)
 
 
 class Store:
@@ -146,9 +149,21 @@ class Store:
             for arriving in (False, True):
                 path = self._path(pack_id, arriving=arriving)
                 if path.exists():
-                    self.room.count(-path.stat().st_size)
+                    size = path.stat().st_size
                     path.unlink()
+                    self.room.count(-size)
                     sync_directory(path.parent)
+
+    def discard(self, pack_id: bytes) -> None:
+        """Remove a pack that was never on record.
+
+        What the disk fails to remove is removed at the next start; nothing depends on it, so
+        whoever was told why the pack is not kept is told nothing else.
+        """
+        try:
+            self.destroy(pack_id)
+        except NodeError as error:
+            _log.warning("pack-left", error=type(error).__name__)
 
     def _path(self, pack_id: bytes, *, arriving: bool = False) -> Path:
         if len(pack_id) != PACK_ID_BYTES:

@@ -23,6 +23,7 @@ INSTANCES = 24
 PIXELS_BYTES = 4 * 1024 * 1024
 """Together large enough that a transfer can be seen under way."""
 POLL_S = 0.005
+KILLS, KILLS_IN_ONE = 60, 5
 PATIENT = {"PatientID": "L7731902", "PatientName": "Okonkwo^Adaeze", "PatientBirthDate": "19680417"}
 
 
@@ -143,6 +144,26 @@ def test_a_retrieval_goes_on_after_its_origin_was_killed(hospitals):
     assert found["state"] != "complete", "it was over before anything was killed"
     bob.start()
     check_whole(alice, bob, study, files, ended(alice, before))
+
+
+@pytest.mark.deep
+def test_a_retrieval_ends_whole_however_often_either_side_is_killed(hospitals):
+    alice, bob = hospitals
+    chance, kills, number = random.Random(20260106), 0, 10
+    while kills < KILLS:
+        number += 1
+        study, files = published(alice, bob, number)
+        body = {"peer_id": bob.peer_id, "study_instance_uid": study}
+        retrieval = alice.post("/retrievals", body)
+        for _ in range(KILLS_IN_ONE):
+            time.sleep(chance.uniform(0, 0.4))
+            if alice.get(f"/retrievals/{retrieval['retrieval_id']}")["state"] == "complete":
+                break
+            killed = chance.choice((alice, bob))
+            killed.kill()
+            killed.start()
+            kills += 1
+        check_whole(alice, bob, study, files, ended(alice, retrieval))
 
 
 def test_a_notice_and_its_acknowledgement_survive_both_sides(hospitals):

@@ -10,14 +10,15 @@ import shutil
 import pytest
 
 from peer.errors import Damaged, NodeError
-from peer.index import studies
+from peer.index import packs, studies
 from tests.dicom_samples import instance
 from tests.intake import SENDER, open_intake
 
 MIB = 2**20
+SIZES = {1: 9, 2: 300_000, 3: 3 * MIB, 4: 40_000}
 CONTENTS = {
     number: instance(number, pixels=random.Random(number).randbytes(size))
-    for number, size in enumerate((9, 300_000, 3 * MIB, 40_000), start=1)
+    for number, size in SIZES.items()
 }
 CALLS = ("open", "write", "fdatasync", "fsync")
 
@@ -51,31 +52,94 @@ async def arrive(intake, content):
     return await intake.ingest.store_instance(incoming.take(), SENDER, "test")
 
 
-async def test_whichever_write_finds_the_disk_full_what_was_said_holds(tmp_path, monkeypatch):
-    """Every write of a pack is tried as the first that fails, until none is left."""
-    for left in range(100):
-        root = tmp_path / str(left)
-        async with open_intake(root, large_bytes=MIB) as intake:
+class FullIndex:
+    """Lets the index grow by `left` pages, and no further."""
+
+    def __init__(self, db, left):
+        self.db, self.left = db, left
+
+    async def __aenter__(self):
+        now = await self.db.read(lambda tx: tx.execute("PRAGMA page_count").fetchone()[0])
+        await self.limit(now + self.left)
+
+    async def __aexit__(self, *_):
+        await self.limit(2**30)
+
+    async def limit(self, pages):
+        # The limit is a property of the connection: it stands in for the end of the disk.
+        await self.db._writer.run(
+            lambda tx: tx.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+        )
+
+
+async def holds(intake, contents, said):
+    """Compare what is held with what was said; return how many were accepted."""
+    accepted = 0
+    for number, outcome in said.items():
+        if outcome.status == "accepted":
+            assert await intake.read(f"1.2.3.1.{number}") == contents[number]
+            accepted += 1
+        else:
+            assert outcome.code == "no-space", outcome
+    return accepted
+
+
+async def all_is_taken_then(root, contents, count):
+    """Start again with room on the disk: nothing is damaged, and everything can be sent again."""
+    async with open_intake(root, large_bytes=MIB) as intake:
+        assert intake.recovered.damaged == ()
+        assert intake.store.sizes() == await intake.db.read(packs.sizes)
+        for number, content in contents.items():
+            assert (await arrive(intake, content)).status in ("accepted", "duplicate")
+            assert await intake.read(f"1.2.3.1.{number}") == content
+        assert (await intake.db.read(studies.count))[1] == count
+
+
+def contents_of(round_):
+    """Return instances like CONTENTS, with UIDs of their own for each round."""
+    numbers = {round_ * 100 + number: size for number, size in SIZES.items()}
+    return {
+        number: instance(number, pixels=random.Random(number).randbytes(size))
+        for number, size in numbers.items()
+    }
+
+
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.deep)])
+async def test_whichever_write_finds_the_disk_full_what_was_said_holds(tmp_path, monkeypatch, step):
+    """Writes of a pack are tried as the first that fails, until none is left."""
+    held = 0
+    for left in range(0, 100, step):
+        contents = contents_of(left)
+        async with open_intake(tmp_path, large_bytes=MIB) as intake:
             with monkeypatch.context() as patch:
                 disk = FailingDisk(patch, left)
-                said = {number: await arrive(intake, CONTENTS[number]) for number in CONTENTS}
-            for number, outcome in said.items():
-                if outcome.status == "accepted":
-                    assert await intake.read(f"1.2.3.1.{number}") == CONTENTS[number]
-                else:
-                    assert outcome.code == "no-space", (left, outcome)
-            kept = sum(outcome.status == "accepted" for outcome in said.values())
-            assert (await intake.db.read(studies.count))[1] == kept
-        async with open_intake(root, large_bytes=MIB) as intake:
-            assert intake.recovered.damaged == ()
-            for number, content in CONTENTS.items():
-                assert (await arrive(intake, content)).status in ("accepted", "duplicate")
-                assert await intake.read(f"1.2.3.1.{number}") == content
-        shutil.rmtree(root)
+                said = {number: await arrive(intake, each) for number, each in contents.items()}
+            accepted = await holds(intake, contents, said)
+            assert (await intake.db.read(studies.count))[1] == held + accepted
+        held += len(contents)
+        await all_is_taken_then(tmp_path, contents, held)
         if not disk.failed:
             break
     assert not disk.failed, "every write was tried"
     assert left > 8
+
+
+@pytest.mark.parametrize("pages", [(0, 3), pytest.param(range(40), marks=pytest.mark.deep)])
+async def test_however_little_room_the_index_has_what_was_said_holds(tmp_path, pages):
+    held = refused = 0
+    for left in pages:
+        numbers = range(left * 100, left * 100 + 16)
+        contents = {number: instance(number, SOPInstanceUID=f"1.2.3.1.{number}",
+                                     study=f"2.999.{number}") for number in numbers}  # fmt: skip
+        async with open_intake(tmp_path, large_bytes=MIB) as intake:
+            async with FullIndex(intake.db, left):
+                said = {number: await arrive(intake, each) for number, each in contents.items()}
+            accepted = await holds(intake, contents, said)
+            assert (await intake.db.read(studies.count))[1] == held + accepted
+        refused += len(contents) - accepted
+        held += len(contents)
+        await all_is_taken_then(tmp_path, contents, held)
+    assert refused, "the index always had room"
 
 
 async def filled(root):
