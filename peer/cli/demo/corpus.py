@@ -26,6 +26,7 @@ class Person:
     name: str
     birth_date: str
     sex: str
+    birth_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,20 @@ PATIENT_AT = {
 WITHOUT_CONSENT = Person("L5500217", "Lindqvist^Henrik", "19540902", "M")
 FOR_ONE_PARTNER = Person("NG-118350", "Moreau^Celestine", "19811123", "F")
 
+MISSPELT = Person("L4410067", "Wiśniewski^Marek", "19590321", "M")
+DATE_SWAPPED = Person("0077120419", "Haddad^Karim", "19750904", "M")
+"""Born on 9 April 1975, if the letter of referral is right."""
+RENAMED_AT = {
+    B: Person("L6650318", "Castellanos Rey^Beatriz", "19840712", "F", "Ferreira^Beatriz"),
+    C: Person("0061903352", "Castellanos^Beatriz", "19840712", "F"),
+}
+"""One woman after her marriage; one facility has noted her name at birth too."""
+JAPANESE = Person("0042260815", "Yamada^Tarou=山田^太郎=やまだ^たろう", "19620815", "M")
+HARD_TO_FIND = (
+    (B, MISSPELT), (B, RENAMED_AT[B]), (C, DATE_SWAPPED), (C, RENAMED_AT[C]), (C, JAPANESE),
+)  # fmt: skip
+"""Facility and patient: what is on file there is not what a clinician elsewhere will type."""
+
 STUDIES = (
     DemoStudy(
         "brain", A, PATIENT_AT[A], "Brain without contrast", "BRAIN", 1200,
@@ -95,6 +110,11 @@ STUDIES = (
         "shoulder", A, FOR_ONE_PARTNER, "Shoulder", "SHOULDER", 20,
         (("MR2_J2KR.dcm", "MR2_J2KI.dcm"),),
     ),
+    DemoStudy("knee", B, MISSPELT, "Knee", "KNEE", 310, (("MR_small_RLE.dcm",),)),
+    DemoStudy("liver", B, RENAMED_AT[B], "Liver", "LIVER", 400, (("JPEG2000.dcm",),)),
+    DemoStudy("pelvis", C, DATE_SWAPPED, "Pelvis", "PELVIS", 150, (("CT_small.dcm",),)),
+    DemoStudy("spine", C, RENAMED_AT[C], "Spine", "SPINE", 900, (("MR_small.dcm",),)),
+    DemoStudy("neck", C, JAPANESE, "Neck", "NECK", 60, (("JPGExtended.dcm",),)),
 )  # fmt: skip
 
 
@@ -157,6 +177,7 @@ def _readdress(
     for keyword in ("OtherPatientIDs", "OtherPatientIDsSequence", "OtherPatientNames"):
         if keyword in dataset:
             del dataset[keyword]
+    dataset.PatientBirthName = person.birth_name
     dataset.InstitutionName = study.facility
     dataset.StudyInstanceUID = study.study_instance_uid
     dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = study_date

@@ -91,14 +91,11 @@ class Scene:
                     return False
         return True
 
-    async def search(self, at: str, person: Person, name: str) -> dict[str, Any]:
-        """Search from a facility, for a person by a name as someone might type it."""
-        question = {
-            "name": name,
-            "birth_date": person.birth_date,
-            "sex": person.sex,
-            "purpose": "TREAT",
-        }
+    async def search(
+        self, at: str, person: Person, name: str, birth_date: str = ""
+    ) -> dict[str, Any]:
+        """Search from a facility for a person, as someone might type the name or the date."""
+        question = typed(person, name, birth_date)
         async with self.nodes[at].client() as client:
             answer: dict[str, Any] = await client.post("/search", question)
         return answer
@@ -130,6 +127,12 @@ class Scene:
             code, reason = status["code"], status["sentence"]
         expect(code == "revoked", f"refused for another reason: {reason}")
         return reason
+
+
+def typed(person: Person, name: str, birth_date: str = "") -> dict[str, str]:
+    """Return the question for a person by a name; the birth date as recorded, or as typed."""
+    born = birth_date or person.birth_date
+    return {"name": name, "birth_date": born, "sex": person.sex, "purpose": "TREAT"}
 
 
 async def until(question: Callable[[], Awaitable[Found | None]], otherwise: str) -> Found:

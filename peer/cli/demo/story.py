@@ -1,4 +1,4 @@
-"""The twelve steps of the demonstration; each does its work through the nodes' own interfaces."""
+"""The thirteen steps of the demonstration; each does its work through the nodes' own interfaces."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from peer.cli.demo.corpus import (
     FOR_ONE_PARTNER,
+    HARD_TO_FIND,
     ISSUERS,
     PATIENT_AT,
     WITHOUT_CONSENT,
@@ -18,6 +19,7 @@ from peer.cli.demo.corpus import (
     make,
     study,
 )
+from peer.cli.demo.likeness import find_them
 from peer.cli.demo.scene import Scene, until
 from peer.cli.demo.stage import Stage, Unexpected, expect
 from peer.cli.import_ import import_paths
@@ -44,6 +46,7 @@ class Story:
         await self.consent()
         await self.digests()
         await self.search()
+        await self.likeness()
         await self.retrieve()
         await self.notify()
         await self.outage()
@@ -110,8 +113,11 @@ class Story:
                 self.stage.tell(f"{name}: {directive['sentence']}")
             directive = await self.scene.grant(A, FOR_ONE_PARTNER, [self.scene.ids[B]])
             self.stage.tell(f"{A}, another patient: {directive['sentence']}")
+            for name, person in HARD_TO_FIND:
+                await self.scene.grant(name, person, "all")
+            self.stage.tell(f"{len(HARD_TO_FIND)} more patients of {B} and {C}: all partners, too.")
             self.stage.aside(
-                f"{B} holds a third patient, who was never asked: nothing of his is shared."
+                f"{B} holds one more patient, who was never asked: nothing of his is shared."
             )
             step.evidence = {
                 "directives": self.directives,
@@ -191,8 +197,14 @@ class Story:
         self.stage.show(table)
         self.stage.tell(answer["coverage"]["sentence"])
 
+    async def likeness(self) -> None:
+        """Step 7: found although what is typed is not what is on file."""
+        title = "Misspelt, swapped, renamed, in another script"
+        async with self.stage.step(title, "likeness") as step:
+            step.evidence = await find_them(self.stage, self.scene)
+
     async def retrieve(self) -> None:
-        """Step 7: fetched, verified, byte-identical, with a receipt at both sides."""
+        """Step 8: fetched, verified, byte-identical, with a receipt at both sides."""
         async with self.stage.step(f"{A} fetches a CT from {B}", "retrieve") as step:
             uid = study("chest").study_instance_uid
             async with self.scene.nodes[A].client() as client:
@@ -211,7 +223,7 @@ class Story:
             }
 
     async def notify(self) -> None:
-        """Step 8: B tells C; C acknowledges; both see it."""
+        """Step 9: B tells C; C acknowledges; both see it."""
         async with self.stage.step(f"{B} notifies {C}", "notify") as step:
             uid = study("chest").study_instance_uid
             nodes = self.scene.nodes
@@ -242,7 +254,7 @@ class Story:
             }
 
     async def outage(self) -> None:
-        """Step 9: a node is down; the coverage line says so; it returns and catches up."""
+        """Step 10: a node is down; the coverage line says so; it returns and catches up."""
         async with self.stage.step(f"{C} goes down, and comes back", "outage") as step:
             await self.scene.nodes[C].stop()
             answer = await self.scene.search(A, PATIENT_AT[A], AS_TYPED)
@@ -272,7 +284,7 @@ class Story:
             }
 
     async def revoke(self) -> None:
-        """Step 10: revoked, dropped by every partner, and refused."""
+        """Step 11: revoked, dropped by every partner, and refused."""
         async with self.stage.step(f"At {C}, the patient revokes her consent", "revoke") as step:
             directive = self.directives[C]
             async with self.scene.nodes[C].client() as client:
@@ -297,7 +309,7 @@ class Story:
             step.evidence = {"withdrawals": answer["withdrawals"], "refusal": reason}
 
     async def retention(self) -> None:
-        """Step 11: a study younger than twelve months cannot be purged."""
+        """Step 12: a study younger than twelve months cannot be purged."""
         async with self.stage.step("Nobody can purge a recent study", "retention") as step:
             uid = study("chest").study_instance_uid
             async with self.scene.nodes[B].client() as client:
@@ -314,7 +326,7 @@ class Story:
             step.evidence = {"code": refusal.code, "reason": refusal.reason}
 
     async def account(self) -> None:
-        """Step 12: the report sentence, the audit chains, the disclosures."""
+        """Step 13: the report sentence, the audit chains, the disclosures."""
         async with self.stage.step("What stands in the report and the records", "account") as step:
             uid = study("chest").study_instance_uid
             async with self.scene.nodes[B].client() as client:
