@@ -32,7 +32,7 @@ COMMAND_TIMEOUT_S = 100
 POLL_S = 0.1
 LOG_LINES_SHOWN = 30
 FIRST_PORT, PORTS = 20_000, 12_000
-_ports = itertools.count(os.getpid() * 97)
+_ports = itertools.count(os.getpid() * 5003)
 """Test processes that run at the same time begin at different places."""
 
 UNBOUNDED = {

@@ -14,7 +14,8 @@ from peer.link.ranges import pack_path
 from peer.outbound.certificates import names
 from protocol.errors import Refusal
 from tests.between import Inspection, WebServer, issue, running
-from tests.unit.federation.facility import OPERATOR, Facility, free_port, linked, pair, until
+from tests.processes import free_ports
+from tests.unit.federation.facility import OPERATOR, Facility, linked, pair, until
 
 PATH = pack_path(b"g" * 16, b"p" * 16)
 
@@ -50,7 +51,7 @@ async def test_an_inspected_link_names_the_issuer(
 ):
     await pair(alice, carol)
     await linked(alice, carol)
-    shown_port, inner_port = alice.port, free_port()
+    shown_port, inner_port = alice.port, free_ports(1)[0]
     subject = names(alice.keys.tls_certificate_der)[0] if copies_the_subject else "127.0.0.1"
     await move(alice, inner_port)
     box = Inspection(inner_port, "Acme Web Gateway CA", subject=subject, newest=newest)
@@ -69,7 +70,7 @@ async def test_an_inspected_pairing_names_the_issuer(alice, carol, tmp_path):
     invitation, _ = await alice.partners.invite(OPERATOR)
     shown_port = alice.pairing_port
     await alice.stop()
-    alice.listen_on(alice.port, free_port())
+    alice.listen_on(alice.port, free_ports(1)[0])
     await alice.start()
     box = Inspection(alice.pairing_port, "Acme Web Gateway CA", subject="127.0.0.1")
     async with running(box, shown_port, ssl=box.context(tmp_path)):
@@ -85,7 +86,7 @@ async def test_another_server_at_the_address_is_no_inspection(alice, carol, tmp_
     await pair(alice, carol)
     await linked(alice, carol)
     shown_port = alice.port
-    await move(alice, free_port())
+    await move(alice, free_ports(1)[0])
     box = Inspection(alice.port, None, subject="printer.example")
     async with running(box, shown_port, ssl=box.context(tmp_path)):
         sentence = await says(carol, alice, "wrong-server")
@@ -96,7 +97,7 @@ async def test_what_speaks_no_tls_is_named(alice, carol):
     await pair(alice, carol)
     await linked(alice, carol)
     shown_port = alice.port
-    await move(alice, free_port())
+    await move(alice, free_ports(1)[0])
     async with running(WebServer(), shown_port):
         assert "does not speak TLS as a node does" in await says(carol, alice, "wrong-server")
 

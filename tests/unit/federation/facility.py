@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,17 +22,12 @@ from protocol.errors import Refusal
 from protocol.keyrecord import sign_record
 from protocol.limits import PIECE_BYTES
 from protocol.versions import OURS
+from tests.processes import free_ports
 
 NOW = 1_800_000_000
 OPERATOR = Actor("op", "person", frozenset({Role.OPERATOR}))
 SETTINGS = Settings()
 PACK = bytes(range(256)) * 4096 * 32
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Facility:
@@ -61,7 +55,7 @@ class Facility:
     ):
         self = cls(name, folder / name, clock or ManualClock(NOW))
         self.terms = terms or Terms()
-        self.listen_on(free_port(), free_port(), **pairing)
+        self.listen_on(*free_ports(2), **pairing)
         url = "https://127.0.0.1:{}" if reachable else ""
         self.keys = node_keys.create(
             self.folder / "data",

@@ -10,7 +10,8 @@ from peer.errors import ConfigError
 from peer.outbound import Proxy
 from protocol.errors import Refusal
 from tests.between import ConnectProxy, running
-from tests.unit.federation.facility import OPERATOR, PACK, free_port, linked, pair, until
+from tests.processes import free_ports
+from tests.unit.federation.facility import OPERATOR, PACK, linked, pair, until
 from tests.unit.federation.test_links import PATH
 
 
@@ -43,7 +44,7 @@ async def test_pairing_link_and_ranges_go_through_the_proxy(alice, carol):
 
 
 async def test_no_call_passes_by_a_proxy_that_is_down(alice, carol):
-    dead = f"http://127.0.0.1:{free_port()}"
+    dead = f"http://127.0.0.1:{free_ports(1)[0]}"
     await pair(alice, carol)
     await linked(alice, carol)
     await use(carol, Proxy(dead))
@@ -118,7 +119,7 @@ async def test_what_takes_a_connection_and_says_nothing_is_named(alice, carol):
 async def test_ranges_take_the_link_where_the_listener_cannot_be_reached(alice, bob):
     """Alice's firewall lets nothing out; Bob has dialled her, and she wants his images."""
     await pair(alice, bob)
-    await use(alice, Proxy(f"http://127.0.0.1:{free_port()}"))
+    await use(alice, Proxy(f"http://127.0.0.1:{free_ports(1)[0]}"))
     await linked(alice, bob)
     assert alice.links._lines[bob.peer_id].connection.dialler == bob.peer_id
     for _ in range(2):
