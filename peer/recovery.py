@@ -29,6 +29,7 @@ from peer.index.epochs import Begun
 from peer.index.fence import Fence, Position
 from peer.index.held import Held
 from peer.index.journal import Halt
+from peer.tasks import carry_through
 from protocol.entries import SignedBatch, SignedHeader, read_header
 from protocol.epochs import EpochRecord, SignedEpoch, verify_epoch
 from protocol.errors import Refusal
@@ -341,7 +342,10 @@ class Recovery:
         return not self._keys.are_retired and self._keys.node_keys[-1].begins <= following
 
     async def _settle(self) -> None:
-        """End the recovery if nothing is lacking any more."""
+        """End the recovery if nothing is lacking, though the link that said so ends meanwhile."""
+        await carry_through(self._settle_now())
+
+    async def _settle_now(self) -> None:
         pen = self._pen
         if pen.set_back_at is None or pen.forked or pen.unheard():
             return
@@ -371,13 +375,8 @@ class Recovery:
         if fence is None:
             self._fence = fence = await asyncio.to_thread(Fence, self._data, self._me)
         first = fence.is_missing
-        putting = asyncio.ensure_future(asyncio.to_thread(fence.put, position))
-        try:
-            await asyncio.shield(putting)
-        except asyncio.CancelledError:
-            # The thread goes on. Whoever comes next would meet it, or be undone by it.
-            await asyncio.wait([putting])
-            raise
+        # A thread goes on in any case. Whoever comes next would meet it, or be undone by it.
+        await carry_through(asyncio.to_thread(fence.put, position))
         if first:
             await self._db.write(journal.note_fence)
 

@@ -201,6 +201,24 @@ async def test_a_started_node_without_an_answer_signs_after_a_minute(pair):
 # -- set back -------------------------------------------------------------------------------------
 
 
+async def test_a_recovery_that_ends_as_the_link_is_cut_is_carried_through(pair, tmp_path):
+    alice, _ = pair
+    await alice.publish(publish(1))
+    image = await backup(alice, tmp_path / "backup")
+    head = await alice.publish(publish(2))
+    await alice.recovery.cover(*vars_of(head))
+    await restore(alice, image)
+    alice.book.clear()
+    last = asyncio.create_task(alice.recovery.partner_changed())
+    await asyncio.sleep(0)
+    last.cancel()
+    await asyncio.wait([last])
+    assert last.cancelled()
+    assert await halted(alice) is Halt.REGAINED
+    await alice.db.write(journal.resume)
+    assert await may_write(alice)
+
+
 async def test_a_node_without_partners_goes_on_at_once(pair, tmp_path):
     alice, _ = pair
     alice.book.clear()
