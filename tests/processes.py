@@ -219,6 +219,22 @@ class Node:
         assert status < http.HTTPStatus.BAD_REQUEST, f"not stored: {answer}"
         return answer
 
+    def grant(self, patient: str) -> str:
+        """Record that every partner may find a patient; return the directive's identifier."""
+        directive = {
+            "patient": {"issuer": self.issuer, "patient_id": patient},
+            "recipients": "all",
+            "purposes": ["TREAT", "ETREAT"],
+            "grantor": "patient",
+        }
+        return str(self.post("/consents", directive)["directive_id"])
+
+    def listed(self, name: str, birth_date: str) -> set[str]:
+        """Return the studies that a search lists; the date as YYYYMMDD."""
+        question = {"name": name, "birth_date": birth_date}
+        results = self.post("/search", question)["results"]
+        return {each["study_instance_uid"] for each in results}
+
     def token(self, *roles: str, name: str = "tests", purpose: str = "TREAT") -> str:
         """Return a new bearer token for the TCP listener."""
         wanted = {"name": name, "roles": list(roles) or ["clinician"], "purpose": purpose}
@@ -283,13 +299,13 @@ class Nodes:
 
 
 def pair(one: Node, other: Node) -> None:
-    """Make two running nodes partners as their operators would, and wait for their link."""
-    invitation = one.run_json("invite")["invitation"]
-    joined = other.run_json("join", invitation)
+    """Make two running nodes partners and wait for their link; not by commands, which are slow."""
+    invitation = one.post("/invitations")["invitation"]
+    joined = other.post("/pairings", {"invitation": invitation})
     waiting = one.partner(other)
     assert joined["words"] == waiting["words"], "the two screens show different words"
-    one.run("partners", "confirm", other.peer_id)
-    other.run("partners", "confirm", one.peer_id)
+    one.post(f"/partners/{other.peer_id}/confirm")
+    other.post(f"/partners/{one.peer_id}/confirm")
     for here, there in ((one, other), (other, one)):
         wait_until(
             lambda here=here, there=there: (
@@ -319,8 +335,7 @@ def publish(node: Node, patient: str, study: str, count: int, pixels: int) -> st
             )
         )
     node.post("/studies/settle")
-    granted = node.run_json("consent", "grant", f"{node.issuer}/{patient}")
-    return str(granted["directive_id"])
+    return node.grant(patient)
 
 
 def wait_until(

@@ -76,9 +76,9 @@ class Absorbed:
 
 def pair_and_absorb(origin, reader, last_batch):
     """Pair two running nodes; return what it took until `reader` holds all of the journal."""
-    invitation = origin.run_json("invite")["invitation"]
-    reader.run_json("join", invitation)
-    origin.run("partners", "confirm", reader.peer_id)
+    invitation = origin.post("/invitations")["invitation"]
+    reader.post("/pairings", {"invitation": invitation})
+    origin.post(f"/partners/{reader.peer_id}/confirm")
     pids = reader.process.pid, origin.process.pid
     before, load_before = [cpu_seconds(pid) for pid in pids], load()
     wire, began = wire_of(origin, reader), time.monotonic()

@@ -16,7 +16,7 @@ import pytest
 from peer.retrieve.transfer import NOTE_BYTES
 from protocol.limits import PIECE_BYTES
 from tests.dicom_samples import instance
-from tests.processes import COMMAND_TIMEOUT_S, ISSUERS, pair, wait_until
+from tests.processes import COMMAND_TIMEOUT_S, pair, wait_until
 
 STUDY = "1.2.826.0.1.3680043.8.498.77"
 INSTANCES = 24
@@ -37,7 +37,7 @@ def hospitals(nodes):
     pair(alice, bob)
     bob.store(instance(study=f"{STUDY}.1", **PATIENT))
     bob.post("/studies/settle")
-    bob.run("consent", "grant", f"{ISSUERS[1]}/{PATIENT['PatientID']}")
+    bob.grant(PATIENT["PatientID"])
     return alice, bob
 
 
@@ -58,12 +58,11 @@ def published(alice, bob, number):
     for content in files.values():
         bob.store(content)
     bob.post("/studies/settle")
-
-    def listed():
-        answer = alice.run_json("search", "Okonkwo, Adaeze", "--birth-date", "1968-04-17")
-        return study in {each["study_instance_uid"] for each in answer["results"]}
-
-    wait_until(listed, "the study is not found", more=bob.log_lines)
+    wait_until(
+        lambda: study in alice.listed(PATIENT["PatientName"], PATIENT["PatientBirthDate"]),
+        "the study is not found",
+        more=bob.log_lines,
+    )
     return study, files
 
 
@@ -175,7 +174,7 @@ def test_a_notice_and_its_acknowledgement_survive_both_sides(hospitals):
     alice.start()
     bob.start()
     (notice,) = wait_until(
-        lambda: alice.run_json("inbox")["notices"], "it does not arrive", more=bob.log_lines
+        lambda: alice.get("/inbox")["notices"], "it does not arrive", more=bob.log_lines
     )
     assert notice["notice_id"] == sent["notice_id"]
     assert notice["message"] == "Please compare."

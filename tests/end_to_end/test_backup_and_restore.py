@@ -40,19 +40,13 @@ def published(node, number, patient):
     """Let every partner find a study of a patient; return the directive's identifier."""
     node.store(original(number, patient))
     node.post("/studies/settle")
-    return node.run_json("consent", "grant", f"{node.issuer}/{patient}")["directive_id"]
-
-
-def listed(node, patient):
-    """Return the studies that a search at `node` lists."""
-    answer = node.run_json("search", f"{patient}, Anna", "--birth-date", "1960-02-03")
-    return {each["study_instance_uid"] for each in answer["results"]}
+    return node.grant(patient)
 
 
 def comes_to_list(node, patient, *numbers):
     wanted = {f"{STUDY}.{number}" for number in numbers}
     wait_until(
-        lambda: listed(node, patient) == wanted,
+        lambda: node.listed(f"{patient}^Anna", "19600203") == wanted,
         f"{node.name} does not list {wanted} of {patient}",
         RECOVERY_WAIT_S,
         more=node.log_lines,
@@ -128,7 +122,7 @@ def test_what_was_revoked_after_the_backup_stays_revoked(disaster):
     alice, bob, *_ = disaster
     (held,) = alice.get("/journal/holds")["holds"]
     assert held["patient"]["patient_id"] == "LINDQVIST"
-    assert listed(bob, "LINDQVIST") == set()
+    assert bob.listed("LINDQVIST^Anna", "19600203") == set()
 
 
 def test_what_was_published_after_the_backup_and_is_lost_is_withdrawn(disaster):

@@ -45,7 +45,7 @@ def bob(federation):
     for number in (1, 2, 3):
         bob.store(instance(number, study=STUDY, PatientID="ADA-1815", **ADA))
     bob.post("/studies/settle", {"study_instance_uids": [STUDY]})
-    bob.run("consent", "grant", f"{bob.issuer}/ADA-1815")
+    bob.grant("ADA-1815")
     return bob
 
 

@@ -33,7 +33,7 @@ SMALL = {
 """So that the bound is met within seconds: sixty at once, and one a second."""
 FRAMES = 200
 """Messages that are made before the attack, and sent over and over."""
-ATTACK_S = 3
+ATTACK_S = 1.5
 SLACK = 10
 """What is read before the first pause, and what an exchange says of itself."""
 
