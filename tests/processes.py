@@ -11,16 +11,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
 from tests.dicom_samples import instance
+from tests.forking import Forked
 
 Found = TypeVar("Found")
 
@@ -46,6 +48,38 @@ ISSUERS = ("urn:oid:2.999.1.1", "urn:oid:2.999.1.2", "urn:oid:2.999.1.3")
 """2.999 is the arc that X.660 keeps for examples."""
 
 
+class Process(Protocol):
+    """Of `subprocess.Popen` what is used here."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int) -> None: ...
+
+
+def spawn(
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    said: Path,
+    faults: Path | None = None,
+) -> Process:
+    """Run `python -m module arguments`; what it says is appended to `said`, errors to `faults`."""
+    with said.open("ab") as out, (faults or said).open("ab") as err:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            env=environment,
+        )
+
+
 class CommandFailed(AssertionError):
     """A command ended with another status than 0; the text has all that it said."""
 
@@ -58,10 +92,12 @@ class Node:
     data: Path
     root_key: Path
     issuer: str
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     addresses: dict[str, Any] = field(default_factory=dict)
     module: str = "peer"
     """What Python runs; another one than the node's own for a node that is watched from inside."""
+    begin: Callable[..., Process] = spawn
+    """How a process begins: `spawn`, or the quicker `fork`."""
 
     # -- its life -------------------------------------------------------------------------------
 
@@ -83,15 +119,9 @@ class Node:
 
     def start(self, **environment: str) -> None:
         """Start the process and wait until the node says that it is ready."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, "run", "--data", str(self.data)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, **UNBOUNDED, **environment},
-            )
+        surroundings = {**os.environ, **UNBOUNDED, **environment}
+        command = ("run", "--data", str(self.data))
+        self.process = self.begin(self.module, command, surroundings, self.log)
         wait_until(
             self._is_ready, f"{self.name} did not start", START_TIMEOUT_S, more=self.log_lines
         )
@@ -152,22 +182,22 @@ class Node:
 
     def run(self, *arguments: str) -> str:
         """Run `openpriors VERB ...` on this node and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "peer", *arguments],
-            env={**os.environ, "OPENPRIORS_DATA": str(self.data), "COLUMNS": "200"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode != 0:
+        surroundings = {**os.environ, "OPENPRIORS_DATA": str(self.data), "COLUMNS": "200"}
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            process = self.begin("peer", arguments, surroundings, out, err)
+            try:
+                status = process.wait(COMMAND_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                raise
+            said, faults = out.read_text(), err.read_text()
+        if status != 0:
             shown = " ".join(arguments)
             raise CommandFailed(
-                f"openpriors {shown}: status {done.returncode}\n{done.stdout}{done.stderr}"
-                f"\n--- log\n{self.log_lines()}"
+                f"openpriors {shown}: status {status}\n{said}{faults}\n--- log\n{self.log_lines()}"
             )
-        return done.stdout
+        return said
 
     def run_json(self, *arguments: str) -> Any:
         """Run a verb with --json and return its answer."""
@@ -290,7 +320,7 @@ class Nodes:
         folder = self.folder / f"facility-{len(list(self.folder.iterdir())) + 1}"
         folder.mkdir()
         name, issuer = NAMES[number % len(NAMES)], ISSUERS[number % len(ISSUERS)]
-        return Node(name, folder / "data", folder / "root.key", issuer)
+        return Node(name, folder / "data", folder / "root.key", issuer, begin=Forked)
 
     def stop(self) -> None:
         """Kill what still runs: a test that cares about a clean end stops its nodes itself."""

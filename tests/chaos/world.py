@@ -12,6 +12,7 @@ from tests.chaos.cable import Cable, State
 from tests.chaos.disk import SmallDisk, small_disk
 from tests.chaos.ledger import Ledger
 from tests.chaos.steered import VARIABLE, write_offset
+from tests.forking import Forked
 from tests.processes import ISSUERS, NAMES, Node, free_ports, pair
 
 SETTINGS = {
@@ -78,6 +79,7 @@ class World:
             root_key=folder / "root.key",
             issuer=ISSUERS[number],
             module="tests.chaos.steered",
+            begin=Forked,
         )
         public, port = free_ports(2)
         node.init("--federation-port", str(public))
