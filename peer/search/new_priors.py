@@ -104,6 +104,15 @@ class NewPriors:
             new_priors.listed(tx, opened, new, who, now)
             new_priors.watch(tx, opened, who, now + self._watch_s)
 
+    def searched(self, before: Mapping[PeerId, Head]) -> None:
+        """Look again at what grew while a search ran, which `watch` came too late for.
+
+        `before`: the journals as they were when the search began.  Call when it is on record.
+        """
+        for peer_id, head in before.items():
+            if peer_id in self._looked and self._looked[peer_id] != head.head:
+                del self._looked[peer_id]
+
     # -- finding ----------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -125,8 +134,13 @@ class NewPriors:
                 continue
             if self._looked.get(partner.peer_id) == head.head:
                 continue
-            found += await self._look_at(partner.peer_id, now)
+            # Before it is looked at, so that `searched` can say meanwhile that it must be again.
             self._looked[partner.peer_id] = head.head
+            try:
+                found += await self._look_at(partner.peer_id, now)
+            except BaseException:
+                self._looked.pop(partner.peer_id, None)
+                raise
         kept_since = now - self._watch_s
         await self._db.write(lambda tx: new_priors.forget_before(tx, now, kept_since))
         if found:

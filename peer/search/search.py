@@ -140,7 +140,7 @@ class Search:
         person, search_id = question.person, secrets.token_bytes(SEARCH_ID_BYTES)
         described = described_as(question, search_id)
         await self._admit(question, actor, emergency, described)
-        coverage = self._coverage()
+        coverage = dict(self._coverage())
         await self._forget_lapsed(coverage)
         partners = [each for each in self._partners() if only in {None, each.peer_id}]
         known = await self._db.read(
@@ -172,6 +172,7 @@ class Search:
             event = AuditEvent("search", "failed", actor, detail=described | {"abandoned": 1})
             seen = {each.ref for one in answered for each in one.heard.results}
             await asyncio.shield(self._db.write(lambda tx: self._record(tx, answered, seen, event)))
+            self.new_priors.searched(coverage)
             raise
         order = {each.peer_id: place for place, each in enumerate(partners)}
         answered.sort(key=lambda one: order[one.asked.partner.peer_id])
@@ -181,6 +182,7 @@ class Search:
         event = record_of(answer, actor, known.home.patient, dropped, described)
         sure = {each.ref for each in answer.results}
         await self._db.write(lambda tx: self._record(tx, answered, sure, event))
+        self.new_priors.searched(coverage)
         self._shown.note(
             KnownPrior(hit.opened.origin, each.digest, hit.opened.person)
             for one in answered

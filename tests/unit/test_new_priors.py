@@ -65,6 +65,20 @@ async def test_a_study_that_comes_later_is_found_without_asking_and_once(hospita
     assert found["detail"] == {"studies": 1}
 
 
+async def test_what_comes_while_the_search_runs_is_news_too(hospitals):
+    alice, bob = hospitals
+
+    async def hear(heard):
+        if heard.facility.name == "Bob":
+            await publishes(bob, alice, LATER)
+            assert await alice.search.new_priors.look() == 0, "nobody watches yet"
+
+    answer = await alice.search.search(ASK_JANE, CLINICIAN, hear=hear)
+    assert [each.study_instance_uid for each in answer.results] == [STUDY]
+    assert await alice.search.new_priors.look() == 1
+    assert await news(alice) == [(LATER, False)]
+
+
 async def test_it_is_told_once_across_a_restart_and_a_change_of_the_study(hospitals):
     alice, bob = hospitals
     await alice.find()
