@@ -28,7 +28,6 @@ from peer.dicom.part10 import (
     file_meta,
     open_instance,
     read_file_meta,
-    with_file_meta,
 )
 from peer.dicom.scan import read_header
 
@@ -42,7 +41,6 @@ __all__ = [
     "open_instance",
     "read_file_meta",
     "read_header",
-    "with_file_meta",
 ]
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

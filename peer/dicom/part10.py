@@ -140,13 +140,6 @@ def _behind_file_meta(tag: int, _vr: str | None, _length: int) -> bool:
     return tag >> 16 != FILE_META_GROUP
 
 
-def with_file_meta(
-    data_set: bytes, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
-) -> bytes:
-    """Return a data set, as it came over the network, as a file."""
-    return file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid) + data_set
-
-
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
     """Return what stands in a file before the data set (PS3.10 section 7.1).
 

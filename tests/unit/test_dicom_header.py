@@ -19,7 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from peer.dicom import open_instance, read_header, with_file_meta
+from peer.dicom import file_meta, open_instance, read_header
 from peer.dicom.layout import survey
 from protocol.errors import Refusal
 from tests.dicom_samples import CT, SAMPLES, data_set, encoded, sample
@@ -183,7 +183,7 @@ def test_a_damaged_instance_is_read_or_refused(data):
 def test_a_deflated_bomb_is_refused_before_it_unfolds():
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     bomb = compressor.compress(bytes(1_000_000)) + compressor.flush()
-    data = with_file_meta(bomb, CT, "1.2.3.4", DeflatedExplicitVRLittleEndian)
+    data = file_meta(CT, "1.2.3.4", DeflatedExplicitVRLittleEndian) + bomb
     with pytest.raises(Refusal) as caught:
         read_header(data, 100_000)
     assert caught.value.code == "oversized"
@@ -196,7 +196,7 @@ def test_a_cut_deflated_stream_is_refused():
 
 def test_endless_nesting_is_refused():
     opened = b"\x40\x00\x75\xa1SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
-    data = with_file_meta(opened * 5000, CT, "1.2.3.4", ExplicitVRLittleEndian)
+    data = file_meta(CT, "1.2.3.4", ExplicitVRLittleEndian) + opened * 5000
     assert code_of(data) == "malformed"
 
 
@@ -249,7 +249,7 @@ def test_a_data_set_from_the_network_becomes_a_file():
     made = encoded(data_set())
     header = read_header(made)
     body = made[header.data_set_offset :]
-    file = with_file_meta(body, CT, "1.2.3.4", ExplicitVRLittleEndian)
+    file = file_meta(CT, "1.2.3.4", ExplicitVRLittleEndian) + body
     again = read_header(file)
     assert file[again.data_set_offset :] == body
     assert (again.patient, again.study, again.series) == (
