@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import Field, model_validator
 
 from peer.consents import NewDirective, Recorded, to_json
+from peer.index import patients
 from peer.web.api.bodies import (
     Body,
     DateOrNothing,
@@ -131,9 +132,13 @@ async def grant(request: web.Request) -> web.StreamResponse:
 async def record_consent(request: web.Request, asked: ConsentBody) -> Recorded:
     """Record a directive in the asker's name; raise Refusal if it means nothing."""
     rooms = services(request)
+    issuer, value = asked.patient.issuer, asked.patient.patient_id
+    if not issuer and not await rooms.db.read(lambda tx: patients.find(tx, issuer, value)):
+        # So are patients known whose images name no issuer.
+        issuer = rooms.settings.ingest.default_issuer
     directive = await rooms.consents.grant(
         NewDirective(
-            patient=(PatientIdentifier(asked.patient.issuer, asked.patient.patient_id),),
+            patient=(PatientIdentifier(issuer, value),),
             grantor=asked.grantor,
             scope=asked.scope.to_scope(),
             recipients=asked.to_recipients(),

@@ -75,7 +75,7 @@ def settings_of():
         facility={"name": "St. Anna"},
         local={"port": 0, "max_connections": 64},
         people={"session_s": 36_000, "idle_s": 3_600, "link_s": 86_400},
-        ingest={"max_instance_bytes": 2**20},
+        ingest={"max_instance_bytes": 2**20, "default_issuer": "ST-ANNA"},
     )
     sections = {name: getattr(real, name) for name in Settings.model_fields}
     sections["local"] = types.SimpleNamespace(**dict(real.local))

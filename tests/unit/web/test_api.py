@@ -413,6 +413,11 @@ async def test_a_consent_is_recorded_listed_and_revoked(office, rooms, city_clin
     assert actions[-2:] == ["consent-grant", "consent-revoke"]
 
 
+async def test_without_an_issuer_a_patient_is_ours(office):
+    _, granted = await post(office, "/consents", CONSENT | {"patient": {"patient_id": "1"}})
+    assert granted["patient"] == {"issuer": "ST-ANNA", "patient_id": "1"}
+
+
 async def test_withdrawals_name_each_partner(office, rooms, real_consents, city_clinic):
     rooms.gossip.answers = {"acknowledged": {PARTNER: 99}}
     _, granted = await post(office, "/consents", CONSENT)
