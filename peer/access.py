@@ -40,6 +40,9 @@ CONFIRMED: Final = 1024
 EVERY_PARTNER: Final = b""
 """The audience of a publication to all partners (`index.publications`)."""
 
+UNKNOWN_PATIENT: Final = 0
+"""In the permit for a study that is still arriving: patients count from 1."""
+
 _MADE_HERE: Final = object()
 
 _REMEDIES: Final[dict[str, str]] = {
@@ -210,11 +213,19 @@ class Access:
         return decision
 
     # -- people and programs here -----------------------------------------------------------
-    async def permit_local(self, study_instance_uid: str, actor: Actor, what: str) -> Permit:
+    async def permit_local(
+        self,
+        study_instance_uid: str,
+        actor: Actor,
+        what: str,
+        arriving_from: PeerId | None = None,
+    ) -> Permit:
         """Return leave for `actor` to read a study that this facility holds.
 
         `what` is done with it, a word for the record ("view", "export").  Consent governs what
-        goes to partners; here the role and the purpose decide.  Raises NotFound, or Refusal.
+        goes to partners; here the role and the purpose decide.  `arriving_from`: the origin of a
+        study that is still arriving; whose it is comes on record with all of it.  Raises NotFound,
+        or Refusal.
         """
         now = self._clock.now()
         look = (actor, study_instance_uid, what)
@@ -224,13 +235,16 @@ class Access:
 
         def work(tx: Tx) -> Permit | Refusal:
             study = gated_study(tx, study_instance_uid)
+            if study is None and arriving_from is not None:
+                study = GatedStudy(UNKNOWN_PATIENT, StudyFacts(study_instance_uid))
             if study is None:
                 raise NotFound("This study is not held here. Search for it at the partners.")
-            if refusal := _may_look(actor):
-                _record(tx, "view", actor, study, now, refusal=refusal, detail={"what": what})
+            refusal = _may_look(actor)
+            if refusal is not None or not known:
+                detail: dict[str, str | int] = {"what": what}
+                _record(tx, "view", actor, study, now, arriving_from, refusal, detail=detail)
+            if refusal is not None:
                 return refusal
-            if not known:
-                _record(tx, "view", actor, study, now, detail={"what": what})
             return _make_permit(study, actor, None, "", now)
 
         permit = _given(await (self._db.read(work) if known else self._db.write(work)))
@@ -331,7 +345,7 @@ def _record(
         action=action,
         outcome="success" if refusal is None else "refused",
         actor=actor,
-        patient="" if study is None else str(study.patient),
+        patient=str(study.patient) if study is not None and study.patient else "",
         study_instance_uid="" if study is None else study.facts.study_instance_uid,
         partner=partner,
         detail=more,

@@ -206,11 +206,14 @@ class Hospital(base.Facility):
             one.knows[two.peer_id] = two
 
     # -- images
-    async def scan(self, uid=STUDY, count=3, *, size=600_000, patient=JANE, first=1):
-        """Take in `count` real instances of one study; return them by SOP Instance UID."""
+    async def scan(self, uid=STUDY, count=3, *, size=600_000, patient=JANE, first=1, **changes):
+        """Take in `count` real instances of one study; return them by SOP Instance UID.
+
+        `changes`: attributes by keyword.
+        """
         files = {}
         for number in range(first, first + count):
-            data = make_instance(uid, number, size=size, patient=patient)
+            data = make_instance(uid, number, size=size, patient=patient, **changes)
             outcome = await self.ingest.store_instance(data, MODALITY, "dimse")
             assert outcome.status == "accepted", outcome.reason
             files[outcome.sop_instance_uid] = data
@@ -239,7 +242,7 @@ class Hospital(base.Facility):
         return [record for record in found if record["action"] == action]
 
 
-def make_instance(uid, number, *, size=600_000, patient=JANE):
+def make_instance(uid, number, *, size=600_000, patient=JANE, **changes):
     """Return a CT file of about `size` bytes of noise, the same for the same arguments."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
@@ -262,6 +265,7 @@ def make_instance(uid, number, *, size=600_000, patient=JANE):
     data.Rows = data.Columns = 16
     data.BitsAllocated = 16
     data.PixelData = random.Random(f"{uid} {number}").randbytes(size // 2 * 2)
+    data.update(changes)
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, data, enforce_file_format=True)
     return buffer.getvalue()

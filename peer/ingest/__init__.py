@@ -8,11 +8,12 @@ written as it comes, before anybody knows what it is (`Incoming`).
 
 from __future__ import annotations
 
-from peer.ingest.adoption import Adopted, Inspection, ReceivedStudy
+from peer.ingest.adoption import Adopted, ReceivedStudy
 from peer.ingest.arrival import Arrival, examine
 from peer.ingest.files import NamedFile
 from peer.ingest.incoming import Incoming, Large, Small, Taken
 from peer.ingest.ingest import Ingest, Recovered
+from peer.ingest.inspection import Beyond, Inspection, Verified
 from peer.ingest.memory import Memory, Share
 from peer.ingest.outcome import OVERSIZED, Outcome
 
@@ -20,6 +21,7 @@ __all__ = [
     "OVERSIZED",
     "Adopted",
     "Arrival",
+    "Beyond",
     "Incoming",
     "Ingest",
     "Inspection",
@@ -32,5 +34,6 @@ __all__ = [
     "Share",
     "Small",
     "Taken",
+    "Verified",
     "examine",
 ]

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
-from blake3 import blake3
-
-from peer.dicom import Header, read_header
-from peer.errors import Conflict, NodeError, NotFound
+from peer.errors import Conflict, NotFound
 from peer.index import instances, packs, studies
 from peer.index.database import Tx
-from peer.index.instances import Placement
-from peer.store import (
-    Store,
-    StoredInstance,
-    new_key,
-    unwrap_study_key,
-    wrap_pack_key,
-    wrap_study_key,
-)
-from protocol.errors import Refusal
+from peer.ingest.inspection import Verified
+from peer.store import new_key, unwrap_study_key, wrap_pack_key, wrap_study_key
 from protocol.identifiers import PeerId
-from protocol.manifest import InstanceItem, Manifest, SignedManifest, root
-
-WHOLE_BYTES: Final = 8 * 1024 * 1024
-"""An instance up to this size is decrypted whole to be checked; a larger one piece by piece."""
+from protocol.manifest import Manifest, SignedManifest, root
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,122 +36,6 @@ class Adopted:
     """Those that were not held before."""
     surplus: tuple[bytes, ...]
     """Packs that hold nothing that was not held before: they are not on record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """An instance of the manifest whose plain bytes were checked."""
-
-    header: Header
-    placement: Placement
-
-
-class Inspection:
-    """Decrypts and checks the instances of one manifest, each once.  Its methods block on the disk.
-
-    Some may be looked at while others are still arriving.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        manifest: Manifest,
-        pack_keys: Mapping[bytes, bytes],
-        inflated_bytes: int,
-    ) -> None:
-        self._store = store
-        self._manifest = manifest
-        self._pack_keys = pack_keys
-        self._inflated_bytes = inflated_bytes
-        self._seen: dict[str, Verified] = {}
-
-    def look(self, items: Iterable[InstanceItem]) -> None:
-        """Check instances that have arrived in packs that have not; what is wrong, `verified` says.
-
-        So a study with a wrong instance ends as one in which that is found last.
-        """
-        for item in items:
-            with suppress(Refusal, NodeError):
-                self._seen[item.sop_instance_uid] = self._verify(item, arriving=True)
-
-    def verified(self) -> list[Verified]:
-        """Return every instance of the manifest, all of whose packs are whole by now.
-
-        Raises Refusal "wrong-content" if any is not what the manifest says, Damaged if a pack does
-        not decrypt under its key.
-        """
-        return [
-            self._seen.get(item.sop_instance_uid) or self._verify(item)
-            for item in self._manifest.instances
-        ]
-
-    def _verify(self, item: InstanceItem, *, arriving: bool = False) -> Verified:
-        pack_id = self._manifest.packs[item.pack]
-        key = self._pack_keys[pack_id]
-        with self._store.open(pack_id, key, item.chunks, arriving=arriving) as content:
-            return _checked(self._manifest, pack_id, item, content, self._inflated_bytes)
-
-
-def _checked(
-    manifest: Manifest,
-    pack_id: bytes,
-    item: InstanceItem,
-    content: StoredInstance,
-    inflated_bytes: int,
-) -> Verified:
-    # In one reading as a rule: what is small is whole in memory.
-    data = content.read() if len(content) <= WHOLE_BYTES else content
-    try:
-        header = read_header(data, inflated_bytes)
-    except Refusal as error:
-        raise _wrong_content() from error
-    pieces = content.pieces() if data is content else iter((data[:],))
-    content_hash, data_set_hash = _hashes(pieces, header.data_set_offset)
-    if content_hash != item.content_hash:
-        raise _wrong_content()
-    named = (
-        header.study.study_instance_uid,
-        header.series.series_instance_uid,
-        header.instance.sop_instance_uid,
-        header.instance.sop_class_uid,
-        header.instance.transfer_syntax_uid,
-    )
-    if named != (
-        manifest.study_instance_uid,
-        item.series_instance_uid,
-        item.sop_instance_uid,
-        item.sop_class_uid,
-        item.transfer_syntax_uid,
-    ):
-        raise _wrong_content()
-    placement = Placement(
-        pack_id=pack_id,
-        length=item.length,
-        content_hash=item.content_hash,
-        data_set_hash=data_set_hash,
-        first_chunk=item.first_chunk,
-        offset=item.offset,
-        chunk_hashes=item.chunk_hashes,
-    )
-    return Verified(header, placement)
-
-
-def _hashes(pieces: Iterator[bytes], data_set_offset: int) -> tuple[bytes, bytes]:
-    """Return the hashes of an instance and of its data set."""
-    whole, data_set = blake3(), blake3()
-    for piece in pieces:
-        whole.update(piece)
-        data_set.update(memoryview(piece)[data_set_offset:])
-        data_set_offset = max(0, data_set_offset - len(piece))
-    return whole.digest(), data_set.digest()
-
-
-def _wrong_content() -> Refusal:
-    return Refusal(
-        "wrong-content",
-        "An instance is not what the origin's manifest says it is.",
-        "Nothing of the study was kept. Tell the facility that sent it.",
-    )
 
 
 def record(

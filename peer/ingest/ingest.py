@@ -19,11 +19,12 @@ from peer.config import Settings
 from peer.errors import Conflict, NodeError, NotFound
 from peer.index import instances, packs, studies
 from peer.index.database import Database, Tx
-from peer.ingest.adoption import Adopted, Inspection, ReceivedStudy, record
+from peer.ingest.adoption import Adopted, ReceivedStudy, record
 from peer.ingest.arrival import Arrival, examine
 from peer.ingest.commits import Commits
 from peer.ingest.files import NamedFile, read_file
 from peer.ingest.incoming import Incoming, Large, Taken, failed
+from peer.ingest.inspection import Inspection
 from peer.ingest.memory import Memory
 from peer.ingest.outcome import OTHER_STUDY, Outcome
 from peer.ingest.writers import Writers

@@ -8,6 +8,12 @@ transfer
     The chunks of one manifest on their way into the store.
 recipient
     One try at a retrieval; what one leaves behind, the next goes on with.
+arriving
+    What can be looked at before all of a study is here.
+wishes
+    What somebody waits for, which is fetched first.
+errands
+    Each retrieval, tried until it has ended.
 parking
     What did not come, until somebody deals with it.
 repair
@@ -20,9 +26,10 @@ ledger
 
 from __future__ import annotations
 
+from peer.retrieve.arriving import Arriving
 from peer.retrieve.ledger import Ledger
 from peer.retrieve.origin import Origin
 from peer.retrieve.retrieve import Retrieve
 from peer.retrieve.status import Retrieval
 
-__all__ = ["Ledger", "Origin", "Retrieval", "Retrieve"]
+__all__ = ["Arriving", "Ledger", "Origin", "Retrieval", "Retrieve"]

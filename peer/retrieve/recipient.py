@@ -23,6 +23,7 @@ from peer.link import Links
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
 from peer.retrieve import repair
+from peer.retrieve.arriving import Arriving
 from peer.retrieve.chunks import end_of, ends_of
 from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, streamed
 from peer.retrieve.transfer import Note, Transfer
@@ -42,7 +43,7 @@ class MovedOn(Exception):
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt at one retrieval.  `leave` and `transfer` are None until there are any."""
+    """One attempt at one retrieval.  `leave` and what follows are None until there are any."""
 
     row: RetrievalRow
     actor: Actor
@@ -50,6 +51,8 @@ class Attempt:
     promise: Promise
     leave: Leave | None = None
     transfer: Transfer | None = None
+    arriving: Arriving | None = None
+    """What can be looked at already of a study of which nothing is held."""
     arrived: bool = False
     """Whether nothing is left but to take it in: not to be interrupted, since what lies whole in
     the store and on no record would be in the way of the next attempt."""
@@ -103,6 +106,9 @@ class Recipient:
         await self._note_leave(attempt, leave, size=transfer.bytes)
         await transfer.open(await self._expect(attempt, transfer))
         inspection = self.ingest.inspection(manifest, leave.keys)
+        attempt.arriving = Arriving(
+            attempt.row.retrieval_id, attempt.row.origin, manifest, transfer, inspection
+        )
         fetch = _Fetcher(self, attempt, leave).fetch
         try:
             await transfer.run(fetch, self.settings.parallel_ranges, inspection.look)

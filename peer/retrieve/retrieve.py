@@ -1,21 +1,18 @@
-"""The room: retrievals as people start and see them, and everything that keeps them going."""
+"""The room: retrievals as people start and see them, and the studies that came of them."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
-from typing import Final, Protocol, TypeAlias
-
-import structlog
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
 from peer.access import Access, Permit
 from peer.actors import Actor
 from peer.alerts import glass_broken_here
 from peer.clock import Clock
 from peer.config import Settings
-from peer.errors import NodeError, NotFound
+from peer.errors import NotFound
 from peer.index import Database, Tx, instances, transfers
 from peer.index.instances import Location
 from peer.index.transfers import RetrievalRow
@@ -24,45 +21,29 @@ from peer.keys import NodeKeys
 from peer.link import Links
 from peer.partners import Partners
 from peer.reciprocity import Reciprocity
-from peer.retrieve.leave import Promise, Unreachable
-from peer.retrieve.ledger import Ledger, read_actor, record, write_actor
+from peer.retrieve.arriving import Arriving
+from peer.retrieve.errands import Errands, PriorLookup, urgent
+from peer.retrieve.ledger import Ledger, record, write_actor
 from peer.retrieve.origin import Origin
 from peer.retrieve.parking import Parking
 from peer.retrieve.receipts import receipts_of
-from peer.retrieve.recipient import Attempt, Recipient
-from peer.retrieve.repair import NotMended, Repair
+from peer.retrieve.recipient import Recipient
+from peer.retrieve.repair import Repair
 from peer.retrieve.status import Retrieval
 from peer.retrieve.turns import Turns, is_urgent
 from peer.store import Store, StoredInstance, unwrap_pack_key, unwrap_study_key
-from protocol.digest import StudyDigest
-from protocol.errors import Refusal, RemoteProtocolError
 from protocol.identifiers import PeerId
 from protocol.manifest import chunk_count
 from protocol.messages import GrantRequest, ReceiptMessage
-from protocol.quota import QUOTA
-from protocol.reciprocity import breaks_glass, is_mended_by_exchange
+from protocol.reciprocity import breaks_glass
 
 RETRIEVAL_ID_BYTES: Final = 16
 
+ARRIVING_S: Final = 5.0
+"""Longest wait of whoever looks at a study for its origin's leave: they have just asked for it."""
+
 LOOK_S: Final = 0.2
 """How often whoever follows a retrieval is told of it: as often as a person can read it."""
-
-
-class Prior(Protocol):
-    """A partner's study that a search has listed."""
-
-    @property
-    def digest(self) -> StudyDigest:
-        """What it is said to be."""
-
-
-PriorLookup: TypeAlias = Callable[[PeerId, str], Awaitable[Prior | None]]
-"""What an opened digest says of a study at an origin: `Search.prior`."""
-
-WRONG_CONTENT: Final = "wrong-content"
-"""How ingest refuses a study that is not what its manifest says."""
-
-_log = structlog.get_logger()
 
 
 class Retrieve:
@@ -88,15 +69,12 @@ class Retrieve:
         self._store = store
         self._keys = keys
         self._partners = partners
-        self._ledger = Ledger(db, keys, reciprocity, clock, settings.transfer.answer_s)
         self._repair = Repair(db, store, keys.store_key, clock, links, ingest)
-        self._prior = prior
         self._clock = clock
-        self._retry_s = settings.transfer.retry_s
         self._listed = settings.lists.retrievals
         self.parking = Parking(db, clock, partners.name, self._listed)
-        self._turns = Turns(settings.transfer.at_once)
-        self._recipient = Recipient(
+        turns = Turns(settings.transfer.at_once)
+        recipient = Recipient(
             db=db,
             store=store,
             keys=keys,
@@ -106,15 +84,20 @@ class Retrieve:
             reciprocity=reciprocity,
             ingest=ingest,
             settings=settings.transfer,
-            turns=self._turns,
+            turns=turns,
         )
-        self._tasks: dict[bytes, asyncio.Task[None]] = {}
-        self._deliveries: set[asyncio.Task[None]] = set()
-        self._attempts: dict[bytes, Attempt] = {}
-        self._woken: dict[PeerId, asyncio.Event] = {}
+        self._errands = Errands(
+            db=db,
+            partners=partners,
+            ledger=Ledger(db, keys, reciprocity, clock, settings.transfer.answer_s),
+            recipient=recipient,
+            turns=turns,
+            prior=prior,
+            retry_s=settings.transfer.retry_s,
+        )
         links.handle(GrantRequest, self.origin.grant)
         links.handle(ReceiptMessage, self.origin.receipt)
-        links.on_connected(self._connected)
+        links.on_connected(self._errands.connected)
 
     # -- what people ask for ----------------------------------------------------------------
     async def retrieve(
@@ -133,7 +116,7 @@ class Retrieve:
             row = transfers.under_way(tx, peer_id, study_instance_uid)
             if row is not None:
                 # One that waits for its origin's leave goes on as the emergency that it is now.
-                if breaks_glass(actor.purpose) or (is_urgent(actor.purpose) and not _urgent(row)):
+                if breaks_glass(actor.purpose) or (is_urgent(actor.purpose) and not urgent(row)):
                     transfers.set_actor(tx, row.retrieval_id, write_actor(actor))
                 return row
             retrieval_id = secrets.token_bytes(RETRIEVAL_ID_BYTES)
@@ -144,12 +127,12 @@ class Retrieve:
             return row
 
         row = await self._db.write(work)
-        if is_urgent(actor.purpose) and not _urgent(row):
-            await self._interrupt(row)  # It has an ordinary turn, or waits for one.
-            row = await self._current(row)
-        self._start(row)
+        if is_urgent(actor.purpose) and not urgent(row):
+            await self._errands.interrupt(row)  # It has an ordinary turn, or waits for one.
+            row = await self._errands.current(row)
+        self._errands.start(row)
         if breaks_glass(actor.purpose):
-            self._wake(peer_id)
+            self._errands.wake(peer_id)
         return self._seen(row)
 
     async def status(self, retrieval_id: bytes) -> Retrieval:
@@ -181,7 +164,7 @@ class Retrieve:
 
     async def finished(self, retrieval_id: bytes) -> Retrieval:
         """Return a retrieval once nothing more will happen to it."""
-        task = self._tasks.get(retrieval_id)
+        task = self._errands.task(retrieval_id)
         if task is not None:
             await asyncio.wait([task])
         return await self.status(retrieval_id)
@@ -190,7 +173,7 @@ class Retrieve:
         """Yield how far a retrieval is, whenever that changes, up to its end; raise NotFound."""
         seen: Retrieval | None = None
         while True:
-            task = self._tasks.get(retrieval_id)
+            task = self._errands.task(retrieval_id)
             now = await self.status(retrieval_id)
             if now != seen:
                 yield now
@@ -198,6 +181,13 @@ class Retrieve:
                 return
             seen = now
             await asyncio.wait([task], timeout=LOOK_S)
+
+    async def arriving(self, study_instance_uid: str) -> Arriving | None:
+        """Return a study that is on its way, to be looked at before all of it is here.
+
+        None if it is not, or if its origin does not give leave within ARRIVING_S.
+        """
+        return await self._errands.arriving(study_instance_uid, ARRIVING_S)
 
     async def read_instance(
         self, permit: Permit, sop_instance_uid: str, most: int | None = None
@@ -235,163 +225,18 @@ class Retrieve:
         """Go on with what an earlier run left unfinished, until cancelled."""
         try:
             for row in await self._db.read(transfers.unfinished):
-                self._start(row)
+                self._errands.start(row)
             await asyncio.Event().wait()
         finally:
             await self.close()
 
     async def close(self) -> None:
         """Stop; what has arrived is noted and goes on at the next start."""
-        under_way = [*self._tasks.values(), *self._deliveries]
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-
-    def _start(self, row: RetrievalRow) -> None:
-        if row.finished or row.retrieval_id in self._tasks:
-            return
-        task = asyncio.create_task(self._see_through(row))
-        self._tasks[row.retrieval_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(row.retrieval_id, None))
-        task.add_done_callback(_tell_of_failure)
-
-    async def _interrupt(self, row: RetrievalRow) -> None:
-        """End what is fetched of a retrieval now; what has arrived is noted."""
-        task = self._tasks.get(row.retrieval_id)
-        attempt = self._attempts.get(row.retrieval_id)
-        if task is not None and not (attempt and attempt.arrived):
-            task.cancel()
-            await asyncio.wait([task])
-
-    def _connected(self, peer_id: PeerId) -> None:
-        self._wake(peer_id)
-        task = asyncio.create_task(self._ledger.deliver(peer_id))
-        self._deliveries.add(task)
-        task.add_done_callback(self._deliveries.discard)
-        task.add_done_callback(_tell_of_failure)
-
-    def _wake(self, peer_id: PeerId) -> None:
-        """Have what waits for a partner tried again at once."""
-        self._woken.setdefault(peer_id, asyncio.Event()).set()
-
-    async def _see_through(self, row: RetrievalRow) -> None:
-        """Try until a retrieval has ended, one way or another."""
-        woken = self._woken.setdefault(row.origin, asyncio.Event())
-        while True:
-            woken.clear()
-            async with self._turns.turn(urgent=_urgent(row)):
-                if await self._try(row):
-                    break
-            try:
-                async with asyncio.timeout(self._retry_s):
-                    await woken.wait()
-            except TimeoutError:
-                pass
-        await self._ledger.deliver(row.origin)
-
-    async def _try(self, row: RetrievalRow) -> bool:
-        """Make one attempt; return whether the retrieval has ended with it."""
-        attempt: Attempt | None = None
-        try:
-            attempt = self._attempts[row.retrieval_id] = await self._begin(row)
-            await self._recipient.carry_out(attempt)
-            await self._ledger.complete(await self._current(row))
-        except Unreachable:
-            name = self._partners.name(row.origin)
-            await self._ledger.wait(
-                row,
-                "not-connected",
-                f"{name} cannot be reached now; the retrieval goes on by itself when it can.",
-                "See the list of partners for the state of the connection.",
-            )
-            return False
-        except Refusal as refusal:
-            if is_mended_by_exchange(refusal.code) or refusal.code == QUOTA:
-                await self._ledger.wait(row, refusal.code, refusal.reason, refusal.remedy)
-                return False
-            await self._end_refused(row, attempt, refusal)
-        except (RemoteProtocolError, NodeError) as error:
-            await self._end_failed(row, attempt, error)
-        finally:
-            self._attempts.pop(row.retrieval_id, None)
-        return True
-
-    async def _begin(self, row: RetrievalRow) -> Attempt:
-        partner = self._partners.trusted(row.origin)
-        promise = await self._promise(row)
-        current = await self._current(row)
-        return Attempt(row, read_actor(current.actor), partner, promise)
-
-    async def _promise(self, row: RetrievalRow) -> Promise:
-        """Return what the digest promises now; what it did before, once there was a grant.
-
-        A digest is hidden when its origin has been silent for long, as well as when it is
-        withdrawn: of a study that was granted before, the origin itself says which it is.
-        """
-        prior = await self._prior(row.origin, row.study_instance_uid)
-        if prior is not None:
-            digest = prior.digest
-            return Promise(digest.retrieve_handle, digest.manifest_root, digest.manifest_version)
-        known = await self._current(row)
-        if known.retrieve_handle is not None and known.manifest_root is not None:
-            return Promise(known.retrieve_handle, known.manifest_root, known.manifest_version)
-        raise Refusal(
-            "not-published",
-            "No study of this UID is published to this facility by that partner now.",
-            "Search for the patient again; then ask the partner.",
-        )
-
-    async def _end_refused(
-        self, row: RetrievalRow, attempt: Attempt | None, refusal: Refusal
-    ) -> None:
-        """End with the origin's "no"; what had arrived under an earlier grant is destroyed."""
-        if refusal.code == WRONG_CONTENT:
-            await self._end_failed(row, attempt, refusal)
-            return
-        await self._recipient.destroy(row)
-        current = await self._current(row)
-        if current.grant_id is None:
-            await self._ledger.refused(current, refusal)
-        else:
-            lacking = await self._recipient.lacking(current, attempt)
-            await self._ledger.revoked(current, refusal, lacking)
-
-    async def _end_failed(
-        self, row: RetrievalRow, attempt: Attempt | None, error: Exception
-    ) -> None:
-        code = error.code if isinstance(error, (Refusal, RemoteProtocolError)) else "failed"
-        _log.warning("retrieval-failed", retrieval=row.retrieval_id.hex(), code=code)
-        if isinstance(error, NotMended):
-            missing, reason = list(error.missing), str(error)
-        else:
-            missing = await self._recipient.missing(await self._current(row), attempt)
-            held = await self._recipient.holds(row)
-            kept = "The study is held as it was" if held else "The study was not kept"
-            reason = f"{kept}: {error}"
-        await self._recipient.destroy(row)
-        current = await self._current(row)
-        if missing:
-            total = current.instances
-            reason = f"{total - len(missing)}/{total} instances verified. {reason}"
-        why = Refusal(code, reason, "Try again; if it persists, tell the partner's operator.")
-        await self._ledger.failed(current, why, missing)
-
-    async def _current(self, row: RetrievalRow) -> RetrievalRow:
-        found = await self._db.read(lambda tx: transfers.retrieval(tx, row.retrieval_id))
-        return row if found is None else found
+        await self._errands.close()
 
     def _seen(self, row: RetrievalRow) -> Retrieval:
-        attempt = self._attempts.get(row.retrieval_id)
-        if attempt is not None and attempt.transfer is not None:
-            row = replace(row, bytes_verified=attempt.transfer.bytes_verified)
-        return Retrieval(row, self._partners.name(row.origin))
-
-
-def _urgent(row: RetrievalRow) -> bool:
-    return is_urgent(read_actor(row.actor).purpose)
-
-
-def _tell_of_failure(task: asyncio.Task[None]) -> None:
-    """Log what ended a task that should have dealt with it; the next start goes on from there."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("retrieval-interrupted", exc_info=error)
+        return Retrieval(
+            self._errands.seen(row),
+            self._partners.name(row.origin),
+            self._errands.viewable(row.retrieval_id),
+        )

@@ -16,6 +16,8 @@ class Retrieval:
 
     row: RetrievalRow
     name: str
+    viewable: bool = False
+    """Whether the study can be looked at although not all of it is here."""
 
     @property
     def retrieval_id(self) -> bytes:
@@ -67,6 +69,7 @@ class Retrieval:
             "sentence": self.sentence,
             "instances": row.instances,
             "instances_verified": row.verified,
+            "viewable": self.viewable,
             "manifest_version": row.manifest_version,
             "bytes": self.row.bytes_verified,
             "bytes_total": row.bytes,

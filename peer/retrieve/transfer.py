@@ -1,7 +1,8 @@
 """The chunks of one manifest on their way into the store: fetched, verified, written, noted.
 
 What is noted as here is durable: bytes are synced before the bitmap that speaks of them is written.
-A wrong chunk is fetched again by itself; everything else of its piece counts.
+A wrong chunk is fetched again by itself; everything else of its piece counts.  What somebody waits
+for is fetched first, and the rest pauses meanwhile.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import aclosing
 from typing import Final, TypeAlias
 
+from peer.errors import NodeError
 from peer.retrieve.chunks import Bitmap, Piece, chunks_of, end_of, missing_pieces
+from peer.retrieve.wishes import Wishes
 from peer.store import PackReceiver, Store
-from protocol.errors import WrongContent
+from protocol.errors import Refusal, WrongContent
 from protocol.hashing import plain_hash
 from protocol.manifest import Chunk, InstanceItem, Manifest
 
@@ -35,6 +38,11 @@ Look: TypeAlias = Callable[[Sequence[InstanceItem]], None]
 
 LOOKED_AT: Final = 16
 """Instances looked at with one hop to another thread: a hop costs about as much as a small one."""
+
+_INTERRUPTED: Final = (
+    "This study is still arriving, and its retrieval was interrupted before this part came. It "
+    "goes on by itself; ask again in a moment."
+)
 
 Note: TypeAlias = Callable[[Mapping[bytes, bytes], int], Awaitable[None]]
 """Makes bitmaps (by pack id) and the count of verified bytes durable."""
@@ -114,6 +122,7 @@ class Transfer:
         self._here = {pack_id: Bitmap() for pack_id in self.chunks}
         self._receivers: dict[bytes, PackReceiver] = {}
         self._queue: deque[Piece] = deque()
+        self._wishes = Wishes()
         self._attempts: Counter[tuple[bytes, int]] = Counter()
         self._unnoted = 0
         self._noting = asyncio.Lock()
@@ -160,19 +169,36 @@ class Transfer:
         WrongContent if a chunk stays wrong.  However it ends, what has arrived is noted.
         """
         workers = [asyncio.create_task(self._work(fetch)) for _ in range(parallel)]
+        # As many more for what somebody waits for: they would wait for a piece of the others.
+        granting = [asyncio.create_task(self._grant_wishes(fetch)) for _ in range(parallel)]
         looking = asyncio.create_task(self._show(look))
+        over: Exception = NodeError(_INTERRUPTED)
         try:
-            await asyncio.gather(*workers)
+            await _all_of(workers, granting)
             self._all_came = True
             self._stirred.set()
             await looking
+        except Refusal as refusal:
+            over = refusal
+            raise
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            self._wishes.end(over)
+            await _cancelled(*workers, *granting, looking)
             await self._make_note()
+
+    async def first(self, pack_id: bytes, chunks: Sequence[Chunk]) -> None:
+        """Have these chunks fetched before all others; return when they are here, verified.
+
+        Raises Refusal or NodeError if the transfer ends without them.
+        """
+        lacking = [chunk for chunk in chunks if chunk.number not in self._here[pack_id]]
+        if lacking:
+            await self._wishes.granted(missing_pieces({pack_id: tuple(lacking)}, self._here))
+
+    def has(self, item: InstanceItem) -> bool:
+        """Whether all of an instance is here."""
+        here = self._here[self._manifest.packs[item.pack]]
+        return all(chunk.number in here for chunk in item.chunks)
 
     async def _show(self, look: Look) -> None:
         while self._arrived or not self._all_came:
@@ -184,23 +210,47 @@ class Transfer:
 
     async def _work(self, fetch: Fetch) -> None:
         while self._queue:
-            piece = self._queue.popleft()
-            cut = _Cut(piece)
-            try:
-                async with aclosing(fetch(piece.pack_id, piece.start, piece.end)) as parts:
-                    async for part in parts:
-                        for chunk, data in cut.feed(part):
-                            self._take(piece.pack_id, chunk, data)
-                        if self._unnoted >= NOTE_BYTES:
-                            await self._make_note()
-            finally:
-                if cut.left:
-                    self._queue.appendleft(Piece(piece.pack_id, tuple(cut.left)))
+            # Some of it may have come meanwhile, because somebody waited for it.
+            popped = self._queue.popleft()
+            pieces = list(missing_pieces({popped.pack_id: popped.chunks}, self._here))
+            self._queue.extendleft(reversed(pieces[1:]))
+            for piece in pieces[:1]:
+                await self._bring(fetch, piece, self._queue, self._wishes.rest)
+
+    async def _grant_wishes(self, fetch: Fetch) -> None:
+        while True:
+            piece = await self._wishes.next()
+            await self._bring(fetch, piece, self._wishes.queue, None)
+
+    async def _bring(
+        self,
+        fetch: Fetch,
+        piece: Piece,
+        queue: deque[Piece],
+        pause: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        """Fetch a piece; what of it does not come goes back to `queue`."""
+        cut = _Cut(piece)
+        try:
+            async with aclosing(fetch(piece.pack_id, piece.start, piece.end)) as parts:
+                async for part in parts:
+                    for chunk, data in cut.feed(part):
+                        self._take(piece.pack_id, chunk, data)
+                    if self._unnoted >= NOTE_BYTES:
+                        await self._make_note()
+                    if pause is not None:
+                        await pause()
+        finally:
+            if cut.left:
+                queue.appendleft(Piece(piece.pack_id, tuple(cut.left)))
 
     def _take(self, pack_id: bytes, chunk: Chunk, data: memoryview) -> None:
+        if chunk.number in self._here[pack_id]:
+            return  # It came first because somebody waited for it.
         if plain_hash(data) == chunk.hash:
             self._receivers[pack_id].write_at(chunk.offset, data)
             self._mark(pack_id, chunk)
+            self._wishes.came(pack_id, chunk.number)
             self._unnoted += chunk.length
             item = self._under_way.completed(pack_id, chunk.number)
             if item is not None:
@@ -214,7 +264,9 @@ class Transfer:
         self._attempts[pack_id, chunk.number] += 1
         if self._attempts[pack_id, chunk.number] >= ATTEMPTS:
             raise WrongContent(f"a chunk arrived {ATTEMPTS} times with other bytes than promised")
-        self._queue.append(Piece(pack_id, (chunk,)))
+        piece = Piece(pack_id, (chunk,))
+        self._queue.append(piece)
+        self._wishes.again(piece)
 
     def _mark(self, pack_id: bytes, chunk: Chunk) -> None:
         self._here[pack_id].add(chunk.number)
@@ -256,3 +308,18 @@ class Transfer:
         for receiver in self._receivers.values():
             receiver.close()
         self._receivers.clear()
+
+
+async def _all_of(wanted: Sequence[asyncio.Task[None]], more: Sequence[asyncio.Task[None]]) -> None:
+    """Return when all that is wanted is done; raise what ends any of these tasks before."""
+    pending = {*wanted, *more}
+    while not all(task.done() for task in wanted):
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _cancelled(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -64,6 +64,7 @@ def build(services: Services, identify: Identify) -> web.Application:
     for prepare in PREPARATIONS:
         prepare(app)
     app.on_response_prepare.append(_set_security_headers)
+    app.on_response_prepare.append(dicomweb.say_still_arriving)
     return app
 
 

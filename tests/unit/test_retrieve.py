@@ -387,7 +387,7 @@ async def test_a_manifest_that_is_too_long_for_a_message_comes_in_ranges(pair, m
 async def test_a_digest_that_is_hidden_meanwhile_does_not_end_a_retrieval(pair):
     alice, bob = pair
     files = await ready(alice, bob, count=6, size=1_500_000)
-    prior, asked = alice.retrieve._prior, []
+    prior, asked = alice.retrieve._errands._prior, []
 
     async def hidden_from_now_on(*arguments):
         asked.append(arguments)
@@ -398,7 +398,7 @@ async def test_a_digest_that_is_hidden_meanwhile_does_not_end_a_retrieval(pair):
             raise NotConnected("the line broke")
         return data
 
-    alice.retrieve._prior, alice.links.meddle = hidden_from_now_on, break_once
+    alice.retrieve._errands._prior, alice.links.meddle = hidden_from_now_on, break_once
     started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
     await until(alice, started, "waiting")
     alice.links.connect(bob)
@@ -536,7 +536,7 @@ async def test_a_retrieval_that_becomes_an_emergency_waits_no_longer(tmp_path):
         held = asyncio.Event()
 
         async def hold(path, start, data):
-            if not alice.retrieve._turns._emergencies:
+            if not alice.retrieve._errands._turns._emergencies:
                 await held.wait()
             return data
 

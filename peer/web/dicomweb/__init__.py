@@ -1,7 +1,8 @@
 """DICOMweb (PS3.18) at /dicom-web, for viewers and programs of this facility.
 
 It answers for the studies that this facility holds, its own and those retrieved from partners; the
-federation is not asked.  QIDO-RS searches, WADO-RS retrieves, STOW-RS stores.
+federation is not asked.  QIDO-RS searches, WADO-RS retrieves, STOW-RS stores.  WADO-RS answers for
+a study that is still arriving too, and has what is asked for fetched first.
 
 resource
     A study, a series or an instance, named by its UIDs in the address.
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from peer.web.dicomweb import frames, metadata, rendered, retrieve, search, store
+from peer.web.dicomweb.resource import EARLY_VIEW, say_still_arriving
 
 ROUTES: Final = (
     *search.ROUTES,
@@ -25,3 +27,5 @@ ROUTES: Final = (
     *rendered.ROUTES,
     *store.ROUTES,
 )
+
+__all__ = ["EARLY_VIEW", "ROUTES", "say_still_arriving"]

@@ -50,7 +50,7 @@ async def retrieve_frames(request: web.Request) -> web.StreamResponse:
     wanted = await resource(request)
     row = wanted.single
     form = _choose(request, row)
-    content = await read_instance(request, wanted.permit, row)
+    content = await read_instance(request, wanted, row)
     return await _send_frames(request, row, content, numbers, form)
 
 
@@ -116,7 +116,7 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     """Send one value of an instance that its metadata refers to; of pixel data, every frame."""
     wanted = await resource(request)
     row, path = wanted.single, request.match_info["path"]
-    content = await read_instance(request, wanted.permit, row)
+    content = await read_instance(request, wanted, row)
     if is_encapsulated(row.transfer_syntax_uid) and path == f"{pixel_tag(content, row):08X}":
         numbers = range(1, row.number_of_frames + 1)
         return await _send_frames(request, row, content, numbers, _choose(request, row))

@@ -61,7 +61,7 @@ def json_type(request: web.Request) -> str:
 async def _described(request: web.Request, wanted: Resource, row: InstanceRow) -> bytes:
     # The pixel data's tag stands behind the header; the pixels themselves are not read.
     most = row.header_length + TAG_BYTES
-    content = await read_instance(request, wanted.permit, row, most)
+    content = await read_instance(request, wanted, row, most)
     uri = f"{instance_url(request, row)}/bulkdata"
     return await asyncio.to_thread(_to_json, content, row, uri)
 

@@ -21,6 +21,7 @@ from peer.web.dicomweb.resource import (
     INSTANCE,
     SERIES,
     STUDY,
+    Need,
     Resource,
     bad_request,
     instance_url,
@@ -40,7 +41,7 @@ async def _picture(
     """Return frame `number` (from 1) of an instance as a picture."""
     with unrenderable():
         return await services(request).pictures.picture(
-            row.content_hash, partial(read_instance, request, wanted.permit, row), number, look
+            row.content_hash, partial(read_instance, request, wanted, row), number, look
         )
 
 
@@ -49,7 +50,7 @@ async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
     numbers = frame_numbers(request) if "frames" in request.match_info else None
     media_type, multipart = _choose(request)
     look = Look(_window(request), _viewport(request), media_type)
-    wanted = await resource(request)
+    wanted = await resource(request, Need.HEADERS if multipart else Need.ONE_HEADER)
     if not multipart:
         row = _representative(wanted.rows)
         number = numbers[0] if numbers else _middle(row)
@@ -71,7 +72,7 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     numbers = frame_numbers(request) if "frames" in request.match_info else None
     media_type, _ = _choose(request)
     side = min(_viewport(request) or THUMBNAIL_PIXELS, 4 * THUMBNAIL_PIXELS)
-    wanted = await resource(request)
+    wanted = await resource(request, Need.ONE_HEADER)
     row = _representative(wanted.rows)
     number = numbers[0] if numbers else _middle(row)
     look = Look(None, side, media_type)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,18 +17,27 @@ from peer.access import Permit
 from peer.errors import NotFound
 from peer.index import studies
 from peer.index.studies import InstanceRow
+from peer.retrieve import Arriving
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
 from peer.web.routes import services
+from peer.web.streams import unless_abandoned
 from protocol.errors import Refusal
 from protocol.identifiers import is_uid
 from protocol.limits import CHUNK_PLAIN_BYTES
+from protocol.manifest import InstanceItem
 
 ROOT: Final = "/dicom-web"
 STUDY: Final = f"{ROOT}/studies/{{study}}"
 SERIES: Final = f"{STUDY}/series/{{series}}"
 INSTANCE: Final = f"{SERIES}/instances/{{instance}}"
 
+
+EARLY_VIEW: Final = "view before its end"
+"""On record for a look at a study that is still arriving; its origin stands beside it."""
+
+STILL_ARRIVING: Final = web.RequestKey("still arriving", str)
+"""The sentence that goes with the answer to a request for a study that is not all here."""
 
 WHOLE_BYTES: Final = 8 * 1024 * 1024
 """An instance up to this size is sent in one piece, a larger one as it is decrypted."""
@@ -36,12 +46,26 @@ PIECE_BYTES: Final = 4 * CHUNK_PLAIN_BYTES
 """Decrypted and sent at a time."""
 
 
+class Need(Enum):
+    """What of a study that is still arriving has to be here before it is answered for."""
+
+    NAMES = "names"
+    """What its manifest says: of rows no more than UIDs, transfer syntax and length."""
+    HEADERS = "headers"
+    ONE_HEADER = "one header"
+    """Of the instance that stands for the rest; it is the only row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The instances of a study, of a series, or a single one; with leave to read them."""
+    """The instances of a study, of a series, or a single one; with leave to read them.
+
+    `arriving`: of a study that is not held yet, and arrives just now.
+    """
 
     permit: Permit
     rows: Sequence[InstanceRow]
+    arriving: Arriving | None = None
 
     @property
     def single(self) -> InstanceRow:
@@ -62,11 +86,26 @@ def bad_request(reason: str) -> RequestError:
     return RequestError(Problem(HTTPStatus.BAD_REQUEST, "bad-request", reason))
 
 
-async def resource(request: web.Request) -> Resource:
-    """Return what the address names; raise NotFound, or Refusal if the asker may not see it."""
+async def resource(request: web.Request, need: Need = Need.HEADERS) -> Resource:
+    """Return what the address names; raise NotFound, or Refusal if the asker may not see it.
+
+    Of a study that is still arriving, what is needed of it is fetched first.
+    """
     study, series, instance = (uid_of(request, each) for each in ("study", "series", "instance"))
     if study is None:
         raise NotFound("The address names no study.")
+    try:
+        return await _held(request, study, series, instance)
+    except NotFound:
+        arriving = await services(request).retrieve.arriving(study)
+        if arriving is None:  # Unless all of it has come just now.
+            return await _held(request, study, series, instance)
+        return await _arriving(request, arriving, arriving.items(series, instance), need)
+
+
+async def _held(
+    request: web.Request, study: str, series: str | None, instance: str | None
+) -> Resource:
     rooms = services(request)
     permit = await rooms.access.permit_local(study, actor(request), "view")
     rows = await rooms.db.read(lambda tx: studies.list_instances(tx, study, series, instance))
@@ -76,18 +115,47 @@ async def resource(request: web.Request) -> Resource:
     return Resource(permit, rows)
 
 
+async def _arriving(
+    request: web.Request, arriving: Arriving, items: Sequence[InstanceItem], need: Need
+) -> Resource:
+    study = arriving.manifest.study_instance_uid
+    permit = await services(request).access.permit_local(
+        study, actor(request), EARLY_VIEW, arriving.origin
+    )
+    if not items:
+        raise NotFound("This study is arriving, but it has no such series or instance.")
+    if need is Need.NAMES:
+        rows = [arriving.unread(item) for item in items]
+    elif need is Need.HEADERS:
+        rows = await unless_abandoned(request, arriving.rows(items))
+    else:
+        rows = [await unless_abandoned(request, arriving.representative(items))]
+    request[STILL_ARRIVING] = arriving.progress.sentence
+    return Resource(permit, rows, arriving)
+
+
+async def say_still_arriving(request: web.Request, response: web.StreamResponse) -> None:
+    """Say with an answer that its study is not all here (RFC 7234 section 5.5, as QIDO-RS does)."""
+    if (sentence := request.get(STILL_ARRIVING)) is not None:
+        response.headers.add("Warning", f'299 {request.host} "{sentence}"')
+
+
 async def read_instance(
-    request: web.Request, permit: Permit, row: InstanceRow, most: int | None = None
+    request: web.Request, wanted: Resource, row: InstanceRow, most: int | None = None
 ) -> bytes:
     """Return the bytes of an instance exactly as they were stored; the first `most` of them."""
-    return await services(request).retrieve.read_instance(permit, row.sop_instance_uid, most)
+    held = services(request).retrieve
+    source = held.read_instance if wanted.arriving is None else wanted.arriving.read
+    return await source(wanted.permit, row.sop_instance_uid, most)
 
 
 async def read_in_pieces(
-    request: web.Request, permit: Permit, row: InstanceRow
+    request: web.Request, wanted: Resource, row: InstanceRow
 ) -> AsyncIterator[bytes]:
     """Yield the bytes of an instance as they were stored; little of it is in memory at a time."""
-    instance = await services(request).retrieve.open_instance(permit, row.sop_instance_uid)
+    held = services(request).retrieve
+    source = held.open_instance if wanted.arriving is None else wanted.arriving.open
+    instance = await source(wanted.permit, row.sop_instance_uid)
     try:
         for at in range(0, len(instance), PIECE_BYTES):
             yield await asyncio.to_thread(instance.__getitem__, slice(at, at + PIECE_BYTES))

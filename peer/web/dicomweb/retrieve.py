@@ -18,6 +18,7 @@ from peer.web.dicomweb.resource import (
     SERIES,
     STUDY,
     WHOLE_BYTES,
+    Need,
     Resource,
     instance_url,
     read_in_pieces,
@@ -32,7 +33,7 @@ DICOM: Final = "application/dicom"
 
 async def retrieve(request: web.Request) -> web.StreamResponse:
     """Send the instances of a study or a series, or one, as parts of one message."""
-    wanted = await resource(request)
+    wanted = await resource(request, Need.NAMES)
     choice = _choose(request, wanted)
     if choice.media_type == DICOM and not choice.multipart and len(wanted.rows) == 1:
         return await _send_alone(request, wanted)
@@ -42,12 +43,12 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
 async def _send_alone(request: web.Request, wanted: Resource) -> web.StreamResponse:
     row = wanted.single
     if row.length <= WHOLE_BYTES:
-        content = await read_instance(request, wanted.permit, row)
+        content = await read_instance(request, wanted, row)
         return web.Response(body=content, content_type=DICOM)
     response = web.StreamResponse(
         headers={hdrs.CONTENT_TYPE: DICOM, hdrs.CONTENT_LENGTH: str(row.length)}
     )
-    pieces = read_in_pieces(request, wanted.permit, row)
+    pieces = read_in_pieces(request, wanted, row)
     piece = await anext(pieces)  # What keeps the first one away can still be said.
     await response.prepare(request)
     try:
@@ -77,10 +78,10 @@ async def _parts(request: web.Request, wanted: Resource) -> AsyncIterator[Outgoi
         media_type = f"{DICOM}; transfer-syntax={row.transfer_syntax_uid}"
         location = instance_url(request, row)
         if row.length <= WHOLE_BYTES:
-            content = await read_instance(request, wanted.permit, row)
+            content = await read_instance(request, wanted, row)
             yield Outgoing(media_type, content, location)
         else:
-            pieces = read_in_pieces(request, wanted.permit, row)
+            pieces = read_in_pieces(request, wanted, row)
             yield Outgoing(media_type, pieces, location, row.length)
 
 

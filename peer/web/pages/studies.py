@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,17 +16,10 @@ from peer.web.api.bodies import path
 from peer.web.api.studies import StudyPath, hold_back
 from peer.web.errors import Problem, RequestError
 from peer.web.identity import actor
+from peer.web.pages import arriving
 from peer.web.pages.page import read_form, render, see_other
+from peer.web.pages.series import Series
 from peer.web.routes import CLINICIAN, PRIVACY_OFFICER, Route, services
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A series, and its images as the viewer takes them: [SOP Instance UID, frames] each."""
-
-    row: SeriesRow
-    images: str
-    frames: int
 
 
 async def list_studies(request: web.Request) -> web.StreamResponse:
@@ -55,6 +47,16 @@ async def list_studies(request: web.Request) -> web.StreamResponse:
 async def show(request: web.Request) -> web.StreamResponse:
     """Show a study; that a clinician looks at it goes on record."""
     uid = path(request, StudyPath).study_instance_uid
+    try:
+        return await _show(request, uid)
+    except NotFound:
+        coming = await services(request).retrieve.arriving(uid)
+        if coming is None:  # Unless all of it has come just now.
+            return await _show(request, uid)
+        return await arriving.show(request, coming)
+
+
+async def _show(request: web.Request, uid: str) -> web.StreamResponse:
     rooms, who = services(request), actor(request)
     sees_images = bool(CLINICIAN & who.roles)
     if sees_images:

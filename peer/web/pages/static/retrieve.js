@@ -60,12 +60,33 @@ function show(cell, found) {
     );
     return;
   }
-  const bar = element("progress", { max: Math.max(found.bytes_total, 1), value: found.bytes });
-  bar.setAttribute("aria-label", "Retrieved");
-  place(cell, element("div", { className: "progress" }, bar, element("p", {}, progress(found))));
+  showProgress(cell, found);
 }
 
-// The browser connects again by itself when the node was away for a while.
+// What stands there is changed, not replaced: somebody may just be reaching for the link.
+function showProgress(cell, found) {
+  if (!cell.querySelector("progress")) {
+    const bar = element("progress", {});
+    bar.setAttribute("aria-label", "Retrieved");
+    const link = element("a", { className: "button quiet small", textContent: "Look at what is here" });
+    link.href = `/studies/${found.study_instance_uid}`;
+    place(cell, element("div", { className: "progress" }, bar, element("p", {}), link));
+  }
+  const bar = cell.querySelector("progress");
+  bar.max = Math.max(found.bytes_total, 1);
+  bar.value = found.bytes;
+  cell.querySelector(".progress p").textContent = progress(found);
+  const link = cell.querySelector(".progress a");
+  link.hidden = !found.viewable || link.pathname === location.pathname;
+}
+
+function unfollow(events) {
+  events.close();
+  followed -= 1;
+  if (waiting.length) follow(...waiting.shift());
+}
+
+// The browser connects again by itself when the node was away for a while; not if it is refused.
 function follow(cell, id) {
   if (followed === AT_ONCE) {
     waiting.push([cell, id]);
@@ -77,10 +98,12 @@ function follow(cell, id) {
   events.addEventListener("message", (event) => {
     const found = JSON.parse(event.data);
     show(cell, found);
-    if (!OVER.has(found.state)) return;
-    events.close();
-    followed -= 1;
-    if (waiting.length) follow(...waiting.shift());
+    if (OVER.has(found.state)) unfollow(events);
+  });
+  events.addEventListener("error", () => {
+    if (events.readyState !== EventSource.CLOSED) return;
+    unfollow(events);
+    fail(cell, new Error("How far this is cannot be shown any more. Reload the page."));
   });
 }
 
