@@ -13,15 +13,18 @@ a reserved position, which is empty because it was never used, so a filler can a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from protocol.errors import LocalProtocolError
 from protocol.limits import CHAIN_MISSES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 Found = TypeVar("Found")
+
+Place: TypeAlias = "tuple[int, int]"
+"""A chain by its number among those that are walked together, and a position in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +69,33 @@ def change(chain: Chain, withdrawn: Collection[int] = (), published: int = 0) ->
     return Change(fillers, positions, Chain(next_position, live, chain.fillers.union(fillers)))
 
 
-def walk(look_up: Callable[[int], Found | None]) -> Iterator[tuple[int, Found]]:
-    """Yield (position, record) of a chain as a searcher sees it; `look_up` says what stands where.
+def walk(
+    count: int, look_up: Callable[[Sequence[Place]], Mapping[Place, Found]], most: int
+) -> list[list[tuple[int, Found]]]:
+    """Return (position, record) of `count` chains as a searcher sees them, at most `most` of each.
 
-    A position counts as empty if nothing stands there; a filler counts as found.
+    `look_up` says what stands at some places, each (number of the chain, position): it is asked for
+    the next CHAIN_MISSES of every chain at once.  A place counts as empty if nothing stands there; a
+    filler counts as found.
     """
-    position = misses = 0
-    while misses < CHAIN_MISSES:
-        found = look_up(position)
-        if found is None:
-            misses += 1
-        else:
-            misses = 0
-            yield position, found
-        position += 1
+    walked: list[list[tuple[int, Found]]] = [[] for _ in range(count)]
+    ends = dict.fromkeys(range(count), CHAIN_MISSES)
+    asked = [(number, position) for number in ends for position in range(CHAIN_MISSES)]
+    while asked:
+        found = look_up(asked)
+        for number, position in asked:
+            record = found.get((number, position))
+            if record is not None and len(walked[number]) < most:
+                walked[number].append((position, record))
+                ends[number] = position + 1 + CHAIN_MISSES
+        beyond = {number: position + 1 for number, position in asked}
+        asked = [
+            (number, position)
+            for number, first in beyond.items()
+            if len(walked[number]) < most
+            for position in range(first, ends[number])
+        ]
+    return walked
 
 
 def _next(position: int, count: int) -> tuple[tuple[int, ...], int]:

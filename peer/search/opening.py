@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from typing import Final
 
 from peer.index import labels
@@ -13,6 +13,7 @@ from peer.index.held import Held
 from peer.index.labels import LabelledEntry
 from peer.index.opened import Opened
 from protocol import chains, digest
+from protocol.chains import Place
 from protocol.digest import OpenedSlot, SlotType, StudyDigest
 from protocol.errors import RemoteProtocolError
 from protocol.identifiers import EntryId, PeerId
@@ -47,8 +48,8 @@ class FoundStudy:
 def open_patients(tx: Tx, origin: PeerId, outputs: Sequence[bytes]) -> list[Opened]:
     """Return the patients of `origin` that the outputs (64 B each) of our match keys open."""
     found: dict[bytes, Opened] = {}
-    for output in outputs:
-        for position, entry in _walk_slots(tx, origin, output):
+    for output, chain in zip(outputs, _walk_slots(tx, origin, outputs), strict=True):
+        for position, entry in chain:
             opened = _open_patient(entry, output, position)
             if opened is not None:
                 found[opened.patient_key] = opened
@@ -62,9 +63,9 @@ def find_hints(tx: Tx, origin: PeerId, outputs: Sequence[bytes]) -> list[Hint]:
     date in a great archive, must not hide those of the others.
     """
     of_each = []
-    for output in outputs:
+    for output, chain in zip(outputs, _walk_slots(tx, origin, outputs), strict=True):
         hints = []
-        for position, entry in _walk_slots(tx, origin, output):
+        for position, entry in chain:
             slot = _open_slot(entry, output, position)
             if slot is not None and slot.type is SlotType.WEAK:
                 hints.append(Hint(entry.origin, entry.entry_id, slot.key))
@@ -77,11 +78,11 @@ def open_studies(tx: Tx, opened: Opened) -> list[FoundStudy]:
     """Return what is published now of an opened patient's studies."""
     key = opened.patient_key
 
-    def look_up(position: int) -> LabelledEntry | None:
-        return _at(tx, opened.origin, digest.study_label(key, position))
+    def look_up(places: Sequence[Place]) -> Mapping[Place, LabelledEntry]:
+        return _at(tx, opened.origin, {each: digest.study_label(key, each[1]) for each in places})
 
     found = []
-    for position, entry in islice(chains.walk(look_up), WALK_RECORDS):
+    for position, entry in chains.walk(1, look_up, WALK_RECORDS)[0]:
         try:
             study = digest.open_study(entry.body, key, position, entry.salt)
         except RemoteProtocolError:
@@ -97,11 +98,14 @@ def is_live(tx: Tx, opened: Opened) -> bool:
     return standing is not None and standing.leaf is not None
 
 
-def _walk_slots(tx: Tx, origin: PeerId, output: bytes) -> Iterator[tuple[int, LabelledEntry]]:
-    def look_up(position: int) -> LabelledEntry | None:
-        return _at(tx, origin, digest.slot_label(output, position))
+def _walk_slots(
+    tx: Tx, origin: PeerId, outputs: Sequence[bytes]
+) -> list[list[tuple[int, LabelledEntry]]]:
+    def look_up(places: Sequence[Place]) -> Mapping[Place, LabelledEntry]:
+        labelled = {each: digest.slot_label(outputs[each[0]], each[1]) for each in places}
+        return _at(tx, origin, labelled)
 
-    return islice(chains.walk(look_up), WALK_RECORDS)
+    return chains.walk(len(outputs), look_up, WALK_RECORDS)
 
 
 def _open_slot(entry: LabelledEntry, output: bytes, position: int) -> OpenedSlot | None:
@@ -127,5 +131,6 @@ def open_record(entry: LabelledEntry, patient_key: bytes) -> Opened | None:
     return Opened(entry.origin, entry.entry_id, patient_key, card)
 
 
-def _at(tx: Tx, origin: PeerId, label: bytes) -> LabelledEntry | None:
-    return next(iter(labels.find(tx, label, origin)), None)
+def _at(tx: Tx, origin: PeerId, labelled: Mapping[Place, bytes]) -> Mapping[Place, LabelledEntry]:
+    found = labels.first_of_each(tx, list(labelled.values()), origin)
+    return {place: found[label] for place, label in labelled.items() if label in found}

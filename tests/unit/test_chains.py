@@ -12,7 +12,8 @@ from protocol.limits import CHAIN_MISSES
 
 
 def found_by_walk(present):
-    return {position for position, _ in walk(lambda p: True if p in present else None)}
+    (found,) = walk(1, lambda places: {each: True for each in places if each[1] in present}, 10_000)
+    return {position for position, _ in found}
 
 
 def assert_found(live, fillers, when):
@@ -86,8 +87,32 @@ def test_without_fillers_the_same_record_would_be_missed():
 
 def test_a_walk_ends_after_eight_misses():
     asked = []
-    assert list(walk(asked.append)) == []
-    assert asked == list(range(CHAIN_MISSES))
+    assert walk(1, lambda places: asked.extend(places) or {}, 10) == [[]]
+    assert asked == [(0, position) for position in range(CHAIN_MISSES)]
+
+
+def step_by_step(present):
+    """Walk one chain as the rule says it."""
+    position = misses = 0
+    while misses < CHAIN_MISSES:
+        misses = 0 if position in present else misses + 1
+        if not misses:
+            yield position
+        position += 1
+
+
+@given(st.lists(st.sets(st.integers(0, 60)), max_size=5), st.integers(1, 12))
+def test_several_chains_are_walked_together_as_each_would_be_alone(chains, most):
+    asked = []
+
+    def look_up(places):
+        asked.extend(places)
+        return {(n, at): f"{n} {at}" for n, at in places if at in chains[n]}
+
+    walked = walk(len(chains), look_up, most)
+    alone = [list(step_by_step(present))[:most] for present in chains]
+    assert walked == [[(at, f"{n} {at}") for at in each] for n, each in enumerate(alone)]
+    assert len(asked) == len(set(asked)), "a place was looked at twice"
 
 
 def test_only_live_records_can_be_withdrawn():

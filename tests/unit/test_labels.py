@@ -42,6 +42,19 @@ def test_every_live_entry_is_found_wherever_its_label_stands(apart, alice, bob):
     assert found(bob, b"other", bob.peer_id) == []
 
 
+def test_many_labels_are_looked_up_at_once(apart, monkeypatch, alice, bob):
+    monkeypatch.setattr(labels, "LABELS_AT_A_TIME", 3)
+    for number in range(1, 8):
+        alice.append(publish(number, body(b"shared" if number % 2 else b"%d" % number, number)))
+        bob.catch_up(alice)
+    asked = [each.ljust(16, b".") for each in (b"2", b"4", b"5", b"shared", b"6", b"none")]
+    hits = labels.first_of_each(bob.partners, asked, alice.peer_id)
+    expected = {b"2": 2, b"4": 4, b"6": 6, b"shared": 1}
+    assert {label.rstrip(b"."): hit.seq for label, hit in hits.items()} == expected
+    assert all(hit.body.startswith(label) for label, hit in hits.items())
+    assert labels.first_of_each(bob.partners, asked, bob.peer_id) == {}
+
+
 def test_what_is_withdrawn_or_replaced_is_found_no_more(apart, alice, bob):
     for number in (1, 2, 3, 4):
         alice.append(publish(number, body(b"shared", number)))
