@@ -74,9 +74,8 @@ def walk(
 ) -> list[list[tuple[int, Found]]]:
     """Return (position, record) of `count` chains as a searcher sees them, at most `most` of each.
 
-    `look_up` says what stands at some places, each (number of the chain, position): it is asked for
-    the next CHAIN_MISSES of every chain at once.  A place counts as empty if nothing stands there; a
-    filler counts as found.
+    `look_up` says what stands at some places: it is asked for the next CHAIN_MISSES of every chain
+    at once.  A place counts as empty if nothing stands there; a filler counts as found.
     """
     walked: list[list[tuple[int, Found]]] = [[] for _ in range(count)]
     ends = dict.fromkeys(range(count), CHAIN_MISSES)

@@ -52,12 +52,13 @@ class Tier(IntEnum):
 class Question:
     """One tier of a search.  `points` (EVALUATION_BYTES) is sent, the rest stays with the asker.
 
+    `inverses` undo the blinds: inverted once, they serve for the answers of every origin.
     `places`: where among the points each text stands.
     """
 
     points: bytes
     texts: tuple[str, ...] = field(repr=False)
-    blinds: tuple[bytes, ...] = field(repr=False)
+    inverses: tuple[bytes, ...] = field(repr=False)
     places: tuple[int, ...] = field(repr=False)
 
 
@@ -97,7 +98,8 @@ def ask(texts: Sequence[str], random: bytes) -> Question:
     messages += [_PADDING] * (EVALUATION_POINTS - len(messages))
     blinded = dict(zip(places, map(oprf.blind, messages, blinds), strict=True))
     points = b"".join(blinded[place] for place in range(EVALUATION_POINTS))
-    return Question(points, tuple(texts), blinds[: len(texts)], tuple(places[: len(texts)]))
+    inverses = tuple(map(oprf.inverse, blinds[: len(texts)]))
+    return Question(points, tuple(texts), inverses, tuple(places[: len(texts)]))
 
 
 def answer(key: bytes, points: bytes) -> bytes:
@@ -109,8 +111,10 @@ def outputs(question: Question, answered: bytes) -> tuple[bytes, ...]:
     """Return the output (64 B) of each match key asked, in order; raise Malformed."""
     evaluated = _split(answered)
     return tuple(
-        oprf.finalize(text.encode(), blind, evaluated[place])
-        for text, blind, place in zip(question.texts, question.blinds, question.places, strict=True)
+        oprf.finalize_inverted(text.encode(), inverse, evaluated[place])
+        for text, inverse, place in zip(
+            question.texts, question.inverses, question.places, strict=True
+        )
     )
 
 

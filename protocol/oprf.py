@@ -94,8 +94,18 @@ def finalize(message: bytes, blind_scalar: bytes, evaluated: bytes) -> bytes:
 
     Raises Malformed unless `evaluated` is a canonical encoding other than the identity.
     """
-    inverse = rbcl.crypto_core_ristretto255_scalar_invert(_checked_scalar(blind_scalar))
-    return _output(message, _multiply(inverse, _checked_element(evaluated)))
+    return finalize_inverted(message, inverse(blind_scalar), evaluated)
+
+
+def inverse(blind_scalar: bytes) -> bytes:
+    """Return what undoes a blind, for whoever finalizes several answers to one question."""
+    inverted: bytes = rbcl.crypto_core_ristretto255_scalar_invert(_checked_scalar(blind_scalar))
+    return inverted
+
+
+def finalize_inverted(message: bytes, inverted: bytes, evaluated: bytes) -> bytes:
+    """Return what `finalize` does, from the `inverse` of the blind."""
+    return _output(message, _multiply(inverted, _checked_element(evaluated)))
 
 
 def evaluate_directly(key: bytes, message: bytes) -> bytes:
