@@ -8,11 +8,12 @@ that the journal never reaches.  Labels come in order, which is how a merge leav
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
+import struct
 from contextlib import closing
 from dataclasses import dataclass
 
+from peer.index.labels import PREFIX_BYTES
 from tests.benchmarks.archive import (
     LONG_SHARE,
     LONG_STUDY,
@@ -21,9 +22,13 @@ from tests.benchmarks.archive import (
     STUDIES_PER_PATIENT,
 )
 
-FIRST_SEQ = 10**12
-ROWS_AT_A_TIME = 20_000
+FIRST_SEQ = 10**9
+ROWS_AT_A_TIME = 100_000
 SLOTS = 16
+NUMBERS = (
+    "WITH RECURSIVE n(i) AS (SELECT :start UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :beyond)"
+)
+"""Rows are made by SQLite itself: in Python ten millions of them would take most of an hour."""
 
 
 @dataclass(frozen=True)
@@ -39,75 +44,65 @@ class Filled:
 def fill(database, studies):
     """Add `studies` digests to each of the journals in `database`, in equal parts."""
     before = database.stat().st_size
-    chance = random.Random(1)
     with closing(sqlite3.connect(database, isolation_level=None)) as tx:
-        for setting in ("journal_mode = WAL", "synchronous = OFF", "cache_size = -65536"):
+        for setting in ("journal_mode = WAL", "synchronous = OFF", "cache_size = -262144"):
             tx.execute(f"PRAGMA {setting}")
         journals = [each for (each,) in tx.execute("SELECT journal FROM journals")]
         patients = round(studies / STUDIES_PER_PATIENT / len(journals))
         share = round(studies / len(journals))
         for journal in journals:
-            _entries(tx, journal, share, patients, chance)
+            _entries(tx, journal, share, patients)
         labels = len(journals) * (share + patients * SLOTS)
-        _labels(tx, journals, share, patients, labels, chance)
+        _labels(tx, journals, share + patients, labels)
         tx.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return Filled(
         share * len(journals), patients * len(journals), labels, database.stat().st_size - before
     )
 
 
-def _entries(tx, journal, studies, patients, chance):
-    sizes = [PATIENT_BODY] * patients
-    sizes += [LONG_STUDY if chance.random() < LONG_SHARE else SHORT_STUDY for _ in range(studies)]
-    # Studies and patients stand as they were published: mixed.
-    order = list(range(len(sizes)))
-    chance.shuffle(order)
-    for start in range(0, len(order), ROWS_AT_A_TIME):
-        some = order[start : start + ROWS_AT_A_TIME]
-        tx.execute("BEGIN")
-        first = tx.execute("SELECT coalesce(max(id), 0) + 1 FROM journal_bodies").fetchone()[0]
-        tx.executemany(
-            "INSERT INTO journal_bodies VALUES (?, ?, ?)",
-            ((first + i, os.urandom(16), os.urandom(sizes[each])) for i, each in enumerate(some)),
-        )
-        ids = [_ordered(start + i, len(order), 16) for i in range(len(some))]
-        seqs = [FIRST_SEQ + start + i for i in range(len(some))]
-        tx.executemany(
-            "INSERT INTO journal_entries VALUES (?, ?, ?, ?, ?)",
-            (
-                (journal, seq, entry_id, os.urandom(32), first + i)
-                for i, (seq, entry_id) in enumerate(zip(seqs, ids, strict=True))
-            ),
-        )
-        tx.executemany(
-            "INSERT INTO journal_standings VALUES (?, ?, ?, ?)",
-            (
-                (journal, entry_id, seq, os.urandom(32))
-                for seq, entry_id in zip(seqs, ids, strict=True)
-            ),
-        )
-        tx.execute("COMMIT")
+def _entries(tx, journal, studies, patients):
+    first = tx.execute("SELECT coalesce(max(id), 0) + 1 FROM journal_bodies").fetchone()[0]
+    count = studies + patients
+    # Patients and their studies stand as they were published: one patient after the other.
+    length = (
+        f"CASE WHEN (i + 1) * {patients} / {count} > i * {patients} / {count} THEN {PATIENT_BODY}"
+        f" WHEN abs(random() % 1000) < {round(LONG_SHARE * 1000)} THEN {LONG_STUDY}"
+        f" ELSE {SHORT_STUDY} END"
+    )
+    entry_id = "CAST(printf('%016d', i) AS BLOB)"
+    rows = {
+        "journal_bodies": f"{first} + i, randomblob(16), randomblob({length})",
+        "journal_entries": f"{journal}, {FIRST_SEQ} + i, {entry_id}, randomblob(32), {first} + i",
+        "journal_standings": f"{journal}, {entry_id}, {FIRST_SEQ} + i, randomblob(32)",
+    }
+    for table, row in rows.items():
+        for start in range(0, count, ROWS_AT_A_TIME):
+            tx.execute(
+                f"{NUMBERS} INSERT INTO {table} SELECT {row} FROM n",  # noqa: S608 - from above
+                {"start": start, "beyond": min(start + ROWS_AT_A_TIME, count)},
+            )
 
 
-def _labels(tx, journals, studies, patients, count, chance):
-    entries = studies + patients
+def _labels(tx, journals, entries, count):
     for start in range(0, count, ROWS_AT_A_TIME):
+        some = range(start, min(start + ROWS_AT_A_TIME, count))
+        chances = struct.unpack(f"<{2 * len(some)}I", os.urandom(8 * len(some)))
         tx.execute("BEGIN")
         tx.executemany(
-            "INSERT INTO journal_labels VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO journal_labels VALUES (?, ?, ?)",
             (
                 (
-                    _ordered(number, count, 16),
-                    chance.choice(journals),
-                    FIRST_SEQ + chance.randrange(entries),
+                    _ordered(number, count, chances[2 * at]),
+                    journals[number % len(journals)],
+                    FIRST_SEQ + chances[2 * at + 1] % entries,
                 )
-                for number in range(start, min(start + ROWS_AT_A_TIME, count))
+                for at, number in enumerate(some)
             ),
         )
         tx.execute("COMMIT")
 
 
-def _ordered(number, count, size):
-    """Return the `number`th of `count` uniform values, in their order."""
-    step = 2 ** (8 * size) // count
-    return (number * step + int.from_bytes(os.urandom(8), "big") % step).to_bytes(size, "big")
+def _ordered(number, count, chance):
+    """Return the `number`th of `count` uniform prefixes, in their order.  `chance`: 32 bits."""
+    step = 2 ** (8 * PREFIX_BYTES) // count
+    return (number * step + chance % step).to_bytes(PREFIX_BYTES, "big")

@@ -101,7 +101,8 @@ async def test_an_announcement_that_is_taken_back_is_missed(pair):
     )
     await bob.partners_db.write(
         lambda tx: tx.execute(
-            "DELETE FROM journal_new_labels WHERE label = ?", (announcement.LABEL,)
+            "DELETE FROM journal_new_labels WHERE prefix = ?",
+            (announcement.LABEL[: labels.PREFIX_BYTES],),
         )
     )
     assert entry.body.startswith(b"\x01\x03")

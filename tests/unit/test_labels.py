@@ -55,6 +55,24 @@ def test_many_labels_are_looked_up_at_once(apart, monkeypatch, alice, bob):
     assert labels.first_of_each(bob.partners, asked, bob.peer_id) == {}
 
 
+def test_labels_that_begin_alike_are_told_apart(apart, alice, bob):
+    alike = [b"alike" + bytes([number]) * 11 for number in range(4)]
+    for number, label in enumerate(alike[:3]):
+        alice.append(publish(number, body(label, number)))
+    bob.catch_up(alice)
+    assert [found(bob, label) for label in alike] == [
+        *([body(label, number)] for number, label in enumerate(alike[:3])),
+        [],
+    ]
+    hits = labels.first_of_each(bob.partners, alike, alice.peer_id)
+    assert {label: hit.body for label, hit in hits.items()} == {
+        label: body(label, number) for number, label in enumerate(alike[:3])
+    }
+    alice.append(withdraw(1))
+    bob.catch_up(alice)
+    assert [len(found(bob, label)) for label in alike] == [1, 0, 1, 0]
+
+
 def test_what_is_withdrawn_or_replaced_is_found_no_more(apart, alice, bob):
     for number in (1, 2, 3, 4):
         alice.append(publish(number, body(b"shared", number)))
@@ -70,9 +88,9 @@ def test_what_is_withdrawn_in_the_run_that_brought_it_leaves_no_label(apart, ali
     alice.append(publish(1, body(b"late", 1)), withdraw(2))
     bob.catch_up(alice)
     rows = bob.partners.execute(
-        "SELECT label, seq FROM journal_labels UNION SELECT label, seq FROM journal_new_labels"
+        "SELECT prefix, seq FROM journal_labels UNION SELECT prefix, seq FROM journal_new_labels"
     )
-    assert [tuple(row) for row in rows] == [(b"late".ljust(16, b"."), 3)]
+    assert [tuple(row) for row in rows] == [(b"late.", 3)]
 
 
 def test_a_merge_takes_labels_of_every_beginning(monkeypatch, alice, bob):
@@ -92,6 +110,6 @@ def test_labels_of_a_removed_partner_are_gone(apart, alice, bob):
     purge(bob.partners, alice.peer_id)
     assert found(bob, b"shared") == []
     rows = bob.partners.execute(
-        "SELECT label FROM journal_labels UNION SELECT label FROM journal_new_labels"
+        "SELECT prefix FROM journal_labels UNION SELECT prefix FROM journal_new_labels"
     )
     assert rows.fetchall() == []
