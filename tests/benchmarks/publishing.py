@@ -12,7 +12,9 @@ import time
 
 from peer.clock import ManualClock
 from peer.dicom.header import PatientAttributes
-from peer.index import journal
+from peer.index import journal, nicknames
+from protocol.evaluation import EVERYONE, Tier, evaluation_key, output
+from protocol.matching.keys import index_keys
 from tests.benchmarks.archive import STUDIES_PER_PATIENT
 from tests.facilities import ISSUER, START, Facility
 from tests.population import people
@@ -56,6 +58,17 @@ async def _measure(folder, patients):
         head = await origin.db.read(lambda tx: journal.head(tx, origin.peer_id))
         assert head.live_count >= patients + studies, "not all were published"
         return patients / spent, patients / seconds, size / studies
+
+
+def outputs_alone(patients):
+    """Return for how many patients in a CPU second the outputs of all match keys could be made."""
+    table, key = nicknames.load(), evaluation_key(bytes(32), Tier.STRONG, EVERYONE, 1)
+    known = [index_keys(person.recorded(), table) for person in people(patients, SEED)]
+    cpu = time.process_time()
+    for keys in known:
+        for each in keys:
+            output(key, each.text)
+    return patients / (time.process_time() - cpu)
 
 
 def _body_bytes(tx):

@@ -3,8 +3,9 @@
 One searching node in a process of its own, and as many origins as are asked for, together in
 another process: whole nodes, paired as operators pair them, over loopback with mutual TLS.  Each
 search is of another patient, whom one of the origins has published; the digests beside them are
-random and stand in the searcher's database (`tests.benchmarks.filling`).  Beside it, in the same
-run, the same kind of question to twenty Orthancs.  Each result is one line of JSON.
+random and stand in the searcher's database (`tests.benchmarks.filling`).  Before it, in the same
+run, the same kind of question goes to twenty Orthancs.  Each result is one line of JSON, and what
+is being done, and since when, goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import http.client
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,17 +29,19 @@ from tests.benchmarks.machine import Wire, cpu_seconds, load, peak_mb, row
 from tests.dicom_samples import instance
 from tests.processes import UNBOUNDED, Node, wait_until
 
-PARTS = ("guarded", "delegated", "publishing", "orthanc")
+PARTS = ("orthanc", "publishing", "guarded", "delegated")
 STUDY_ROOT = "1.2.826.0.1.3680043.10.3"
 DROP_UP_TO = 3
 """Searches before those that count as warm."""
-COLD = 5
+COLD = 3
 """Starts of the node, each with its database out of the page cache, and one search after it."""
 READY_S = 900
 MISSING = """\
 MISSING: fan_out_orthanc_20_p50_ms was not measured, because Orthanc is not installed here:
          apt-get install orthanc orthanc-dicomweb
 """
+SEALED_PER_STUDY = 560
+"""Bytes of sealed bodies for each study, with its share of the patient's: what must be stored."""
 FAN_OUT = 20
 """Orthancs that are asked at once."""
 
@@ -57,6 +61,7 @@ class Federation:
         self.searcher = self._node(folder / "searcher", "Searcher", 999)
         self.host = None
         self.patients = [(number % origins, number) for number in range(patients)]
+        self.setup = {}
 
     @staticmethod
     def _node(place, name, number):
@@ -67,13 +72,16 @@ class Federation:
 
     def __enter__(self):
         try:
-            self.start_origins()
-            self.searcher.start()
-            self._publish()
-            for origin in self.origins:
-                self._pair(origin)
-            for origin in self.origins:
-                wait_until(lambda each=origin: self._follows(each), "no journal came", READY_S)
+            with self._timed("start"):
+                self.start_origins()
+                self.searcher.start()
+            with self._timed("publish"):
+                self._publish()
+            with self._timed("pair"):
+                for origin in self.origins:
+                    self._pair(origin)
+                for origin in self.origins:
+                    wait_until(lambda each=origin: self._follows(each), "no journal came", READY_S)
         except BaseException:
             self.__exit__()
             raise
@@ -84,6 +92,14 @@ class Federation:
         if self.host is not None:
             self.host.terminate()
             self.host.wait(120)
+
+    @contextmanager
+    def _timed(self, what):
+        """Note how long a part of the setup takes."""
+        began = time.monotonic()
+        yield
+        self.setup[what] = time.monotonic() - began
+        progress(f"{len(self.origins)} origins: {what} took {self.setup[what]:.1f} s")
 
     def start_origins(self):
         self.host = subprocess.Popen(
@@ -150,10 +166,11 @@ class Federation:
 
     def fill(self, digests):
         """Put digests into the searcher's database, which is off meanwhile."""
-        self.searcher.stop()
-        filled = filling.fill(self.searcher.data / "partners.db", digests)
-        self.searcher.start()
-        self.wait_until_whole()
+        with self._timed("fill"):
+            self.searcher.stop()
+            filled = filling.fill(self.searcher.data / "partners.db", digests)
+            self.searcher.start()
+            self.wait_until_whole()
         return filled
 
     def wait_until_whole(self):
@@ -296,6 +313,14 @@ def federation_of(options, origins, digests, *, delegate=False):
         yield made, made.fill(digests)
 
 
+def progress(sentence):
+    """Say what has been done, and how far the run is."""
+    sys.stderr.write(f"{time.monotonic() - BEGAN:6.0f} s  {sentence}\n")
+
+
+BEGAN = time.monotonic()
+
+
 def searched(options, name, federation, filled, **detail):
     """Measure searches in a federation and print the row of each quantile."""
     runs = []
@@ -303,12 +328,13 @@ def searched(options, name, federation, filled, **detail):
         before = load()
         seconds, spent = warm(federation, options.searches)
         runs.append((spread(seconds), spent | {"load_before": before}))
-        sys.stderr.write(f"{name} {runs[-1]}\n")
+        progress(f"{name}: {runs[-1][0]}")
     first = {
         "origins": len(federation.origins),
         "digests": filled.studies,
         "labels": filled.labels,
         "searches": options.searches,
+        "setup_s": federation.setup,
         "cold_ms": [each * 1000 for each in cold(federation)],
         **{key: [spent[key] for _, spent in runs] for key in runs[0][1]},
         **detail,
@@ -316,8 +342,20 @@ def searched(options, name, federation, filled, **detail):
     for share in (50, 95, 99):
         row(
             f"{name}_p{share}_ms", [quantiles[f"p{share}"] for quantiles, _ in runs], "ms",
+            **beside(statistics.median(quantiles[f"p{share}"] for quantiles, _ in runs), share),
             **(first if share == 50 else {}),
         )  # fmt: skip
+
+
+FANNED_OUT = {}
+"""Milliseconds of a fan-out to Orthancs by quantile, if this run has measured it."""
+
+
+def beside(value, share):
+    """Return what a row says of the fan-out of the same run."""
+    if share not in FANNED_OUT:
+        return {}
+    return {"against": FANNED_OUT[share], "ratio": value / FANNED_OUT[share]}
 
 
 def guarded(options):
@@ -326,7 +364,11 @@ def guarded(options):
             searched(options, f"search_{origins}_origins", federation, filled)
             if origins == options.origins[0]:
                 size = filled.size / filled.studies
-                row("bytes_per_study", [size], "B on the searcher's disk", studies=filled.studies)
+                row(
+                    "bytes_per_study", [size], "B on the searcher's disk",
+                    against=SEALED_PER_STUDY, ratio=size / SEALED_PER_STUDY,
+                    studies=filled.studies,
+                )  # fmt: skip
 
 
 def delegated(options):
@@ -344,9 +386,12 @@ def delegated(options):
 def published(options):
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         runs = publishing.measure(Path(name), options.publish_patients, options.repeats)
+    outputs = publishing.outputs_alone(options.publish_patients)
+    median = statistics.median(each for each, _, _ in runs)
     row(
         "publish_patients_per_cpu_second",
         [each for each, _, _ in runs], "patients",
+        against=outputs, ratio=median / outputs,
         patients=options.publish_patients,
         patients_per_second=[each for _, each, _ in runs],
         body_bytes_per_study=[each for *_, each in runs],
@@ -357,6 +402,7 @@ def fan_out(options):
     if not orthancs.is_there():
         sys.stderr.write(MISSING)
         return
+    began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(dir=options.folder) as name,
         orthancs.many(Path(name) / "orthancs", FAN_OUT, options.orthanc_studies) as (
@@ -365,6 +411,8 @@ def fan_out(options):
         ),
         ThreadPoolExecutor(FAN_OUT) as pool,
     ):
+        setup = time.monotonic() - began
+        progress(f"{FAN_OUT} Orthancs: filling and starting took {setup:.1f} s")
         places = [urllib.parse.urlsplit(url) for url in urls]
         connections = [http.client.HTTPConnection(p.hostname, p.port, timeout=60) for p in places]
         for kind, suffix in (("PatientID", ""), ("PatientName", "_by_name")):
@@ -375,10 +423,12 @@ def fan_out(options):
                 spent = sum(cpu_seconds(each.pid) for each in processes) - before
                 cpu.append(spent / options.searches * 1000)
             for share in (50, 95, 99):
+                values = [each[f"p{share}"] for each in runs]
+                if kind == "PatientID":
+                    FANNED_OUT[share] = statistics.median(values)
                 row(
-                    f"fan_out_orthanc_{FAN_OUT}{suffix}_p{share}_ms",
-                    [each[f"p{share}"] for each in runs], "ms",
-                    studies_each=options.orthanc_studies, cpu_ms_of_all=cpu,
+                    f"fan_out_orthanc_{FAN_OUT}{suffix}_p{share}_ms", values, "ms",
+                    studies_each=options.orthanc_studies, cpu_ms_of_all=cpu, setup_s=setup,
                 )  # fmt: skip
 
 
@@ -408,9 +458,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--digests", type=int, default=1_000_000, help="of all guarded origins")
     parser.add_argument("--many-digests", type=int, default=10_000_000, help="of the delegated one")
-    parser.add_argument("--origins", default="1,20,100", help="how many, with commas between")
-    parser.add_argument("--searches", type=int, default=200, help="of one run")
-    parser.add_argument("--patients", type=int, default=203, help="who are published and asked for")
+    parser.add_argument("--origins", default="20", help="how many, with commas between: 1,20,100")
+    parser.add_argument("--searches", type=int, default=100, help="of one run")
+    parser.add_argument("--patients", type=int, default=103, help="who are published and asked for")
     parser.add_argument("--publish-patients", type=int, default=1000)
     parser.add_argument("--orthanc-studies", type=int, default=2000, help="in each Orthanc")
     parser.add_argument("--repeats", type=int, default=3)
@@ -423,6 +473,7 @@ def main():
     for part in PARTS:
         if part in wanted:
             work[part](options)
+            progress(f"{part} is done")
 
 
 if __name__ == "__main__":
