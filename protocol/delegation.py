@@ -1,9 +1,9 @@
 """Search keys that an origin hands to one partner, which then need not ask it: delegated mode.
 
 The origin signs the scalars of the two audiences to which the partner belongs, in their present key
-epochs, and seals them to it.  The partner makes the same outputs with them as by asking, at once
-and while the origin is offline.  No keys means that it is to ask again.  There is no message that
-asks for keys.  Specification: docs/protocol/digest.md.
+epochs and in past ones that are not over, and seals them to it.  The partner makes the same outputs
+with them as by asking, at once and while the origin is offline.  No keys means that it is to ask
+again.  There is no message that asks for keys.  Specification: docs/protocol/digest.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from protocol import evaluation, oprf
 from protocol.errors import Expired, Malformed, UnknownMessage
 from protocol.evaluation import EVERYONE, Tier
 from protocol.identifiers import PeerId
-from protocol.limits import CLOCK_SKEW_S, PROTOCOL_VERSION, STATEMENT_BYTES
+from protocol.limits import CLOCK_SKEW_S, KEY_EPOCHS, PROTOCOL_VERSION, STATEMENT_BYTES
 from protocol.records import Instant, Key, Natural, Size, from_bytes, to_bytes
 from protocol.sealing import seal, unseal
 from protocol.statements import Statement, open_addressed
@@ -39,13 +39,13 @@ class AudienceKeys:
 
 @dataclass(frozen=True, slots=True)
 class DelegationBody:
-    """What the origin signs.  `keys`: everyone's audience, then the addressee's own; or none."""
+    """What the origin signs.  `keys`: pairs as in `Evaluated`, the present one first; or none."""
 
     version: Natural
     author: Key
     addressee: Key
     issued_at: Instant
-    keys: Annotated[tuple[AudienceKeys, ...], Size(0, 2)]
+    keys: Annotated[tuple[AudienceKeys, ...], Size(0, 2 * KEY_EPOCHS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,20 @@ class Outputs:
     canary: bytes
 
 
-def keys_for(master: bytes, partner: PeerId, everyone: int, own: int) -> tuple[AudienceKeys, ...]:
-    """Return the keys of the audiences that `partner` belongs to, in their present key epochs."""
+def keys_for(
+    master: bytes, partner: PeerId, epochs: Sequence[tuple[int, int]]
+) -> tuple[AudienceKeys, ...]:
+    """Return the keys of the audiences that `partner` belongs to.
+
+    `epochs`: pairs of key epochs, everyone's and the partner's own, the present one first.
+    """
     return tuple(
         AudienceKeys(
             epoch,
             evaluation.evaluation_key(master, Tier.STRONG, audience, epoch),
             evaluation.evaluation_key(master, Tier.WEAK, audience, epoch),
         )
+        for everyone, own in epochs
         for audience, epoch in ((EVERYONE, everyone), (bytes(partner), own))
     )
 
@@ -94,7 +100,8 @@ def open_keys(
     """Return the keys in a box sealed to us; raise RemoteProtocolError.
 
     Besides what `open_addressed` raises, Expired for a box older than CLOCK_SKEW_S, so that keys
-    that were taken back do not return; Malformed unless the keys are two pairs of scalars, or none.
+    that were taken back do not return; Malformed unless the keys are scalars for two audiences in
+    each epoch, or none.
     """
     statement = from_bytes(Statement, unseal(secret, box, _BOX), STATEMENT_BYTES)
     body = open_addressed(
@@ -107,7 +114,7 @@ def open_keys(
         msg = "search keys were sealed more than ten minutes ago; compare the clocks"
         raise Expired(msg)
     scalars = [scalar for each in body.keys for scalar in (each.strong, each.weak)]
-    if len(body.keys) == 1 or not all(map(oprf.is_scalar, scalars)):
+    if len(body.keys) % 2 or not all(map(oprf.is_scalar, scalars)):
         msg = "search keys are those of two audiences, or none"
         raise Malformed(msg)
     return body
@@ -117,9 +124,10 @@ def outputs(
     keys: Sequence[AudienceKeys], strong: Sequence[str], weak: Sequence[str], canary: str
 ) -> Outputs:
     """Return what an origin would have answered to these match keys, made with its own keys."""
+    once = dict.fromkeys(keys)  # A present key may also stand beside a past one.
     return Outputs(
-        tuple(evaluation.output(each.strong, text) for each in keys for text in strong),
-        tuple(evaluation.output(each.weak, text) for each in keys for text in weak),
+        tuple(evaluation.output(each.strong, text) for each in once for text in strong),
+        tuple(evaluation.output(each.weak, text) for each in once for text in weak),
         keys[0].key_epoch,
         evaluation.output(keys[0].strong, canary),
     )

@@ -125,6 +125,10 @@ EVALUATION_POINTS: Final = 8
 EVALUATION_BYTES: Final = EVALUATION_POINTS * 32
 """One tier's elements: ristretto255 (RFC 9496) has 32 bytes an element."""
 
+KEY_EPOCHS: Final = 3
+"""Key epochs in which one search is answered: the present one, and two before it from which
+patients still move to it.  So many partners can leave in the time of one pass over all patients."""
+
 STATEMENT_BYTES: Final = 64 * 1024
 """Largest payload of a signed statement other than a HAVE: a grant request, receipt or notice."""
 

@@ -21,6 +21,7 @@ from protocol.limits import (
     GRANT_ANSWER_BYTES,
     HAVE_BYTES,
     HAVE_ORIGINS,
+    KEY_EPOCHS,
     KEY_RECORD_BYTES,
     MESSAGE_BYTES,
     PIECE_BYTES,
@@ -363,9 +364,12 @@ class AudienceAnswer:
 @message("evaluated")
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Always two answers: the audience of all partners, and the one of this partner alone."""
+    """Pairs of answers: the audience of all partners, and the one of this partner alone.
 
-    answers: Annotated[tuple[AudienceAnswer, ...], Size(2, 2)]
+    The first pair is of the present key epochs; those of past ones follow while patients move.
+    """
+
+    answers: Annotated[tuple[AudienceAnswer, ...], Size(2, 2 * KEY_EPOCHS)]
 
 
 @message("identify", limit=STATEMENT_BYTES)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from peer.index.migrate import Tx
 from protocol.chains import Chain, Change
-from protocol.identifiers import EntryId
-
-FIRST_KEY_EPOCH: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,66 +46,9 @@ class SlotChain:
     state: Chain
 
 
-def key_epoch(tx: Tx, audience: bytes) -> int:
-    """Return the key epoch under which `audience` is published to now."""
-    row = tx.execute("SELECT key_epoch FROM key_epochs WHERE audience = ?", (audience,)).fetchone()
-    return FIRST_KEY_EPOCH if row is None else int(row["key_epoch"])
-
-
-def begin_key_epoch(tx: Tx, audience: bytes) -> int:
-    """Begin the next key epoch of `audience` and return it; what is published is not touched."""
-    epoch = key_epoch(tx, audience) + 1
-    tx.execute(
-        "INSERT INTO key_epochs VALUES (?, ?)"
-        " ON CONFLICT (audience) DO UPDATE SET key_epoch = excluded.key_epoch",
-        (audience, epoch),
-    )
-    return epoch
-
-
-def hold_keys(
-    tx: Tx, everyone: bytes, partners: Collection[bytes], bounded: Collection[bytes] = ()
-) -> bool:
-    """Note who gets evaluations now; return whether what is published is to be replaced.
-
-    So it is when someone has left or has to give keys back, and when one of the `bounded`, who may
-    not find everything that `everyone` may, has come: they could open what stands under the present
-    keys.  Then the key epochs of `everyone` and of those who left have begun anew.
-    """
-    rows = tx.execute("SELECT peer_id, replaced FROM key_holders").fetchall()
-    held = {row["peer_id"] for row in rows if not row["replaced"]}
-    gone = {row["peer_id"] for row in rows}.difference(held & set(partners))
-    come = set(partners) - held
-    narrower = not come.isdisjoint(bounded) and _is_published_to(tx, everyone)
-    if gone or narrower:
-        begin_key_epoch(tx, everyone)
-    for peer_id in gone:
-        begin_key_epoch(tx, peer_id)
-        tx.execute("DELETE FROM key_holders WHERE peer_id = ?", (peer_id,))
-    for peer_id in come:
-        tx.execute("INSERT INTO key_holders (peer_id) VALUES (?)", (peer_id,))
-    return bool(gone) or narrower
-
-
-def replace_keys_of(tx: Tx, peer_id: bytes) -> None:
-    """Have the keys of the audiences of a partner replaced at the next `hold_keys`."""
-    tx.execute("UPDATE key_holders SET replaced = 1 WHERE peer_id = ?", (peer_id,))
-
-
-def holds_keys(tx: Tx, peer_id: bytes) -> bool:
-    """Return whether the present key epochs take account of a partner."""
-    query = "SELECT 1 FROM key_holders WHERE peer_id = ?"
-    return tx.execute(query, (peer_id,)).fetchone() is not None
-
-
 def is_anything(tx: Tx) -> bool:
     """Return whether anything is published to anybody."""
     return tx.execute("SELECT 1 FROM published_patients LIMIT 1").fetchone() is not None
-
-
-def _is_published_to(tx: Tx, audience: bytes) -> bool:
-    query = "SELECT 1 FROM published_patients WHERE audience = ? LIMIT 1"
-    return tx.execute(query, (audience,)).fetchone() is not None
 
 
 # -- patients ---------------------------------------------------------------------------------
@@ -334,34 +274,6 @@ def change_chain(
 def add_filler_entry(tx: Tx, entry_id: bytes, audience: bytes, epoch: int) -> None:
     """Record an entry that holds filler slots only."""
     tx.execute("INSERT INTO slot_filler_entries VALUES (?, ?, ?)", (entry_id, audience, epoch))
-
-
-def end_key_epochs(tx: Tx) -> list[EntryId]:
-    """Forget the chains of past key epochs and return their filler entries, to be withdrawn.
-
-    An epoch is past when it is not its audience's current one and nobody is published under it.
-    """
-    past = [
-        (row["audience"], row["key_epoch"])
-        for row in tx.execute(
-            "SELECT DISTINCT audience, key_epoch FROM slot_chains AS c WHERE NOT EXISTS"
-            " (SELECT 1 FROM published_patients p"
-            "  WHERE p.audience = c.audience AND p.key_epoch = c.key_epoch)"
-        ).fetchall()
-        if row["key_epoch"] != key_epoch(tx, row["audience"])
-    ]
-    fillers: list[EntryId] = []
-    for audience, epoch in past:
-        rows = tx.execute(
-            "DELETE FROM slot_filler_entries WHERE audience = ? AND key_epoch = ?"
-            " RETURNING entry_id",
-            (audience, epoch),
-        ).fetchall()
-        fillers += [EntryId(row["entry_id"]) for row in rows]
-        tx.execute(
-            "DELETE FROM slot_chains WHERE audience = ? AND key_epoch = ?", (audience, epoch)
-        )
-    return fillers
 
 
 # -- what time will change --------------------------------------------------------------------

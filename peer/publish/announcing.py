@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from peer.index import announced, publications
+from peer.index import announced, key_epochs, publications
 from peer.index.database import Tx
 from protocol.announcement import announce
 from protocol.entries import SALT_BYTES
@@ -18,7 +18,7 @@ def announcement(tx: Tx, master: bytes, *, publishing: bool) -> list[NewEntry]:
 
     A journal in which nothing is published, and in which nothing is being published, needs none.
     """
-    epoch = publications.key_epoch(tx, EVERYONE)
+    epoch = key_epochs.present(tx, EVERYONE)
     if announced.is_live(tx, epoch) or not (publishing or publications.is_anything(tx)):
         return []
     entry_id = EntryId(secrets.token_bytes(ENTRY_ID_BYTES))

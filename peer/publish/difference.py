@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from peer.index import publications
+from peer.index import key_epochs, publications
 from peer.index.database import Tx
 from peer.index.publications import PublishedPatient, PublishedStudy, SlotChain
 from protocol import chains, digest, evaluation, limits
@@ -111,7 +111,7 @@ class _Difference:
         published: PublishedPatient | None,
         wanted: Wanted | None,
     ) -> None:
-        epoch = publications.key_epoch(self._tx, audience)
+        epoch = key_epochs.present(self._tx, audience)
         if published is not None and not (
             wanted is not None
             and published.key_epoch == epoch

@@ -18,7 +18,7 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict, NodeError
-from peer.index import deferrals, journal, packs, publications, studies
+from peer.index import deferrals, journal, key_epochs, packs, publications, studies
 from peer.index.database import Database, Tx
 from peer.index.journal import Halt, JournalKeys
 from peer.index.packs import ManifestRow
@@ -222,7 +222,7 @@ class Publish:
         partners = tuple(self._partners())
         names = [bytes(one.peer_id) for one in partners]
         bounded = [bytes(one.peer_id) for one in partners if is_bounded(one.our_terms)]
-        if publications.hold_keys(tx, EVERYONE, names, bounded):
+        if key_epochs.hold(tx, EVERYONE, names, bounded):
             self._look_at_all = True
         entries: list[NewEntry] = []
         for patient in patients:
@@ -267,7 +267,7 @@ class Publish:
 
     def _end_key_epochs(self, tx: Tx) -> None:
         """Withdraw the fillers of key epochs under which nobody is published any more."""
-        ended = publications.end_key_epochs(tx)
+        ended = key_epochs.end(tx)
         if ended:
             self._append(tx, [Withdraw(entry_id) for entry_id in ended])
 

@@ -211,11 +211,14 @@ class Asking:
 
 
 def _outputs(strong: Question, weak: Question, answer: Evaluated) -> Outputs:
-    """Return the outputs of the strong and of the weak keys, and the canary's for everyone."""
+    """Return the outputs of the strong and of the weak keys, and the canary's for everyone.
+
+    An answer that stands there twice, beside one of a past key epoch, is opened once.
+    """
     opened: list[bytes] = []
     hinted: list[bytes] = []
     canaries: list[bytes] = []
-    for audience in answer.answers:
+    for audience in dict.fromkeys(answer.answers):
         *outputs, canary = evaluation.outputs(strong, audience.strong)
         opened += outputs
         canaries.append(canary)

@@ -23,7 +23,7 @@ from peer.actors import Actor, partner_node
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import NodeError, NotFound
-from peer.index import Database, Tx, delegations, publications
+from peer.index import Database, Tx, delegations, key_epochs
 from peer.index.delegations import Delegation
 from peer.keys import NodeKeys
 from peer.link import Links
@@ -129,7 +129,7 @@ class Delegations:
         return Mode.DELEGATED if peer_id in self._held else Mode.GUARDED
 
     def held(self, peer_id: PeerId) -> tuple[AudienceKeys, ...]:
-        """Return the keys of a partner that we hold: two, or none."""
+        """Return the keys of a partner that we hold: of two audiences, or none."""
         body = self._held.get(peer_id)
         return () if body is None else body.keys
 
@@ -166,7 +166,7 @@ class Delegations:
         def work(tx: Tx) -> None:
             delegations.put(tx, after)
             if not delegated:
-                publications.replace_keys_of(tx, peer_id)
+                key_epochs.replace(tx, peer_id)
             detail = {"mode": str(mode), "reason": reason}
             event = AuditEvent("search-mode", "success", actor, partner=peer_id, detail=detail)
             audit.append(tx, event, now)
@@ -207,9 +207,10 @@ class Delegations:
     async def _bring(self, partner: Partner, given: Delegation) -> None:
         peer_id = partner.peer_id
         wanted = await self._db.read(partial(_epochs, peer_id=peer_id)) if given.delegated else None
-        if wanted == given.told or (given.delegated and wanted is None):
+        present = None if wanted is None else wanted[0]
+        if present == given.told or (given.delegated and present is None):
             return
-        keys = () if wanted is None else keys_for(self._keys.search_master, peer_id, *wanted)
+        keys = () if wanted is None else keys_for(self._keys.search_master, peer_id, wanted)
         body = DelegationBody(
             PROTOCOL_VERSION, self._keys.peer_id, peer_id, self._clock.now(), keys
         )
@@ -227,10 +228,10 @@ class Delegations:
             return
         except (NodeError, TimeoutError):
             return  # Not connected: it is tried again when the link comes up.
-        await self._db.write(lambda tx: delegations.note_told(tx, peer_id, wanted))
+        await self._db.write(lambda tx: delegations.note_told(tx, peer_id, present))
         shown = self._given.get(peer_id)
         if shown is not None:
-            everyone, own = wanted or (None, None)
+            everyone, own = present or (None, None)
             self._given[peer_id] = replace(shown, told_everyone=everyone, told_own=own)
 
     # -- receiving --------------------------------------------------------------------------------
@@ -267,8 +268,8 @@ class Delegations:
             self._held.pop(peer_id, None)
 
 
-def _epochs(tx: Tx, peer_id: PeerId) -> tuple[int, int] | None:
-    """Return the key epochs of a partner's audiences, None while they are not ready for it."""
-    if not publications.holds_keys(tx, peer_id):
+def _epochs(tx: Tx, peer_id: PeerId) -> tuple[tuple[int, int], ...] | None:
+    """Return the key epochs in which a partner is answered, None while they do not fit it yet."""
+    if not key_epochs.are_held(tx, peer_id):
         return None
-    return publications.key_epoch(tx, EVERYONE), publications.key_epoch(tx, bytes(peer_id))
+    return key_epochs.answered(tx, EVERYONE, bytes(peer_id))

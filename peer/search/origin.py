@@ -11,7 +11,7 @@ from peer.actors import Role, someone_at
 from peer.alerts import glass_broken_by
 from peer.audit import AuditEvent
 from peer.clock import Clock
-from peer.index import publications
+from peer.index import key_epochs
 from peer.index.database import Database, Tx
 from peer.keys import NodeKeys
 from peer.partners import Partner
@@ -42,9 +42,10 @@ class Evaluator:
     async def evaluate(self, message: Evaluate, partner: Partner) -> Evaluated:
         """Return two audiences' answers: everyone's, and this partner's own.
 
-        Always both, whether or not anything is published to them.  Consent is asked here too: when
-        there is nothing any more that this partner alone may find, its own answer opens nothing,
-        not even entries that it should have erased.
+        In the present key epoch, and in past ones as long as something stands there that the
+        partner may find.  Always both, whether or not anything is published to them.  Consent is
+        asked here too: when there is nothing any more that this partner alone may find, its own
+        answer opens nothing, not even entries that it should have erased.
 
         Raises Refusal, or Malformed for points that are no group elements.  Either way it is on
         record before anything is answered.
@@ -78,9 +79,10 @@ class Evaluator:
             glass_broken_by(tx, actor, partner.peer_id, "search", now)
             own = bytes(partner.peer_id)
             answered = own if shares_with_alone(tx, partner, now) else _NOBODY
-            return (
-                (EVERYONE, publications.key_epoch(tx, EVERYONE)),
-                (answered, publications.key_epoch(tx, own)),
+            return tuple(
+                each
+                for everyone, its_own in key_epochs.answered(tx, EVERYONE, own)
+                for each in ((EVERYONE, everyone), (answered, its_own))
             )
 
         audiences = await self._db.write(work)
@@ -89,25 +91,24 @@ class Evaluator:
         return await asyncio.to_thread(self._answer, message, audiences)
 
     def _answer(self, message: Evaluate, audiences: tuple[tuple[bytes, int], ...]) -> Evaluated:
-        answers = []
-        for audience, epoch in audiences:
-            strong, weak = (
-                evaluation.evaluation_key(self._master, tier, audience, epoch)
-                for tier in (Tier.STRONG, Tier.WEAK)
-            )
-            answers.append(
-                AudienceAnswer(
-                    epoch,
-                    evaluation.answer(strong, message.strong),
-                    evaluation.answer(weak, message.weak),
-                )
-            )
-        return Evaluated(tuple(answers))
+        answers = {each: self._of_audience(message, *each) for each in dict.fromkeys(audiences)}
+        return Evaluated(tuple(answers[each] for each in audiences))
+
+    def _of_audience(self, message: Evaluate, audience: bytes, epoch: int) -> AudienceAnswer:
+        strong, weak = (
+            evaluation.evaluation_key(self._master, tier, audience, epoch)
+            for tier in (Tier.STRONG, Tier.WEAK)
+        )
+        return AudienceAnswer(
+            epoch,
+            evaluation.answer(strong, message.strong),
+            evaluation.answer(weak, message.weak),
+        )
 
 
 def _not_yet(tx: Tx, partner: Partner) -> Refusal | None:
     """Return a refusal for a new partner who could open what lies outside its terms."""
-    if not is_bounded(partner.our_terms) or publications.holds_keys(tx, partner.peer_id):
+    if not is_bounded(partner.our_terms) or key_epochs.are_held(tx, partner.peer_id):
         return None
     return Refusal(
         "not-ready",

@@ -55,6 +55,21 @@ async def test_nor_while_the_studies_are_published_anew(trio):
     assert [each for each in answer.results if not each.local] == []
 
 
+async def test_he_is_not_answered_in_the_epoch_before_as_those_are_who_were_there(trio):
+    alice, bob, dave = trio
+    await bob.share(alice)
+    bob.meet(dave, Terms(modalities=("MR",)))
+    await bob.db.write(lambda tx: bob.publish._reconcile(tx, []))
+    await bob.share(alice, dave)
+    answer = await dave.find()
+    assert answer.coverage.not_searched == ()
+    assert [each for each in answer.results if not each.local] == []
+    assert await alice.finds() == {("Bob", CT), ("Bob", MR)}, "whose turn has not come is found"
+    await bob.publish.look_at_all()
+    await bob.share(alice, dave)
+    assert await dave.finds() == {("Bob", MR)}
+
+
 async def test_he_is_answered_where_nothing_is_published(tmp_path):
     dave = Facility("Dave", ManualClock(START))
     async with facilities(tmp_path, "Bob") as (bob,), dave.open(tmp_path / "Dave"):

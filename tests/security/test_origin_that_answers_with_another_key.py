@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from peer.index import labels, publications
+from peer.index import key_epochs, labels
 from peer.index.announced import is_live
 from protocol import announcement, evaluation
 from protocol.evaluation import EVERYONE, Tier
@@ -137,7 +137,7 @@ async def test_it_is_announced_before_the_first_entry_and_after_each_change_of_k
         carol.remove(dora)
         await carol.publish.partner_changed(dora.peer_id, "removed")
         await carol.publish.look_at_all()
-        assert await carol.db.read(lambda tx: publications.key_epoch(tx, EVERYONE)) == 2
+        assert await carol.db.read(lambda tx: key_epochs.present(tx, EVERYONE)) == 2
         before = [each.code for each in (await bob.find()).coverage.not_searched]
         assert "unannounced" in before, "what is published under the new keys is not here yet"
         await carol.share(bob)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from peer.index import delegations, labels, nicknames, publications
+from peer.index import delegations, key_epochs, labels, nicknames
 from peer.search import Mode
 from protocol import delegation, digest, oprf
 from protocol.announcement import CANARY
@@ -179,7 +179,7 @@ async def test_keys_that_were_taken_back_open_nothing_that_is_published_since(th
     await everyone_shares(alice, bob, mallory)
     assert await found_with(alice, bob, kept) == 0
     epochs = await bob.db.read(
-        lambda tx: [publications.key_epoch(tx, each) for each in (EVERYONE, alice.peer_id)]
+        lambda tx: [key_epochs.present(tx, each) for each in (EVERYONE, alice.peer_id)]
     )
     assert epochs == [2, 2]
 

@@ -42,7 +42,7 @@ def sealed(body):
 
 
 def vectors():
-    keys = delegation.keys_for(MASTER, public_key(PARTNER), 3, 5)
+    keys = delegation.keys_for(MASTER, public_key(PARTNER), [(3, 5)])
     return {
         "about": "The search keys of an origin for one partner, and the box in which they travel.",
         "master": MASTER.hex(),
@@ -77,7 +77,7 @@ def test_the_golden_box_is_read():
 
 
 def test_outputs_are_those_that_asking_gives():
-    keys = delegation.keys_for(MASTER, public_key(PARTNER), 3, 5)
+    keys = delegation.keys_for(MASTER, public_key(PARTNER), [(3, 5)])
     made = delegation.outputs(keys, ("a", "b"), ("c",), CANARY)
     question = evaluation.ask(("a", "b", CANARY), bytes(range(256)) * 2)
     for place, (audience, epoch) in enumerate(((EVERYONE, 3), (public_key(PARTNER), 5))):
@@ -88,6 +88,17 @@ def test_outputs_are_those_that_asking_gives():
             assert (made.key_epoch, made.canary) == (3, canary)
         weak = evaluation.evaluation_key(MASTER, Tier.WEAK, audience, epoch)
         assert made.weak[place] == evaluation.output(weak, "c")
+
+
+def test_keys_of_past_epochs_make_their_outputs_too_and_none_is_made_twice():
+    keys = delegation.keys_for(MASTER, public_key(PARTNER), [(3, 5), (2, 5)])
+    made = delegation.outputs(keys, ("a",), (), CANARY)
+    strong = [
+        evaluation.output(evaluation.evaluation_key(MASTER, Tier.STRONG, audience, epoch), "a")
+        for audience, epoch in ((EVERYONE, 3), (public_key(PARTNER), 5), (EVERYONE, 2))
+    ]
+    assert made.strong == tuple(strong)
+    assert made.key_epoch == 3
 
 
 # -- between facilities ---------------------------------------------------------------------------
@@ -166,6 +177,20 @@ async def test_new_keys_are_brought_when_an_epoch_begins_and_asking_fills_the_ga
     alice.links.sent.clear()
     assert ("Bob", STUDY) in await alice.finds()
     assert asked(alice) == 1, "Carol alone"
+
+
+async def test_while_patients_move_to_new_keys_the_partner_holds_those_of_both_epochs(three):
+    alice, bob, carol = three
+    await delegate(bob, alice)
+    bob.remove(carol)
+    await bob.db.write(lambda tx: bob.publish._reconcile(tx, []))  # The first step of many.
+    await bob.acquire(LATER, replace(JANE, patient_id="MRN-2"))
+    await bob.consent(replace(JANE, patient_id="MRN-2"))
+    await bob.delegations.hand_out()
+    assert [each.key_epoch for each in alice.delegations.held(bob.peer_id)] == [2, 1, 1, 1]
+    await bob.share(alice)
+    alice.links.offline = {bob.peer_id}
+    assert await alice.finds() == {("Bob", STUDY), ("Bob", LATER)}
 
 
 async def test_keys_are_sent_until_they_are_confirmed_and_not_again(three):
