@@ -56,7 +56,8 @@ class Facility:
             INDEX_MIGRATIONS, {"meta_audit", "journal", "epochs", "orphan_headers", "floor"}
         )
         self.partners = database(
-            PARTNERS_MIGRATIONS, {"batches", "new_labels", "epochs", "floor", "forks"}
+            PARTNERS_MIGRATIONS,
+            {"batches", "new_labels", "epochs", "floor", "forks", "label_prefixes"},
         )
 
     def append(self, *entries, now=1_000, lease_s=LEASE_S):
