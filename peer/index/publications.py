@@ -210,11 +210,13 @@ def patients_with(tx: Tx, study_instance_uid: str) -> list[int]:
 
 def slot_chain(tx: Tx, output: bytes, audience: bytes, epoch: int) -> SlotChain:
     """Return the chain of a match key, begun if this is its first record."""
-    tx.execute(
+    begun = tx.execute(
         "INSERT INTO slot_chains (output, audience, key_epoch, next_position)"
-        " VALUES (?, ?, ?, 0) ON CONFLICT (output) DO NOTHING",
+        " VALUES (?, ?, ?, 0) ON CONFLICT (output) DO NOTHING RETURNING chain",
         (output, audience, epoch),
-    )
+    ).fetchone()
+    if begun is not None:
+        return SlotChain(begun["chain"], output, audience, epoch, Chain())
     row = tx.execute("SELECT * FROM slot_chains WHERE output = ?", (output,)).fetchone()
     return _chain(tx, row)
 
@@ -256,15 +258,11 @@ def change_chain(
     tx: Tx, chain: int, change: Change, withdrawn: Iterable[int] = (), published: int | None = None
 ) -> None:
     """Record a change of a match key's chain; `published` is the patient at the new positions."""
-    tx.executemany(
-        "DELETE FROM slots WHERE chain = ? AND position = ?",
-        [(chain, position) for position in withdrawn],
-    )
-    tx.executemany(
-        "INSERT INTO slots VALUES (?, ?, ?)",
-        [(chain, position, None) for position in change.fillers]
-        + [(chain, position, published) for position in change.positions],
-    )
+    for position in withdrawn:
+        tx.execute("DELETE FROM slots WHERE chain = ? AND position = ?", (chain, position))
+    for positions, whose in ((change.fillers, None), (change.positions, published)):
+        for position in positions:
+            tx.execute("INSERT INTO slots VALUES (?, ?, ?)", (chain, position, whose))
     tx.execute(
         "UPDATE slot_chains SET next_position = ? WHERE chain = ?",
         (change.after.next_position, chain),

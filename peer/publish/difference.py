@@ -88,6 +88,7 @@ class _Difference:
     def __init__(self, tx: Tx, search_master: bytes) -> None:
         self._tx = tx
         self._master = search_master
+        self._keys: dict[tuple[Tier, bytes, int], bytes] = {}
         self._slot_fillers: dict[tuple[bytes, int], list[Slot]] = {}
         self._fillers: list[NewEntry] = []
         self._withdrawals: list[NewEntry] = []
@@ -167,13 +168,19 @@ class _Difference:
 
     def _take_slot(self, row: PublishedPatient, match_key: MatchKey) -> Slot:
         tier, slot_type = _TIERS[match_key.tier]
-        key = evaluation.evaluation_key(self._master, tier, row.audience, row.key_epoch)
-        output = evaluation.output(key, match_key.text)
+        output = evaluation.output(self._key(tier, row.audience, row.key_epoch), match_key.text)
         chain = publications.slot_chain(self._tx, output, row.audience, row.key_epoch)
         change = chains.change(chain.state, published=1)
         publications.change_chain(self._tx, chain.chain, change, published=row.published)
         self._note_fillers(chain, change.fillers)
         return Slot(output, change.positions[0], slot_type)
+
+    def _key(self, tier: Tier, audience: bytes, epoch: int) -> bytes:
+        """Return the key of a tier; made once for all match keys of a patient."""
+        which = (tier, audience, epoch)
+        if which not in self._keys:
+            self._keys[which] = evaluation.evaluation_key(self._master, *which)
+        return self._keys[which]
 
     def _note_fillers(self, chain: SlotChain, positions: Sequence[int]) -> None:
         slots = self._slot_fillers.setdefault((chain.audience, chain.key_epoch), [])
