@@ -12,10 +12,10 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Report as Settings
 from peer.errors import NotFound
-from peer.index import Database, Tx, consents, packs, patients, studies, transfers
+from peer.index import Database, Tx, consents, grants, packs, patients, studies
+from peer.index.grants import GrantRow
 from peer.index.report import SearchMade, publications_of, searches_between
 from peer.index.studies import StudyRow
-from peer.index.transfers import GrantRow
 from peer.partners import Partner, Partners
 from peer.report.available import Lock, data_availability
 from peer.report.days import DAY_S, performed_before, said_day
@@ -97,7 +97,7 @@ class Report:
             packs=len(packs.of_study(tx, uid)),
             directives=consents.for_patient(tx, study.patient),
             publications=tuple(publications_of(tx, self._me, uid)),
-            grants=transfers.grants_of(tx, uid),
+            grants=grants.grants_of(tx, uid),
             searches=tuple(searches),
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from peer.index.grants import GrantRow
 from peer.index.patients import PatientRow
 from peer.index.report import PublishedTo, SearchMade
 from peer.index.studies import StudyRow
-from peer.index.transfers import GrantRow
 from protocol.consent import Directive
 
 

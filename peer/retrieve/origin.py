@@ -17,9 +17,9 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Damaged
-from peer.index import Database, Tx, packs, transfers
+from peer.index import Database, Tx, grants, packs
+from peer.index.grants import GrantRow
 from peer.index.packs import ManifestRow
-from peer.index.transfers import GrantRow
 from peer.keys import NodeKeys
 from peer.partners import Partner
 from peer.reciprocity import Reciprocity
@@ -93,9 +93,7 @@ class Origin:
             me=self._keys.peer_id,
             now=now,
         )
-        if await self._db.read(
-            lambda tx: transfers.was_answered(tx, partner.peer_id, request.nonce)
-        ):
+        if await self._db.read(lambda tx: grants.was_answered(tx, partner.peer_id, request.nonce)):
             raise Replayed("this request for a study was answered before; sign a new one")
         await self._admit(request, partner, now)
         permit = await self._access.permit_partner(
@@ -184,7 +182,7 @@ class Origin:
             return refusal
         over = self._reciprocity.quotas.give_study(tx, partner, permit, granted.bytes)
         if over is None:
-            transfers.add_grant(tx, granted)
+            grants.add_grant(tx, granted)
             self._access.record_grant(tx, permit)
         return over
 
@@ -249,7 +247,7 @@ class Origin:
 
     async def _load(self, grant_id: bytes) -> _Granted | None:
         def work(tx: Tx) -> tuple[GrantRow, ManifestRow | None] | None:
-            row = transfers.grant(tx, grant_id)
+            row = grants.grant(tx, grant_id)
             if row is None:
                 return None
             return row, packs.get_manifest(tx, row.study_instance_uid, row.manifest_version)
@@ -269,7 +267,7 @@ class Origin:
         now = self._clock.now()
 
         def work(tx: Tx) -> None:
-            if transfers.revoke_grant(tx, row.grant_id, now):
+            if grants.revoke_grant(tx, row.grant_id, now):
                 _record(tx, "release", "refused", row, now, {"reason": refusal.reason})
 
         await self._db.write(work)
@@ -301,13 +299,13 @@ class Origin:
         )
 
         def work(tx: Tx) -> None:
-            row = transfers.grant(tx, body.grant_id)
+            row = grants.grant(tx, body.grant_id)
             if row is None or row.partner != partner.peer_id:
                 raise _not_granted()
             match_receipt(body, manifest_root=row.manifest_root, instances=row.instances)
             if row.receipt is not None and row.receipt.payload == message.statement.payload:
                 return
-            transfers.put_receipt(tx, row.grant_id, message.statement, now)
+            grants.put_receipt(tx, row.grant_id, message.statement, now)
             detail: dict[str, str | int] = {"outcome": body.outcome, "says": body.sentence()}
             _record(tx, "receipt", "success", row, now, detail)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from peer.index import transfers
+from peer.index import grants, transfers
 from peer.index.database import Tx
 from protocol.grant import ReceiptBody
 from protocol.hashing import plain_hash
@@ -58,7 +58,7 @@ def _given(tx: Tx, uid: str) -> Iterator[Receipt]:
 
 
 def _received(tx: Tx, uid: str) -> Iterator[Receipt]:
-    for row in transfers.grants_of(tx, uid):
+    for row in grants.grants_of(tx, uid):
         if row.receipt is not None:
             yield _read(row.receipt, row.partner, uid, given=False)
 

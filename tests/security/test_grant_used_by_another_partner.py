@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from peer.index import transfers
+from peer.index import grants
 from peer.retrieve.leave import Promise, ask_leave
 from protocol.errors import BadSignature, Refusal, Replayed, WrongAddressee
 from protocol.grant import RECEIPT_DOMAIN, ReceiptBody, SignedGrant, open_keys
@@ -151,7 +151,7 @@ async def test_a_receipt_from_another_partner_counts_for_nothing(three):
     assert caught.value.code == "not-granted"
     with pytest.raises(BadSignature):
         await bob.retrieve.origin.receipt(receipt, seen_by(bob, alice))
-    (grant,) = await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))
+    (grant,) = await bob.db.read(lambda tx: grants.grants_of(tx, STUDY))
     assert grant.receipt is None
 
 

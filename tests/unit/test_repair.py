@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from peer.errors import Damaged, NotFound
-from peer.index import transfers, verification
+from peer.index import grants, verification
 from peer.link import NotConnected
 from peer.scrub import Scrub
 from protocol.errors import Refusal
@@ -235,4 +235,4 @@ async def test_a_study_of_our_own_is_never_mended_from_a_partner(pair):
         await alice.fetch(bob)
         assert len((await scrub.state()).damaged) == 1
     assert the_pack(alice).read_bytes() == before
-    assert await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))
+    assert await bob.db.read(lambda tx: grants.grants_of(tx, STUDY))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from peer.errors import NotFound
-from peer.index import packs, studies, transfers
+from peer.index import grants, packs, studies, transfers
 from peer.link import NotConnected
 from protocol.errors import Refusal, WrongContent
 from protocol.manifest import CHUNK_BYTES
@@ -38,7 +38,7 @@ async def test_a_study_arrives_byte_for_byte_with_a_receipt_on_both_sides(pair):
     assert receipt["outcome"] == "success"
     (theirs,) = await bob.actions("receipt")
     assert theirs["detail"]["says"] == "3/3 instances verified"
-    (grant,) = await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))
+    (grant,) = await bob.db.read(lambda tx: grants.grants_of(tx, STUDY))
     assert grant.receipt == done.row.receipt
     assert done.to_json()["receipt"]["delivered_at"] is not None
     for facility in pair:
@@ -178,7 +178,7 @@ async def test_a_grant_that_expires_under_way_is_renewed(tmp_path):
         done = await alice.fetch(bob)
         assert done.state == "complete"
         assert await alice.kept() == files
-        assert len(await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))) > 1
+        assert len(await bob.db.read(lambda tx: grants.grants_of(tx, STUDY))) > 1
 
 
 async def test_a_study_that_has_grown_is_fetched_as_a_difference(pair):
@@ -437,7 +437,7 @@ async def test_a_grant_outlives_a_restart_of_its_origin(tmp_path):
     async with hospitals(tmp_path, "Alice", "Bob") as (alice, bob):
         await ready(alice, bob, count=1)
         await alice.fetch(bob)
-        (grant,) = await bob.db.read(lambda tx: transfers.grants_of(tx, STUDY))
+        (grant,) = await bob.db.read(lambda tx: grants.grants_of(tx, STUDY))
         (pack_id,) = bob.store.sizes()
         before = bob.store.read_range(pack_id, 0, 100)
     async with bob.open(tmp_path / "Bob"):
