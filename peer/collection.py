@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -110,19 +111,37 @@ class Collection:
 
     async def run(self) -> None:
         """Go on with what is under way, and begin what is due, until cancelled."""
-        while True:
-            self._wanted.clear()
-            try:
-                await self._begin_due()
-                for number in await self._db.read(collected.unfinished):
-                    await self._go_on(number)
-            except NodeError as error:
-                _log.warning("collection-interrupted", error=type(error).__name__)
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                continue
+        busy: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._wanted.clear()
+                with self._said():
+                    await self._begin_due()
+                    # Each PACS for itself: one that does not answer holds no other up.
+                    for title in await self._db.read(collected.unfinished_titles):
+                        if title not in busy or busy[title].done():
+                            busy[title] = asyncio.create_task(self._work_off(title))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._wanted.wait()
+        finally:
+            for task in busy.values():
+                task.cancel()
+            await asyncio.gather(*busy.values(), return_exceptions=True)
+
+    async def _work_off(self, title: str) -> None:
+        """Take the collections from one PACS to their ends, one after the other."""
+        with self._said():
+            while number := await self._db.read(partial(collected.unfinished_of, title=title)):
+                await self._go_on(number)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Log what interrupts a collection; it goes on at the next look."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a full disk, or a fault of ours
+            _log.warning("collection-interrupted", error=type(error).__name__)
 
     def _must_know(self, title: str) -> None:
         ae = self._aes.get(title)
@@ -193,8 +212,8 @@ class Collection:
         keys = {"StudyInstanceUID": ""} | row.keys
         try:
             found = await asyncio.to_thread(self._pacs.find, row.title, "STUDY", keys)
-        except Refusal as refusal:
-            reason = str(refusal)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it counts as an attempt
+            reason = _reason(error)
             await self._db.write(lambda tx: collected.note(tx, row.collection, reason))
             return
         uids = dict.fromkeys(uid for each in found if (uid := each["StudyInstanceUID"]))
@@ -213,8 +232,8 @@ class Collection:
                 )
                 missing = await self._lacking(listed)
             now = replace(study, listed=len(listed), missing=missing)
-        except Refusal as refusal:
-            now, missing, said = study, ("",), str(refusal)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it counts as an attempt
+            now, missing, said = study, ("",), _reason(error)
         state = "complete"
         if missing:
             state = "waiting" if attempts < ATTEMPTS else "incomplete"
@@ -244,3 +263,11 @@ class Collection:
 
     async def _lacking(self, listed: Mapping[str, str]) -> tuple[str, ...]:
         return await self._db.read(partial(collected.lacking, sop_instance_uids=tuple(listed)))
+
+
+def _reason(error: Exception) -> str:
+    """Return why an attempt came to nothing, for the operator; of a fault of ours its class."""
+    if isinstance(error, (Refusal, NodeError)):
+        return str(error)
+    _log.error("collection-failed", error=type(error).__name__)
+    return f"The node failed ({type(error).__name__}); its log names the place."

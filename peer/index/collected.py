@@ -81,12 +81,19 @@ def newest(tx: Tx, most: int) -> list[CollectionRow]:
     return [_row(row) for row in rows]
 
 
-def unfinished(tx: Tx) -> list[int]:
-    """Return the collections that go on, the oldest first."""
-    rows = tx.execute(
-        "SELECT collection FROM collections WHERE ended_at IS NULL ORDER BY collection"
-    )
-    return [row["collection"] for row in rows]
+def unfinished_titles(tx: Tx) -> list[str]:
+    """Return the PACS from which a collection goes on."""
+    rows = tx.execute("SELECT DISTINCT title FROM collections WHERE ended_at IS NULL")
+    return [row["title"] for row in rows]
+
+
+def unfinished_of(tx: Tx, title: str) -> int | None:
+    """Return the oldest collection from a PACS that goes on, or None."""
+    row = tx.execute(
+        "SELECT min(collection) AS oldest FROM collections WHERE ended_at IS NULL AND title = ?",
+        (title,),
+    ).fetchone()
+    return None if row["oldest"] is None else int(row["oldest"])
 
 
 def last_scheduled(tx: Tx, title: str) -> tuple[int | None, int | None]:

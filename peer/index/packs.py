@@ -57,6 +57,12 @@ def is_known(tx: Tx, pack_id: bytes) -> bool:
     return row is not None
 
 
+def size(tx: Tx, pack_id: bytes) -> int | None:
+    """Return how many bytes of a pack are on record, None if it is not."""
+    row = tx.execute("SELECT bytes FROM packs WHERE pack_id = ?", (pack_id,)).fetchone()
+    return None if row is None else int(row["bytes"])
+
+
 def arriving(tx: Tx) -> frozenset[bytes]:
     """Return the ids of the packs that retrievals under way are receiving."""
     rows = tx.execute("SELECT pack_id FROM retrieval_packs")

@@ -103,6 +103,20 @@ def retrieval(tx: Tx, retrieval_id: bytes) -> RetrievalRow | None:
     return None if row is None else _retrieval(row)
 
 
+def successor(tx: Tx, retrieval_id: bytes) -> RetrievalRow | None:
+    """Return the retrieval that was begun in the place of one that was taken off, or None."""
+    row = tx.execute(
+        "SELECT later.* FROM retrievals earlier JOIN retrievals later"
+        " ON later.study_instance_uid = earlier.study_instance_uid"
+        " AND later.origin = earlier.origin AND later.retrieval_id <> earlier.retrieval_id"
+        " AND later.started_at >= earlier.changed_at"
+        " WHERE earlier.retrieval_id = ? AND earlier.removed_at IS NOT NULL"
+        " ORDER BY later.started_at DESC LIMIT 1",
+        (retrieval_id,),
+    ).fetchone()
+    return None if row is None else _retrieval(row)
+
+
 def retrievals(tx: Tx, limit: int) -> tuple[RetrievalRow, ...]:
     """Return the latest `limit` retrievals, newest first, without those taken off the list."""
     query = (

@@ -246,9 +246,10 @@ class Ingest:
         Raises NotFound if the pack was destroyed meanwhile: nothing of it comes back.
         """
         async with self._commits.paused():
-            if not await self._db.read(lambda tx: packs.is_known(tx, pack_id)):
+            recorded = await self._db.read(lambda tx: packs.size(tx, pack_id))
+            if recorded is None:
                 raise NotFound("The study was removed meanwhile.")
-            await asyncio.to_thread(self._store.mend, pack_id, offset, data)
+            await asyncio.to_thread(self._store.mend, pack_id, offset, data, recorded)
 
     async def remove_study(self, study_instance_uid: str, also: Callable[[Tx], None]) -> None:
         """Destroy a study's key and rows, in one transaction with `also`, then its packs."""
@@ -307,6 +308,8 @@ def _recover(store: Store, recorded: dict[bytes, int], arriving: frozenset[bytes
     damaged = []
     for pack_id, length in recorded.items():
         size = on_disk.get(pack_id, -1)
+        if size < 0:
+            store.note_missing((pack_id,))
         if size < length:
             damaged.append(pack_id)
         elif size > length:

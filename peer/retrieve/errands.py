@@ -11,7 +11,7 @@ import structlog
 
 from peer.errors import NodeError
 from peer.index import Database, transfers
-from peer.index.transfers import RetrievalRow
+from peer.index.transfers import RetrievalRow, State
 from peer.partners import Partners
 from peer.retrieve.arriving import Arriving
 from peer.retrieve.leave import Promise, Unreachable
@@ -30,6 +30,11 @@ LOOK_S: Final = 0.02
 
 WRONG_CONTENT: Final = "wrong-content"
 """How ingest refuses a study that is not what its manifest says."""
+
+_STUCK: Final = (
+    "The node could not record how this retrieval ended ({}). It is tried again by itself; look at "
+    "the room on the disk and at the node's log."
+)
 
 _log = structlog.get_logger()
 
@@ -52,6 +57,8 @@ class _Errand:
     task: asyncio.Task[None]
     attempt: Attempt | None = None
     """The one that is made now."""
+    stuck: str = ""
+    """Why not even its end could be recorded; it is tried again."""
 
 
 class Errands:
@@ -143,6 +150,8 @@ class Errands:
     def seen(self, row: RetrievalRow) -> RetrievalRow:
         """Return a row as it is by now: its progress is noted now and then."""
         errand = self._errands.get(row.retrieval_id)
+        if errand is not None and errand.stuck:
+            return replace(row, state=State.WAITING, code="failed", reason=errand.stuck)
         if errand is None or errand.attempt is None or errand.attempt.transfer is None:
             return row
         return replace(row, bytes_verified=errand.attempt.transfer.bytes_verified)
@@ -165,7 +174,7 @@ class Errands:
         while True:
             woken.clear()
             async with self._turns.turn(urgent=urgent(row)):
-                if await self._try(row):
+                if await self._attempt(row):
                     break
             try:
                 async with asyncio.timeout(self._retry_s):
@@ -173,6 +182,23 @@ class Errands:
             except TimeoutError:
                 pass
         await self._ledger.deliver(row.origin)
+
+    async def _attempt(self, row: RetrievalRow) -> bool:
+        """Make one attempt, whatever comes of it; return whether the retrieval has ended."""
+        errand = self._errands[row.retrieval_id]
+        try:
+            errand.stuck = ""
+            try:
+                return await self._try(row)
+            except Exception as error:  # noqa: BLE001 - nothing may leave it "fetching" for ever
+                # The class alone: its text may name a patient.
+                _log.error("retrieval-interrupted", error=type(error).__name__)
+                await self._end_failed(row, None, _unforeseen(error))
+                return True
+        except Exception as error:  # noqa: BLE001 - nor may an ending that could not be recorded
+            _log.error("retrieval-interrupted", error=type(error).__name__)
+            errand.stuck = _STUCK.format(type(error).__name__)
+            return False
 
     async def _try(self, row: RetrievalRow) -> bool:
         """Make one attempt; return whether the retrieval has ended with it."""
@@ -261,6 +287,13 @@ class Errands:
             reason = f"{total - len(missing)}/{total} instances verified. {reason}"
         why = Refusal(code, reason, "Try again; if it persists, tell the partner's operator.")
         await self._ledger.failed(current, why, missing)
+
+
+def _unforeseen(error: Exception) -> NodeError:
+    return NodeError(
+        f"The node failed while it retrieved the study ({type(error).__name__}); this is a fault "
+        "of the software, and its log names it."
+    )
 
 
 def urgent(row: RetrievalRow) -> bool:

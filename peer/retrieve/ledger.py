@@ -14,7 +14,8 @@ from peer import audit
 from peer.actors import Actor
 from peer.audit import AuditEvent
 from peer.clock import Clock
-from peer.index import Database, Tx, transfers
+from peer.errors import NotFound
+from peer.index import Database, Tx, studies, transfers
 from peer.index.transfers import RetrievalRow, State
 from peer.keys import NodeKeys
 from peer.reciprocity import Reciprocity
@@ -58,7 +59,10 @@ class Ledger:
         )
 
     async def complete(self, row: RetrievalRow) -> None:
-        """End a retrieval whose every instance was verified and is held."""
+        """End a retrieval whose every instance was verified and is held.
+
+        Raises NotFound if the study was purged meanwhile: nobody signs for what is not here.
+        """
         await self._end(row, State.COMPLETE, self._receipt(row, VERIFIED, row.instances, ()), None)
 
     async def revoked(
@@ -112,6 +116,8 @@ class Ledger:
         detail: dict[str, str | int] = {} if why is None else {"code": code, "reason": reason}
 
         def work(tx: Tx) -> None:
+            if state == State.COMPLETE and studies.get(tx, row.study_instance_uid) is None:
+                raise NotFound("It was removed here while its retrieval came to its end.")
             transfers.set_state(tx, row.retrieval_id, state, now, code, reason, remedy)
             transfers.forget_packs(tx, row.retrieval_id)
             if receipt is None:

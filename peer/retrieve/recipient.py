@@ -308,6 +308,8 @@ class _Fetcher:
                     async for part in parts:
                         start += len(part)
                         failures = 0
+                        if urgent:
+                            self._recipient.turns.brought(len(part))
                         yield part
                         await self._recipient.turns.give_way(urgent=urgent)
             except Unreachable:

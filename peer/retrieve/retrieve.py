@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from peer.access import Access, Permit
@@ -150,11 +151,19 @@ class Retrieve:
     async def retry(self, retrieval_id: bytes, actor: Actor, emergency: str = "") -> Retrieval:
         """Begin anew to fetch what did not come, in the name of `actor`; return how far that is.
 
-        Raises NotFound if it is not parked, and what `retrieve` raises.
+        What was tried again already is not begun twice.  Raises NotFound if it is not parked, and
+        what `retrieve` raises.
         """
-        row = await self.parking.get(retrieval_id)
+        try:
+            row = await self.parking.get(retrieval_id)
+        except NotFound:
+            again = await self._db.read(lambda tx: transfers.successor(tx, retrieval_id))
+            if again is None:
+                raise
+            return self._seen(again)
         started = await self.retrieve(row.origin, row.study_instance_uid, actor, emergency)
-        await self.parking.take_off(retrieval_id, actor)
+        with suppress(NotFound):  # A second click came first.
+            await self.parking.take_off(retrieval_id, actor)
         return started
 
     async def receipts(self, study_instance_uid: str) -> Sequence[dict[str, object]]:

@@ -10,7 +10,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from peer.errors import Damaged
+from peer.errors import Damaged, NotFound
 from peer.store.packs import decrypt_chunk, disk_errors
 from protocol.limits import CHUNK_PLAIN_BYTES, CHUNK_TAG_BYTES
 from protocol.manifest import Chunk
@@ -24,12 +24,13 @@ class StoredInstance:
     """
 
     def __init__(self, path: Path, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> None:
-        self._pack_id = pack_id
+        self.pack_id = pack_id
         self._cipher = AESGCM(key)
         self._chunks = chunks
         self._length = sum(chunk.length - CHUNK_TAG_BYTES for chunk in chunks)
         self._at = -1
         self._kept = b""
+        self._ended = False
         with disk_errors():
             self._file = os.open(path, os.O_RDONLY)
 
@@ -62,6 +63,11 @@ class StoredInstance:
             view = view[length:]
         return bytes(plain)
 
+    def end(self) -> None:
+        """Have nothing more read: the pack is destroyed.  Safe from any thread."""
+        self._ended = True
+        self._kept = b""
+
     def close(self) -> None:
         """Let go of the file and of what is kept."""
         self._kept = b""
@@ -81,7 +87,7 @@ class StoredInstance:
         self.close()
 
     def _chunk(self, index: int) -> bytes:
-        if index != self._at:
+        if self._ended or index != self._at:
             self._kept = self._decrypted(self._chunks[index])
             self._at = index
         return self._kept
@@ -92,6 +98,8 @@ class StoredInstance:
         return bytes(plain)
 
     def _decrypt(self, chunk: Chunk, out: memoryview) -> None:
+        if self._ended:
+            raise NotFound("The study was removed while it was read.")
         with disk_errors():
             ciphertext = os.pread(self._file, chunk.length, chunk.offset)
         if len(ciphertext) != chunk.length:
@@ -99,4 +107,4 @@ class StoredInstance:
                 "A pack ends before a chunk that the index names. Restore the store from a backup, "
                 "or fetch the study again from a partner that holds it."
             )
-        decrypt_chunk(self._cipher, self._pack_id, chunk, ciphertext, out)
+        decrypt_chunk(self._cipher, self.pack_id, chunk, ciphertext, out)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 import structlog
 from blake3 import blake3
@@ -47,6 +49,10 @@ class Store:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_directory(root)
         self.room = Room(root, settings)
+        self._uncounted: set[bytes] = set()
+        """Packs that are gone and take no room any more."""
+        self._open: WeakSet[StoredInstance] = WeakSet()
+        self._opening = threading.Lock()
         self.room.count(sum(self.sizes().values()) + sum(self.incoming().values()))
 
     def new_pack(self) -> PackWriter:
@@ -62,7 +68,10 @@ class Store:
         Close it.  `arriving`: its pack is not whole yet, and these chunks of it are here.  Raises
         Damaged if its pack is not there.
         """
-        return StoredInstance(self._path(pack_id, arriving=arriving), pack_id, key, chunks)
+        with self._opening:
+            instance = StoredInstance(self._path(pack_id, arriving=arriving), pack_id, key, chunks)
+            self._open.add(instance)
+        return instance
 
     def pieces(self, pack_id: bytes, key: bytes, chunks: Sequence[Chunk]) -> Iterator[bytes]:
         """Yield the plain bytes of `chunks`, one piece for each; raise Damaged if any is wrong."""
@@ -122,15 +131,19 @@ class Store:
                     file.truncate(length)
                     os.fsync(file.fileno())
 
-    def mend(self, pack_id: bytes, offset: int, data: bytes) -> None:
+    def mend(self, pack_id: bytes, offset: int, data: bytes, recorded: int = 0) -> None:
         """Write ciphertext over what the disk has lost of a whole pack, durably.
 
-        The pack is made if it is gone; what is not written of it stays damaged.
+        The pack is made if it is gone; what is not written of it stays damaged.  `recorded`: bytes
+        on record of it, which count no longer if it has gone since the start.
         Raises StorageFull.
         """
         path = self._path(pack_id)
         with disk_errors():
             gone = not path.exists()
+            if gone and pack_id not in self._uncounted:
+                self.room.count(-recorded)
+                self._uncounted.add(pack_id)
             grows = offset + len(data) - (0 if gone else path.stat().st_size)
             if grows > 0:
                 self.room.take(grows)
@@ -142,10 +155,21 @@ class Store:
                 os.close(file)
             if gone:
                 sync_directory(path.parent)
+                self._uncounted.discard(pack_id)
+
+    def note_missing(self, pack_ids: Iterable[bytes]) -> None:
+        """Note packs that were not here at the start, and so were never counted."""
+        self._uncounted.update(pack_ids)
 
     def destroy(self, pack_id: bytes) -> None:
-        """Remove a pack, whole or arriving, if it is there.  Destroy its key first."""
-        with disk_errors():
+        """Remove a pack, whole or arriving, if it is there.  Destroy its key first.
+
+        Whoever reads in it just then reads no further.
+        """
+        with disk_errors(), self._opening:
+            for instance in tuple(self._open):
+                if instance.pack_id == pack_id:
+                    instance.end()
             for arriving in (False, True):
                 path = self._path(pack_id, arriving=arriving)
                 if path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -102,3 +103,38 @@ async def test_what_came_while_the_pacs_was_down_is_asked_for_later(tmp_path, mo
         intake.clock.advance(3 * DAY_S)
         await ended_after(room, 3)
         assert pacs.days[-1] > first
+
+
+async def test_a_pacs_that_does_not_answer_holds_no_other_up(tmp_path, monkeypatch):
+    answers = threading.Event()
+
+    class Dead(Pacs):
+        def find(self, title, level, keys):
+            if title == "DEAD":
+                assert answers.wait(60)
+                raise Refusal("unreachable", "It is down.")
+            return super().find(title, level, keys)
+
+    async with collecting(tmp_path, monkeypatch, Dead(LISTED)) as (intake, room):
+        room._aes["DEAD"] = room._aes["PACS"].model_copy(update={"title": "DEAD"})
+        await intake.take(instance(1))
+        await room.begin("DEAD", {"PatientID": "MRN-1"}, SENDER)
+        await room.begin("PACS", {"PatientID": "MRN-1"}, SENDER)
+        try:
+            assert (await ended_after(room, 1)).collection.state == "complete"
+        finally:
+            answers.set()
+
+
+async def test_what_nobody_foresaw_ends_a_collection_with_its_reason(tmp_path, monkeypatch):
+    class Broken(Pacs):
+        def fetch(self, title, study_instance_uid, sop_classes):
+            raise ZeroDivisionError("Jane Mueller")
+
+    async with collecting(tmp_path, monkeypatch, Broken(LISTED)) as (_, room):
+        await room.begin("PACS", {"PatientID": "MRN-1"}, SENDER)
+        found = await ended_after(room, 1)
+        assert found.collection.state == "incomplete"
+        (study,) = found.studies
+        assert "ZeroDivisionError" in study.reason
+        assert "Mueller" not in study.reason

@@ -236,3 +236,19 @@ async def test_a_study_of_our_own_is_never_mended_from_a_partner(pair):
         assert len((await scrub.state()).damaged) == 1
     assert the_pack(alice).read_bytes() == before
     assert await bob.db.read(lambda tx: grants.grants_of(tx, STUDY))
+
+
+async def test_a_pack_that_vanished_takes_no_room_from_its_repair(pair):
+    alice, bob = pair
+    files = await ready(alice, bob, count=1, size=SIZE)
+    await alice.fetch(bob)
+    held = alice.store.room.held_bytes
+    alice.store.room._settings = alice.settings.store.model_copy(
+        update={"keep_free_bytes": 0, "quota_bytes": held + SIZE // 2}
+    )
+    the_pack(alice).unlink()
+    async with scrubbing(alice) as scrub:
+        assert await check(scrub) == set(files)
+        assert (await alice.fetch(bob)).state == "complete"
+    assert await alice.kept() == files
+    assert alice.store.room.held_bytes == held
