@@ -598,9 +598,10 @@ async def test_what_did_not_come_is_parked_until_it_is_tried_again_or_taken_off(
     for wrong in (first.retrieval_id, third.retrieval_id, bytes(16)):
         with pytest.raises(NotFound):
             await parking.take_off(wrong, CLINICIAN)
-    for wrong in (first.retrieval_id, third.retrieval_id):
-        with pytest.raises(NotFound):
-            await alice.retrieve.retry(wrong, CLINICIAN)
+    twice = await alice.retrieve.retry(first.retrieval_id, CLINICIAN)
+    assert twice.retrieval_id == third.retrieval_id, "what came of it was begun once more"
+    with pytest.raises(NotFound):
+        await alice.retrieve.retry(third.retrieval_id, CLINICIAN)
     assert [each.retrieval_id for each in await alice.retrieve.list()] == [third.retrieval_id]
 
 
