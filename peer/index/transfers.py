@@ -111,7 +111,7 @@ def successor(tx: Tx, retrieval_id: bytes) -> RetrievalRow | None:
         " AND later.origin = earlier.origin AND later.retrieval_id <> earlier.retrieval_id"
         " AND later.started_at >= earlier.changed_at"
         " WHERE earlier.retrieval_id = ? AND earlier.removed_at IS NOT NULL"
-        " ORDER BY later.started_at DESC LIMIT 1",
+        " ORDER BY later.started_at DESC, later.removed_at IS NOT NULL LIMIT 1",
         (retrieval_id,),
     ).fetchone()
     return None if row is None else _retrieval(row)
