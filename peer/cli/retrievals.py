@@ -1,4 +1,4 @@
-"""Retrievals that did not come: list them, try one again, take one off the list."""
+"""Retrievals: how far each is; of those that did not come, try one again or take it off."""
 
 from __future__ import annotations
 
@@ -13,6 +13,31 @@ from peer.cli.output import instant, print_table, say
 app = typer.Typer(no_args_is_help=True)
 
 Retrieval = Annotated[str, typer.Argument(help="Its number, as `retrievals parked` prints it.")]
+
+
+@app.command("list")
+def list_(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """List the retrievals, how far each is and what slows it, newest first."""
+    answer = ask(data, as_json, lambda client: client.get("/retrievals"))
+    if as_json:
+        return
+    if not answer["retrievals"]:
+        say("Nothing has been retrieved.")
+        return
+    print_table(
+        ("Retrieval", "Started", "From", "Study", "State", "Progress"),
+        (
+            (
+                each["retrieval_id"],
+                instant(each["started_at"]),
+                each["name"],
+                each["study_instance_uid"],
+                each["state"],
+                each["sentence"],
+            )
+            for each in answer["retrievals"]
+        ),
+    )
 
 
 @app.command("parked")

@@ -31,9 +31,9 @@ from peer.config.settings import (
     Report,
     Retention,
     Settings,
-    Transfer,
 )
 from peer.config.store import Store
+from peer.config.transfer import RateLimit, Transfer
 
 __all__ = [
     "FILE_NAME",
@@ -53,6 +53,7 @@ __all__ = [
     "Notify",
     "Pairing",
     "People",
+    "RateLimit",
     "Report",
     "Retention",
     "Search",

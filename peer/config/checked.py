@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -74,6 +75,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _time_of_day(text: str) -> str:
+    """Return `text` if it is a time from 00:00 to 23:59."""
+    if re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text) is None:
+        raise ValueError("must be a time from 00:00 to 23:59")
+    return text
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[int, Field(ge=1)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -81,6 +89,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 ProxyAddress = Annotated[str, AfterValidator(_proxy)]
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Host = Annotated[str, Field(min_length=1)]
+TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 Day = Annotated[str, AfterValidator(_day)]
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from peer.config.dicom import KnownAe
 from peer.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings
+from peer.config.transfer import RateLimit
 
 TomlValue = object
 
@@ -58,6 +59,10 @@ def reference() -> str:
     parts.append(
         f"\n### An entry of `known_aes`\n\n{_about(KnownAe)}\n\n"
         f"{_table(_entries('known_aes', KnownAe), in_environment=False)}"
+    )
+    parts.append(
+        f"\n### An entry of `limits`\n\n{_about(RateLimit)}\n\n"
+        f"{_table(_entries('limits', RateLimit), in_environment=False)}"
     )
     return "".join(parts)
 

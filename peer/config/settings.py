@@ -19,7 +19,8 @@ from peer.config.doors import (
 )
 from peer.config.searching import Search
 from peer.config.store import Store
-from protocol.limits import EXCHANGE_S, GRANT_MOST_S, GRANT_S, LEASE_MOST_S, LEASE_S, RENEW_S
+from peer.config.transfer import Transfer
+from protocol.limits import EXCHANGE_S, LEASE_MOST_S, LEASE_S, RENEW_S
 
 ENV_PREFIX: Final = "OPENPRIORS_"
 ENV_DELIMITER: Final = "__"
@@ -168,32 +169,6 @@ class Budgets(Section):
         128 * MIB,
         ge=MIB,
         description="Bytes of images served in the long run: a full line of 1 Gbit/s",
-    )
-
-
-class Transfer(Section):
-    """How studies are fetched and served."""
-
-    grant_s: Seconds = Field(
-        GRANT_S, le=GRANT_MOST_S, description="How long a partner may fetch what it was granted"
-    )
-    parallel_ranges: int = Field(
-        4, ge=1, le=8, description="Requests at once while a study is being fetched"
-    )
-    kept_grants: int = Field(
-        64, ge=1, le=10_000, description="Grants whose manifest is kept in memory, some MB at most"
-    )
-    at_once: int = Field(
-        4, ge=1, le=64, description="Studies fetched at once; the others wait their turn"
-    )
-    retry_s: Seconds = Field(
-        30, le=3600, description="How often a partner that cannot be reached is asked again"
-    )
-    answer_s: Seconds = Field(
-        30, le=600, description="Longest wait for a partner to decide about a request"
-    )
-    range_attempts: int = Field(
-        3, ge=1, le=20, description="Tries of one range before the partner counts as unreachable"
     )
 
 

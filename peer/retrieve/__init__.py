@@ -18,6 +18,8 @@ parking
     What did not come, until somebody deals with it.
 repair
     What the disk has lost of a study that is held, from its origin again.
+pace
+    How fast, as the operator says.
 turns
     Who fetches when; an emergency overtakes the others.
 ledger

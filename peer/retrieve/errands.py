@@ -16,6 +16,7 @@ from peer.partners import Partners
 from peer.retrieve.arriving import Arriving
 from peer.retrieve.leave import Promise, Unreachable
 from peer.retrieve.ledger import Ledger, read_actor
+from peer.retrieve.pace import NotNow, Pace
 from peer.retrieve.recipient import Attempt, Recipient
 from peer.retrieve.repair import NotMended
 from peer.retrieve.turns import Turns, is_urgent
@@ -27,6 +28,9 @@ from protocol.reciprocity import is_mended_by_exchange
 
 LOOK_S: Final = 0.02
 """How often it is looked whether the origin has given leave: nobody notices so short a time."""
+
+LIMITED: Final = "limited"
+"""The code of what waits because nothing may be fetched at this time of the day."""
 
 WRONG_CONTENT: Final = "wrong-content"
 """How ingest refuses a study that is not what its manifest says."""
@@ -72,6 +76,7 @@ class Errands:
         ledger: Ledger,
         recipient: Recipient,
         turns: Turns,
+        pace: Pace,
         prior: PriorLookup,
         retry_s: float,
     ) -> None:
@@ -80,6 +85,7 @@ class Errands:
         self._ledger = ledger
         self._recipient = recipient
         self._turns = turns
+        self._pace = pace
         self._prior = prior
         self._retry_s = retry_s
         self._errands: dict[bytes, _Errand] = {}
@@ -205,9 +211,16 @@ class Errands:
         errand = self._errands[row.retrieval_id]
         attempt: Attempt | None = None
         try:
+            if not urgent(row):
+                self._pace.check(row.origin)
             attempt = errand.attempt = await self._begin(row)
             await self._recipient.carry_out(attempt)
             await self._ledger.complete(await self.current(row))
+        except NotNow as error:
+            if (await self.current(row)).code != LIMITED:
+                remedy = "It goes on by itself; an operator can change transfer.limits."
+                await self._ledger.wait(row, LIMITED, str(error), remedy)
+            return False
         except Unreachable:
             name = self._partners.name(row.origin)
             await self._ledger.wait(

@@ -26,6 +26,7 @@ from peer.retrieve import repair
 from peer.retrieve.arriving import Arriving
 from peer.retrieve.chunks import end_of, ends_of
 from peer.retrieve.leave import Leave, Promise, Unreachable, ask_leave, streamed
+from peer.retrieve.pace import Pace
 from peer.retrieve.transfer import Note, Transfer
 from peer.retrieve.turns import Turns, is_urgent
 from peer.store import Store
@@ -72,6 +73,7 @@ class Recipient:
     ingest: Ingest
     settings: Settings
     turns: Turns
+    pace: Pace
 
     async def carry_out(self, attempt: Attempt) -> None:
         """Fetch, verify and adopt the study; return when all of it is held and on record.
@@ -312,6 +314,8 @@ class _Fetcher:
                             self._recipient.turns.brought(len(part))
                         yield part
                         await self._recipient.turns.give_way(urgent=urgent)
+                        if not urgent:
+                            await self._recipient.pace.take(origin, len(part))
             except Unreachable:
                 failures += 1
                 if failures == self._recipient.settings.range_attempts:

@@ -26,6 +26,7 @@ from peer.retrieve.arriving import Arriving
 from peer.retrieve.errands import Errands, PriorLookup, urgent
 from peer.retrieve.ledger import Ledger, record, write_actor
 from peer.retrieve.origin import Origin
+from peer.retrieve.pace import Pace
 from peer.retrieve.parking import Parking
 from peer.retrieve.receipts import receipts_of
 from peer.retrieve.recipient import Recipient
@@ -74,6 +75,7 @@ class Retrieve:
         self._clock = clock
         self._listed = settings.lists.retrievals
         self.parking = Parking(db, clock, partners.name, self._listed)
+        self._pace = Pace(settings.transfer.limits, clock, partners.name)
         turns = Turns(settings.transfer.at_once)
         recipient = Recipient(
             db=db,
@@ -86,6 +88,7 @@ class Retrieve:
             ingest=ingest,
             settings=settings.transfer,
             turns=turns,
+            pace=self._pace,
         )
         self._errands = Errands(
             db=db,
@@ -93,6 +96,7 @@ class Retrieve:
             ledger=Ledger(db, keys, reciprocity, clock, settings.transfer.answer_s),
             recipient=recipient,
             turns=turns,
+            pace=self._pace,
             prior=prior,
             retry_s=settings.transfer.retry_s,
         )
@@ -248,4 +252,5 @@ class Retrieve:
             self._errands.seen(row),
             self._partners.name(row.origin),
             self._errands.viewable(row.retrieval_id),
+            "" if row.finished or urgent(row) else self._pace.reason(row.origin),
         )

@@ -18,6 +18,8 @@ class Retrieval:
     name: str
     viewable: bool = False
     """Whether the study can be looked at although not all of it is here."""
+    slowed: str = ""
+    """Which limit slows it now, a sentence."""
 
     @property
     def retrieval_id(self) -> bytes:
@@ -43,7 +45,8 @@ class Retrieval:
             case State.ASKING:
                 return f"Asking {self.name} for the study."
             case State.FETCHING:
-                return f"{self.row.bytes_verified} of {self.row.bytes} bytes verified"
+                said = f"{self.row.bytes_verified} of {self.row.bytes} bytes verified"
+                return f"{said}. {self.slowed}" if self.slowed else said
             case State.COMPLETE:
                 return f"{self.row.verified}/{self.row.instances} instances verified"
             case State.REVOKED:
@@ -70,6 +73,7 @@ class Retrieval:
             "instances": row.instances,
             "instances_verified": row.verified,
             "viewable": self.viewable,
+            "slowed": self.slowed,
             "manifest_version": row.manifest_version,
             "bytes": self.row.bytes_verified,
             "bytes_total": row.bytes,

@@ -42,7 +42,7 @@ function progress(found) {
   if (found.state !== "fetching" || !found.bytes_total) return found.sentence;
   const percent = Math.floor((100 * found.bytes) / found.bytes_total);
   const instances = found.instances === 1 ? "instance" : "instances";
-  return `${found.instances_verified}/${found.instances} ${instances} verified, ${percent} % arrived`;
+  return `${found.instances_verified}/${found.instances} ${instances} verified, ${percent} % arrived${found.slowed ? `. ${found.slowed}` : ""}`;
 }
 
 function show(cell, found) {
