@@ -20,11 +20,11 @@ from pathlib import Path
 from peer.config import load as load_settings
 from peer.keys import load as load_keys
 from protocol.manifest import CHUNK_BYTES
-from tests.benchmarks import corpus, outside
+from tests.benchmarks import corpus, distant, outside
 from tests.benchmarks.machine import MEGABYTE, cpu_seconds, load, peak_mb, row
 from tests.processes import ISSUERS, NAMES, Node, free_ports, pair, wait_until
 
-PARTS = ("serve", "between", "wado")
+PARTS = ("first", "serve", "between", "wado")
 STUDIES, INSTANCES = 4, 300
 """As the studies of `ct` that the other servers were measured with: 158 MB each."""
 UNHURRIED = {"OPENPRIORS_LINK__RANGE_BYTES_PER_S": str(100_000 * 2**20)}
@@ -356,12 +356,17 @@ def main():
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--instances", type=int, default=INSTANCES, help="of a study, for a trial")
     parser.add_argument("--no-orthanc", action="store_true", help="measure ours alone")
+    parser.add_argument("--distant", type=int, default=distant.INSTANCES, help="as --instances")
     options = parser.parse_args()
     missing = outside.missing()
     for sentence in missing:
         sys.stderr.write(f"{sentence}\n")
     with tempfile.TemporaryDirectory(prefix="bench-transfer-") as name:
         folder, files = Path(name), Path(name, "files")
+        if "first" in options.parts:
+            distant.first_image(options, folder)
+        if options.parts == ["first"]:
+            return
         size = corpus.make(files, STUDIES * options.instances, corpus.CT_PIXELS, options.instances)
         pairing = couple(folder, files, options.instances, size)
         rivals = None
