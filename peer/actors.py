@@ -25,8 +25,9 @@ class Role:
 class Actor:
     """Who does something.
 
-    `kind`: person, token, os-user, ae, partner or node.  `purpose`: purpose of use.  `facility`:
-    the PeerId of the home facility, None for ours.  `pseudonym`: the name partners get to see.
+    `kind`: person, token, os-user, ae, hl7, partner or node.  `purpose`: purpose of use.
+    `facility`: the PeerId of the home facility, None for ours.  `pseudonym`: the name partners get
+    to see.
     `federated`: a program whose DICOMweb queries go to every facility; `issuer`: of Patient IDs
     that it names without one; `per_hour`: its own limit of searches of other facilities.
     """

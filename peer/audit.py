@@ -58,6 +58,8 @@ ACTIONS: Final = frozenset(
         "alert-acknowledged",
         # Consent
         "patient-change",  # patients were merged or split, or that was undone
+        "patient-update",  # a system of this facility has described a patient anew
+        "hl7",  # a message was parked, tried again or discarded
         "consent-grant",
         "consent-revoke",
         # Partners

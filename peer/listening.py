@@ -12,6 +12,7 @@ from pathlib import Path
 from peer.dimse import Archive, DicomListener
 from peer.directory import RUN, SOCKET, recorded
 from peer.federation import FederationListener, PairingListener
+from peer.hl7 import Hl7Listener
 from peer.keys import find_root_key
 from peer.web.listeners import start_socket, start_tcp
 from peer.web.services import Services
@@ -50,6 +51,10 @@ async def listening(data: Path, services: Services) -> AsyncIterator[None]:
             await dicom.start()
             stack.push_async_callback(dicom.stop)
             addresses.dicom_port = dicom.port
+        if settings.hl7.enabled:
+            hl7 = Hl7Listener(settings.hl7, services.hl7, settings.audit.fault_s)
+            addresses.hl7_port = await hl7.start()
+            stack.push_async_callback(hl7.stop)
         addresses.local_url, stop = await start_tcp(services)
         stack.push_async_callback(stop)
         socket, stop = await start_socket(services, data / RUN / SOCKET)

@@ -28,6 +28,9 @@ LISTED: Final = 1000
 Renew: TypeAlias = Callable[[Tx, Sequence[int]], None]
 """Publishes patients anew, in a transaction."""
 
+Apply: TypeAlias = Callable[[Tx, int], object]
+"""Publishes a patient as wanted now, in a transaction."""
+
 Listener: TypeAlias = Callable[[], Awaitable[None]]
 """Called after the transaction."""
 
@@ -74,11 +77,16 @@ class Patients:
         self._db = db
         self._clock = clock
         self._renew: Renew | None = None
+        self._apply: Apply | None = None
         self._listeners: list[Listener] = []
 
     def renew_with(self, renew: Renew) -> None:
         """Let `renew` publish the patients concerned anew, in the transaction of each change."""
         self._renew = renew
+
+    def apply_with(self, apply: Apply) -> None:
+        """Let `apply` publish a patient as described now, in the transaction of the change."""
+        self._apply = apply
 
     def on_change(self, listener: Listener) -> None:
         """Call `listener` after every change."""
@@ -91,19 +99,42 @@ class Patients:
 
         Raises NotFound, or Conflict if they mean one patient already.
         """
+        number = await self._db.write(lambda tx: self.merge_in(tx, gone, into, actor, reason))
+        return await self._done(number)
 
-        def work(tx: Tx) -> int:
-            old, new = _found(tx, gone), _found(tx, into)
-            if old.patient == new.patient:
-                raise Conflict("Both identifiers mean one patient already.")
-            uids = [each.study_instance_uid for each in studies.of_patient(tx, old.patient)]
-            moved = patient_changes.move(tx, uids, old.patient, new.patient)
-            number = self._put(tx, "merge", old, new, moved, actor, reason)
-            patients.merge(tx, old, new)
-            self._publish(tx, old.patient, new.patient)
-            return number
+    def merge_in(
+        self, tx: Tx, gone: PatientIdentifier, into: PatientIdentifier, actor: Actor, reason: str
+    ) -> int:
+        """Merge as `merge` does, in the caller's transaction; return the number of the change."""
+        old, new = _found(tx, gone), _found(tx, into)
+        if old.patient == new.patient:
+            raise Conflict("Both identifiers mean one patient already.")
+        uids = [each.study_instance_uid for each in studies.of_patient(tx, old.patient)]
+        moved = patient_changes.move(tx, uids, old.patient, new.patient)
+        number = self._put(tx, "merge", old, new, moved, actor, reason)
+        patients.merge(tx, old, new)
+        self._publish(tx, old.patient, new.patient)
+        return number
 
-        return await self._done(await self._db.write(work))
+    def describe_in(self, tx: Tx, known: PatientRow, said: PatientAttributes, actor: Actor) -> bool:
+        """Describe a patient as a system of this facility does; return whether that was new.
+
+        What it says goes before what images say, its birth date and sex too.  Former names are
+        kept: older images have them.
+        """
+        changed = patients.describe_anew(tx, known, said)
+        if changed:
+            event = AuditEvent(
+                "patient-update",
+                "success",
+                actor,
+                patient=str(known.patient),
+                detail={"changed": " ".join(changed)},
+            )
+            audit.append(tx, event, self._clock.now())
+            if self._apply is not None:
+                self._apply(tx, known.patient)
+        return bool(changed)
 
     async def split(
         self,
@@ -214,9 +245,13 @@ class Patients:
         if self._renew is not None:
             self._renew(tx, concerned)
 
-    async def _done(self, number: int) -> PatientChange:
+    async def changed(self) -> None:
+        """Tell who listens that patients were changed, after the transaction of it."""
         for listener in self._listeners:
             await listener()
+
+    async def _done(self, number: int) -> PatientChange:
+        await self.changed()
         row = await self._db.read(lambda tx: patient_changes.get(tx, number))
         if row is None:
             raise NotFound("There is no such change. List them to find its number.")

@@ -6,6 +6,7 @@ knows none above that.  Whoever can reach one port must not be able to use up wh
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from typing import Any, Final, NamedTuple
@@ -83,3 +84,13 @@ class Listener(socket.socket):
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
+
+
+async def close(server: asyncio.Server) -> None:
+    """Let a server listen no longer; what is connected stays."""
+    # What was accepted just now gets its transport in the next round of the loop; a server that is
+    # closed by then would lose it, unclosed.
+    for each in server.sockets:
+        asyncio.get_running_loop().remove_reader(each.fileno())
+    await asyncio.sleep(0)
+    server.close()

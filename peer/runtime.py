@@ -29,6 +29,7 @@ from peer.directory import must_hold, only_one
 from peer.errors import NodeError
 from peer.expiry import Expiry
 from peer.gossip import Gossip
+from peer.hl7 import Hl7
 from peer.index import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.partners import REMOVED
 from peer.ingest import Ingest
@@ -225,7 +226,8 @@ async def _build(
         acknowledged=gossip.acknowledged,
         settings=settings.report,
     )
-
+    patients = Patients(db, clock)
+    prefetch = Prefetch(db, clock, search, settings.search)
     return Services(
         db=db,
         settings=settings,
@@ -235,13 +237,13 @@ async def _build(
         people=people,
         partners=partners,
         consents=consents,
-        patients=Patients(db, clock),
+        patients=patients,
         ingest=ingest,
         publish=publish,
         recovery=recovery,
         search=search,
         delegations=delegations,
-        prefetch=Prefetch(db, clock, search, settings.search),
+        prefetch=prefetch,
         identifying=identifying,
         identities=identities,
         person_links=person_links,
@@ -261,6 +263,7 @@ async def _build(
             data, settings, db=db, keys=keys, clock=clock, links=links, may_write=recovery.may_write
         ),
         backups=Backups(db, clock),
+        hl7=Hl7(db, clock, settings=settings, patients=patients, prefetch=prefetch),
         collection=Collection(db, PacsCaller(settings, ingest), clock, settings.dicom),
     )
 
@@ -300,12 +303,14 @@ def _tie_together(rooms: Services) -> None:
     rooms.consents.apply_with(rooms.publish.apply_in)
     rooms.consents.on_change(rooms.publish.written)
     rooms.patients.renew_with(rooms.publish.renew_in)
+    rooms.patients.apply_with(rooms.publish.apply_in)
     rooms.patients.on_change(rooms.publish.written)
     rooms.partners.on_change(partner_changed)
     rooms.recovery.on_change(rooms.publish.journal_changed)
     rooms.partners.on_own_record(rooms.rotation.learn)
     rooms.rotation.on_retired(rooms.recovery.keys_retired)
     rooms.gossip.on_withdrawn(rooms.search.forget)
+    rooms.prefetch.fetch_with(rooms.retrieve.retrieve)
     rooms.search.new_priors.on_found(rooms.notify.post_soon)
     rooms.reciprocity.completeness.look_with(rooms.search.look)
     rooms.gossip.on_fault(partner_erred)
@@ -345,6 +350,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
         services.expiry,
         services.scrub,
         services.collection,
+        services.hl7,
     )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(room.run()) for room in rooms]

@@ -179,6 +179,7 @@ class Facility:
         self.consents.on_change(self.publish.written)
         self.patients = Patients(self.db, self.clock)
         self.patients.renew_with(self.publish.renew_in)
+        self.patients.apply_with(self.publish.apply_in)
         self.patients.on_change(self.publish.written)
         self.person_links = PersonLinks(
             self.db,

@@ -11,6 +11,7 @@ import aiohttp
 
 from peer.backup import Backups
 from peer.gossip import Acknowledged
+from peer.hl7 import Hl7
 from peer.index import withdrawals
 from peer.people import People
 from peer.report import Report
@@ -169,6 +170,7 @@ async def served(hospital):
     people = People(
         hospital.db, hospital.clock, hospital.settings.people, hospital.keys.pseudonym_key
     )
+    prefetch = Prefetch(hospital.db, hospital.clock, hospital.search, hospital.settings.search)
     services = Services(
         db=hospital.db,
         settings=hospital.settings,
@@ -184,7 +186,7 @@ async def served(hospital):
         recovery=hospital.recovery,
         search=hospital.search,
         delegations=hospital.delegations,
-        prefetch=Prefetch(hospital.db, hospital.clock, hospital.search, hospital.settings.search),
+        prefetch=prefetch,
         identifying=hospital.identifying,
         identities=hospital.identities,
         person_links=hospital.person_links,
@@ -211,6 +213,13 @@ async def served(hospital):
         backups=Backups(hospital.db, hospital.clock),
         scrub=SimpleNamespace(warnings=lambda: ()),
         collection=None,
+        hl7=Hl7(
+            hospital.db,
+            hospital.clock,
+            settings=hospital.settings,
+            patients=hospital.patients,
+            prefetch=prefetch,
+        ),
         health=Health(started_at=START, ready=True),
     )
     url, stop = await start_tcp(services)

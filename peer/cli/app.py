@@ -38,6 +38,7 @@ VERBS: Final = (
     "checks",
     "consent",
     "patients",
+    "hl7",
     "identity",
     "audit",
     "retention",

@@ -59,9 +59,13 @@ def show(patients: list[dict[str, Any]]) -> None:
             day(each["birth_date"]),
             each["state"],
             each["studies"],
+            len(each["fetched"]),
             instant(each["tried_at"]),
             each["sentence"],
+            each["note"],
         )
         for each in patients
     ]
-    print_table(("Name", "Born", "State", "Studies", "Searched", "Coverage"), rows)
+    print_table(
+        ("Name", "Born", "State", "Studies", "Fetched", "Searched", "Coverage", "Why"), rows
+    )

@@ -26,5 +26,7 @@ def command(
         section = answer[key]
         say(f"{title} ({section['code']})", style="bold")
         say(section["sentence"])
+        if answer["final_report"] is not None:
+            say(answer["final_report"][key]["sentence"], style="yellow")
         for line in section["evidence"]:
             say(f"  - {line}")

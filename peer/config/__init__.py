@@ -16,6 +16,7 @@ from peer.config.doors import (
     Pairing,
 )
 from peer.config.files import FILE_NAME, check, load, write_default
+from peer.config.hl7 import Hl7Sender, Hl7Settings, PriorsRule
 from peer.config.reference import reference
 from peer.config.searching import Search
 from peer.config.settings import (
@@ -42,6 +43,8 @@ __all__ = [
     "DicomWeb",
     "Facility",
     "Federation",
+    "Hl7Sender",
+    "Hl7Settings",
     "Index",
     "Ingest",
     "Journal",
@@ -53,6 +56,7 @@ __all__ = [
     "Notify",
     "Pairing",
     "People",
+    "PriorsRule",
     "RateLimit",
     "Report",
     "Retention",

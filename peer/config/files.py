@@ -138,6 +138,9 @@ def _bad_files(settings: Settings) -> Iterator[str]:
     named = {
         "local.tls_certificate": (settings.local.tls_certificate, False),
         "local.tls_key": (settings.local.tls_key, True),
+        "hl7.tls_certificate": (settings.hl7.tls_certificate, False),
+        "hl7.tls_key": (settings.hl7.tls_key, True),
+        "hl7.tls_ca": (settings.hl7.tls_ca, False),
         "federation.proxy_credentials_file": (settings.federation.proxy_credentials_file, True),
         "notify.webhook_secret_file": (settings.notify.webhook_secret_file, True),
         "keys.master_key_file": (settings.keys.master_key_file, True),
@@ -158,6 +161,7 @@ def _shared_ports(settings: Settings) -> Iterator[str]:
         "federation.port": settings.federation.port,
         "pairing.port": settings.pairing.port,
         "dicom.port": settings.dicom.port if settings.dicom.enabled else 0,
+        "hl7.port": settings.hl7.port if settings.hl7.enabled else 0,
     }
     for name, port in ports.items():
         if port and port in taken:

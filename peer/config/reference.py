@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from peer.config.dicom import KnownAe
+from peer.config.hl7 import Hl7Sender, PriorsRule
 from peer.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings
 from peer.config.transfer import RateLimit
 
@@ -56,14 +57,16 @@ def reference() -> str:
     parts = [HEAD]
     for name, about, entries in sections():
         parts.append(f"\n## [{name}]\n\n{about}\n\n{_table(entries)}")
-    parts.append(
-        f"\n### An entry of `known_aes`\n\n{_about(KnownAe)}\n\n"
-        f"{_table(_entries('known_aes', KnownAe), in_environment=False)}"
-    )
-    parts.append(
-        f"\n### An entry of `limits`\n\n{_about(RateLimit)}\n\n"
-        f"{_table(_entries('limits', RateLimit), in_environment=False)}"
-    )
+    parts += [
+        f"\n### An entry of `{name}`\n\n{_about(model)}\n\n"
+        f"{_table(_entries(name, model), in_environment=False)}"
+        for name, model in (
+            ("known_aes", KnownAe),
+            ("hl7.senders", Hl7Sender),
+            ("hl7.priors", PriorsRule),
+            ("limits", RateLimit),
+        )
+    ]
     return "".join(parts)
 
 

@@ -17,6 +17,7 @@ from peer.config.doors import (
     Local,
     Pairing,
 )
+from peer.config.hl7 import Hl7Settings
 from peer.config.searching import Search
 from peer.config.store import Store
 from peer.config.transfer import Transfer
@@ -324,6 +325,7 @@ class Settings(BaseSettings):
     link: Link = Link()
     dicom: DicomSettings = DicomSettings()
     dicomweb: DicomWeb = DicomWeb()
+    hl7: Hl7Settings = Hl7Settings()
     ingest: Ingest = Ingest()
     store: Store = Store()
     index: Index = Index()

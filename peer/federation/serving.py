@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from peer.errors import ConfigError
-from peer.ports import Listener
+from peer.ports import Listener, close
 from protocol.errors import Refusal, RemoteProtocolError
 from protocol.messages import Refused
 from protocol.records import to_bytes
@@ -118,10 +118,5 @@ class Server:
         """Stop listening and end every connection."""
         listening, self._listening = self._listening, None
         if listening is not None:
-            # What was accepted just now gets its transport in the next round of the loop; a server
-            # that is closed by then would lose it, unclosed.
-            for each in listening.sockets:
-                asyncio.get_running_loop().remove_reader(each.fileno())
-            await asyncio.sleep(0)
-            listening.close()
+            await close(listening)
         await self._runner.cleanup()

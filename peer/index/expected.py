@@ -12,7 +12,9 @@ from peer.index.migrate import Tx
 class ExpectedRow:
     """One expected patient.  `question`, `asker`: JSON.  `missing`: identities in hex, by blanks.
 
-    `due_at`: when they are searched for next, None once all facilities were searched.
+    `due_at`: when they are searched for next, None once all facilities were searched.  `note`: why
+    they are expected; `cause` names the order; `wanted`: which priors to fetch, in JSON, '' for
+    none; `fetched`: those that were asked for, in JSON.
     """
 
     expected: int
@@ -25,20 +27,45 @@ class ExpectedRow:
     missing: str
     studies: int
     sentence: str
+    note: str
+    cause: str
+    wanted: str
+    fetched: str
 
 
-def add(tx: Tx, question: str, asker: str, now: int, until: int) -> None:
-    """Put a patient on the list; whoever waits there already in the same name is not added."""
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a patient is expected, and which priors are wanted; nothing for a person's own list."""
+
+    note: str = ""
+    cause: str = ""
+    wanted: str = ""
+
+
+def add(tx: Tx, question: str, asker: str, why: Why, now: int, until: int) -> None:
+    """Put a patient on the list; whoever waits there already in the same name is not added.
+
+    Of a cause only the latest stays.
+    """
     known = tx.execute(
-        "SELECT 1 FROM expected WHERE question = ? AND asker = ? AND due_at IS NOT NULL",
-        (question, asker),
+        "SELECT 1 FROM expected WHERE question = ? AND asker = ? AND due_at IS NOT NULL"
+        " AND note = ? AND cause = ? AND wanted = ?",
+        (question, asker, why.note, why.cause, why.wanted),
     ).fetchone()
-    if known is None:
-        tx.execute(
-            "INSERT INTO expected (question, asker, added_at, until, due_at)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (question, asker, now, until, now),
-        )
+    if known is not None:
+        return
+    if why.cause:
+        withdraw(tx, asker, why.cause)
+    tx.execute(
+        "INSERT INTO expected (question, asker, note, cause, wanted, added_at, until, due_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (question, asker, why.note, why.cause, why.wanted, now, until, now),
+    )
+
+
+def withdraw(tx: Tx, asker: str, cause: str) -> int:
+    """Take whom somebody expects for a cause off the list; return how many there were."""
+    return tx.execute("DELETE FROM expected WHERE asker = ? AND cause = ?", (asker, cause)).rowcount
 
 
 def due(tx: Tx, now: int) -> Sequence[ExpectedRow]:
@@ -59,6 +86,11 @@ def tried(
         " sentence = ? WHERE expected = ?",
         (due_at, now, missing, studies, said, expected),
     )
+
+
+def fetched(tx: Tx, expected: int, uids: str) -> None:
+    """Note which priors were asked for, in JSON."""
+    tx.execute("UPDATE expected SET fetched = ? WHERE expected = ?", (uids, expected))
 
 
 def put_off(tx: Tx, expected: int, due_at: int) -> None:

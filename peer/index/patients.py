@@ -259,6 +259,20 @@ def _update(tx: Tx, known: PatientRow, attributes: PatientAttributes) -> None:
     described(tx, known, names=names, birth_date=birth_date, sex=sex, other_ids=other_ids)
 
 
+def describe_anew(tx: Tx, known: PatientRow, said: PatientAttributes) -> tuple[str, ...]:
+    """Describe a patient as who knows best does; return what of it was new, by its column."""
+    before = (known.names, known.birth_date, known.sex, known.other_ids)
+    names = tuple(dict.fromkeys((*said.names, *known.names)))[:NAMES]
+    birth_date, sex = said.birth_date or known.birth_date, said.sex or known.sex
+    other_ids = _others(known, said.other_ids)[:OTHER_IDS]
+    described(tx, known, names=names, birth_date=birth_date, sex=sex, other_ids=other_ids)
+    after = (names, birth_date, sex, other_ids)
+    columns = ("names", "birth_date", "sex", "other_ids")
+    return tuple(
+        column for column, old, new in zip(columns, before, after, strict=True) if old != new
+    )
+
+
 def described(
     tx: Tx,
     known: PatientRow,

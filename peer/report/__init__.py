@@ -9,7 +9,8 @@ not support is not made; what is lacking is said instead.
 
 from __future__ import annotations
 
+from peer.report.claims import Claims, claims_of
 from peer.report.report import Report
 from peer.report.section import Section
 
-__all__ = ["Report", "Section"]
+__all__ = ["Claims", "Report", "Section", "claims_of"]

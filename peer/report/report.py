@@ -12,11 +12,13 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Report as Settings
 from peer.errors import NotFound
-from peer.index import Database, Tx, consents, grants, packs, patients, studies
+from peer.index import Database, Tx, consents, final_reports, grants, packs, patients, studies
+from peer.index.final_reports import FinalReport
 from peer.index.grants import GrantRow
 from peer.index.report import SearchMade, publications_of, searches_between
 from peer.index.studies import StudyRow
 from peer.partners import Partner, Partners
+from peer.report import claims
 from peer.report.available import Lock, data_availability
 from peer.report.days import DAY_S, performed_before, said_day
 from peer.report.searched import data_search
@@ -79,6 +81,7 @@ class Report:
             "study_instance_uid": study_instance_uid,
             "data_availability": available.to_json(),
             "data_search": searched.to_json(),
+            "final_report": claims.to_json(found.final, available, searched),
         }
 
     def _look_up(self, tx: Tx, uid: str) -> OnRecord:
@@ -99,7 +102,13 @@ class Report:
             publications=tuple(publications_of(tx, self._me, uid)),
             grants=grants.grants_of(tx, uid),
             searches=tuple(searches),
+            final=self._final(tx, study),
         )
+
+    def _final(self, tx: Tx, study: StudyRow) -> FinalReport | None:
+        patient = patients.get(tx, study.patient)
+        known = (*patients.known_as(tx, study.patient), *(patient.identifiers if patient else ()))
+        return final_reports.of_study(tx, study.study_instance_uid, study.accession_number, known)
 
     async def _holders(self, found: OnRecord) -> list[tuple[Partner, int]]:
         """Return the partners that are able to find the study, each with since when."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from peer.index.final_reports import FinalReport
 from peer.index.grants import GrantRow
 from peer.index.patients import PatientRow
 from peer.index.report import PublishedTo, SearchMade
@@ -43,3 +44,4 @@ class OnRecord:
     publications: tuple[PublishedTo, ...]
     grants: tuple[GrantRow, ...]
     searches: tuple[SearchMade, ...]
+    final: FinalReport | None = None

@@ -27,6 +27,7 @@ from peer.search.links import PersonLinks, SaidLink
 from peer.search.prefetch import Expected, Prefetch
 from peer.search.search import Search
 from peer.search.shown import KnownPrior
+from peer.search.wanted import Wanted
 
 __all__ = [
     "Answer",
@@ -49,4 +50,5 @@ __all__ = [
     "Search",
     "Uncovered",
     "WaitingQuestion",
+    "Wanted",
 ]

@@ -29,6 +29,11 @@ class Question:
         names = (self.name,) if self.name.strip() else ()
         return Demographics(names, self.birth_date, self.sex, self.identifiers)
 
+    @property
+    def narrows(self) -> bool:
+        """Whether a birth date or an identifier narrows the question enough to be asked."""
+        return refusal_reason(self.person) is None
+
     def must_narrow(self) -> None:
         """Raise Refusal "too-little" if neither birth date nor identifier narrows the question."""
         if (reason := refusal_reason(self.person)) is not None:

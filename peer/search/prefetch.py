@@ -1,15 +1,16 @@
 """Patients who are expected are searched for ahead: slowly, within everybody's limits, in a name.
 
 What a search opens stays open, so that the patient is found at once and while partners are offline.
+Where priors are wanted too they are fetched, in the same name: their facility decides about each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -21,9 +22,10 @@ from peer.config import Search as Settings
 from peer.errors import NodeError, NotFound
 from peer.index import expected
 from peer.index.database import Database, Tx
-from peer.index.expected import ExpectedRow
+from peer.index.expected import ExpectedRow, Why
 from peer.search.answer import Answer, Question
 from peer.search.search import Search
+from peer.search.wanted import Wanted
 from protocol.errors import Refusal
 from protocol.identifiers import PatientIdentifier, PeerId
 
@@ -32,6 +34,11 @@ RETRY_S: Final = 900
 and for an hour's limit to move on, short enough for a list that is made the day before."""
 
 MINUTE_S: Final = 60
+
+NO_REASON: Final = Why()
+
+Fetch: TypeAlias = Callable[[PeerId, str, Actor], Awaitable[object]]
+"""Begins to fetch a study of a facility: `Retrieve.retrieve`."""
 
 _log = structlog.get_logger()
 
@@ -60,6 +67,11 @@ class Expected:
         """The facilities that are yet to be searched; empty before the first search."""
         return tuple(PeerId(bytes.fromhex(each)) for each in self.row.missing.split())
 
+    @property
+    def fetched(self) -> list[str]:
+        """The priors that were asked for."""
+        return list(json.loads(self.row.fetched))
+
     def to_json(self) -> dict[str, object]:
         """Return it as the API shows it."""
         question, row = self.question, self.row
@@ -75,6 +87,8 @@ class Expected:
             "tried_at": row.tried_at,
             "studies": row.studies,
             "sentence": row.sentence,
+            "note": row.note,
+            "fetched": self.fetched,
         }
 
 
@@ -88,6 +102,11 @@ class Prefetch:
         self._pause_s = MINUTE_S / settings.prefetch_per_minute
         self._keep_s = settings.prefetch_keep_s
         self._added = asyncio.Event()
+        self._fetch: Fetch | None = None
+
+    def fetch_with(self, fetch: Fetch) -> None:
+        """Let `fetch` begin to fetch the priors that are wanted."""
+        self._fetch = fetch
 
     async def add(self, questions: Sequence[Question], actor: Actor) -> int:
         """Put patients on the list, in someone's name; return how many are still to be searched.
@@ -100,19 +119,33 @@ class Prefetch:
             except Refusal as refusal:
                 reason = f"Patient {place} of the list: {refusal.reason}"
                 raise Refusal(refusal.code, reason, refusal.remedy) from None
-        now = self._clock.now()
-        event = AuditEvent("prefetch", "success", actor, detail={"patients": len(questions)})
-
-        def work(tx: Tx) -> int:
-            expected.forget(tx, now)
-            for question in questions:
-                expected.add(tx, _written(question), _signed(actor), now, now + self._keep_s)
-            audit.append(tx, event, now)
-            return expected.count_waiting(tx)
-
-        waiting = await self._db.write(work)
-        self._added.set()
+        waiting = await self._db.write(lambda tx: self.add_in(tx, questions, actor))
+        self.look()
         return waiting
+
+    def add_in(
+        self, tx: Tx, questions: Sequence[Question], actor: Actor, why: Why = NO_REASON
+    ) -> int:
+        """Put patients on the list in the caller's transaction; `look` is to be called after it."""
+        now = self._clock.now()
+        expected.forget(tx, now)
+        for question in questions:
+            expected.add(tx, _written(question), _signed(actor), why, now, now + self._keep_s)
+        detail: dict[str, str | int] = {"patients": len(questions)}
+        if why.note:
+            detail["note"] = why.note
+        audit.append(tx, AuditEvent("prefetch", "success", actor, detail=detail), now)
+        return expected.count_waiting(tx)
+
+    def withdraw_in(self, tx: Tx, actor: Actor, cause: str) -> None:
+        """Take whom `actor` expects for a cause off the list, in the caller's transaction."""
+        if gone := expected.withdraw(tx, _signed(actor), cause):
+            event = AuditEvent("prefetch", "success", actor, detail={"withdrawn": gone})
+            audit.append(tx, event, self._clock.now())
+
+    def look(self) -> None:
+        """Look at the list now: somebody was put on it."""
+        self._added.set()
 
     async def list(self, limit: int) -> Sequence[Expected]:
         """Return the patients on the list, the latest first."""
@@ -163,11 +196,13 @@ class Prefetch:
 
     async def _look(self, patient: Expected) -> None:
         missing, said, studies = [], "", 0
+        asked_for = patient.fetched
         try:
             for facility in patient.missing or (None,):
                 answer = await self._search.search(patient.question, patient.actor, only=facility)
                 missing += [each.peer_id.hex() for each in _not_searched(answer)]
                 said, studies = answer.coverage.sentence, max(studies, len(answer.results))
+                asked_for += await self._fetched(patient, answer, asked_for)
         except Refusal as refusal:
             said = f"{refusal.reason} {refusal.remedy}".strip()
         now = self._clock.now()
@@ -182,6 +217,20 @@ class Prefetch:
                 said=said,
             )
         )
+
+    async def _fetched(
+        self, patient: Expected, answer: Answer, before: Sequence[str]
+    ) -> Sequence[str]:
+        """Begin to fetch the priors that are wanted of an answer; return which."""
+        found = Wanted.read(patient.row.wanted).chosen(answer.results, before)
+        if self._fetch is None or not found:
+            return []
+        for each in found:
+            await self._fetch(each.facility.peer_id, each.study_instance_uid, patient.actor)
+        uids = [each.study_instance_uid for each in found]
+        kept = json.dumps([*before, *uids])
+        await self._db.write(lambda tx: expected.fetched(tx, patient.row.expected, kept))
+        return uids
 
 
 def _not_searched(answer: Answer) -> list[Any]:

@@ -94,6 +94,7 @@ _REFUSALS: Final = {
     HTTPStatus.MISDIRECTED_REQUEST: {"wrong-host"},
     HTTPStatus.UNPROCESSABLE_ENTITY: {
         "bad-validity",
+        "hl7-refused",
         "invalid-directive",
         "invalid-name",
         "invalid-roles",

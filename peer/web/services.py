@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from peer.consents import Consents
     from peer.expiry import Expiry
     from peer.gossip import Gossip
+    from peer.hl7 import Hl7
     from peer.index import Database
     from peer.ingest import Ingest
     from peer.keys import NodeKeys
@@ -51,6 +52,7 @@ class Addresses:
     federation_url: str = ""
     pairing_url: str = ""
     dicom_port: int | None = None
+    hl7_port: int | None = None
     socket: str = ""
     pid: int = 0
 
@@ -102,5 +104,6 @@ class Services:
     backups: Backups
     scrub: Scrub
     collection: Collection
+    hl7: Hl7
     health: Health = field(default_factory=Health)
     addresses: Addresses = field(default_factory=Addresses)

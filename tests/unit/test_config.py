@@ -76,6 +76,12 @@ def test_known_aes_come_from_the_file_or_as_json(write, monkeypatch):
         ("[journal]\nlease_s = 9999999", "journal.lease_s: should be less than"),
         ("[transfer]\ngrant_s = 3601", "transfer.grant_s: should be less than"),
         ("[dicom]\nae_title = '12345678901234567'", "dicom.ae_title: an AE title has 1 to 16"),
+        ("[hl7]\nenabled = true", "hl7: it listens for nobody"),
+        ("[hl7]\nsenders = [{name='A'}]", "hl7.senders.0.host: Field required"),
+        (
+            "[hl7]\nsenders = [{name='A', host='h'}, {name='A', host='h'}]",
+            "hl7: senders lists a name twice",
+        ),
         ("[dicom]\nknown_aes = [{title='A'}, {title='A '}]", "dicom: known_aes lists an AE title"),
         ("[dicom]\nknown_aes = [{host='A'}]", "dicom.known_aes.0.title: Field required."),
         ("[notify]\nwebhook_url = 'https://a'", "notify: webhook_url needs webhook_secret_file"),

@@ -196,9 +196,9 @@ EXAMPLES = sorted((ROOT / "examples").iterdir())
 @pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_setting_and_verb_that_is_named_exists(page):
     text = text_of(page)
-    assert set(re.findall(r"OPENPRIORS_[A-Z]+__[A-Z_]+[A-Z]", text)) <= SETTINGS
+    assert set(re.findall(r"OPENPRIORS_[A-Z0-9]+__[A-Z_]+[A-Z]", text)) <= SETTINGS
     first_words = {verb.partition(" ")[0] for verb in VERBS}
-    for verb in re.findall(r"(?:^|`|/bin/|with: )openpriors ([a-z]+)", text, re.MULTILINE):
+    for verb in re.findall(r"(?:^|`|/bin/|with: )openpriors ([a-z][a-z0-9]*)", text, re.MULTILINE):
         assert verb in first_words, f"there is no command openpriors {verb}"
 
 

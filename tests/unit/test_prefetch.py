@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from peer.cli.output import CommandError
 from peer.cli.prefetch import read
 from peer.config import Search as SearchSettings
-from peer.search import Prefetch, Question
+from peer.search import Prefetch, Question, Wanted
 from peer.search.prefetch import RETRY_S
 from protocol.errors import Refusal
 from tests.facilities import ASK_JANE, CLINICIAN, everyone_shares, facilities
@@ -70,6 +71,32 @@ async def test_person_and_purpose_are_on_record_here_and_there(hospitals):
     assert searched["actor"]["purpose"] == "HOPERAT"
     (there,) = await records(bob, "evaluate")
     assert there["actor"]["purpose"] == "HOPERAT"
+
+
+def test_the_newest_priors_that_fit_are_chosen_once_each():
+    def study(uid, date, facility=1, **more):
+        told = {"local": False, "is_sure": True, "held_here": False, "body_parts": ("CHEST",)}
+        told |= {"study_time": "", "modalities": ("CT", "SR")} | more
+        return SimpleNamespace(study_instance_uid=uid, study_date=date, facility=facility, **told)
+
+    results = [
+        study("old", "20200101"),
+        study("mr", "20260105", modalities=("MR",)),
+        study("ours", "20260104", local=True),
+        study("doubtful", "20260103", is_sure=False),
+        study("elsewhere", "20260102", body_parts=("KNEE",)),
+        study("first", "20260101"),
+        study("first", "20260101", facility=2),
+        study("held", "20251231", held_here=True),
+        study("second", "20251230"),
+        study("third", "20251229"),
+    ]
+    wanted = Wanted(("ct",), ("chest",), "20250101", most=3)
+    assert Wanted.read(wanted.written()) == wanted
+    assert [each.study_instance_uid for each in wanted.chosen(results, ())] == ["first", "second"]
+    after = wanted.chosen(results, ("first", "second"))
+    assert after == [], "the one that is held here counts"
+    assert Wanted.read("").chosen(results, ()) == []
 
 
 async def test_the_list_survives_a_restart(hospitals):

@@ -118,6 +118,7 @@ def _warnings(rooms: Services, alerts_open: int) -> Iterator[str]:
     yield from rooms.ingest.warnings()
     yield from rooms.scrub.warnings()
     yield from rooms.expiry.warnings()
+    yield from rooms.hl7.warnings()
     known = rooms.gossip.coverage()
     for partner in rooms.partners.active():
         link = rooms.links.state(partner.peer_id)

@@ -133,6 +133,7 @@ def rooms(db, clock, settings, people, tmp_path):
         backups=Backups(db, clock),
         scrub=Room(),
         collection=Room(),
+        hl7=Room(),
         **stand_ins,
     )
 

@@ -9,6 +9,7 @@ import json
 import pytest
 from blake3 import blake3
 
+from peer.hl7.inbox import Arrived
 from peer.index import deferrals
 from peer.index.deferrals import Hold
 from protocol.identifiers import PatientIdentifier
@@ -348,3 +349,26 @@ async def test_expected_patients_are_listed_and_dropped(anna):
     assert (await anna.ask("DELETE", f"/prefetch/{listed['expected']}"))[0] == 200
     assert (await anna.get("/prefetch"))["patients"] == []
     assert (await anna.ask("DELETE", f"/prefetch/{listed['expected']}"))[0] == 404
+
+
+async def test_refused_hl7_messages_are_tried_again_and_discarded(tmp_path):
+    sender = {"name": "RIS", "host": "127.0.0.1"}
+    async with web_nodes(tmp_path, "Anna", hl7={"senders": [sender]}) as (node,):
+        room = node.services.hl7
+        known = room.senders.at("127.0.0.1")
+        for number in ("M1", "M2"):
+            text = f"MSH|^~\\&|RIS||||||ADT^A08|{number}|P|2.5\r"
+            assert b"MSA|AE" in await room.receive(Arrived(text.encode()), known)
+        async with node.program(*ROLES) as session:
+            api = Api(session)
+            second, first = (await api.get("/hl7/parked"))["messages"]
+            assert (first["sender"], first["kind"], first["control_id"]) == ("RIS", "ADT^A08", "M1")
+            status, found = await api.ask("POST", f"/hl7/parked/{first['parked']}/retry", {})
+            assert (status, found["error"]["code"]) == (422, "hl7-refused")
+            warnings = (await api.get("/status"))["warnings"]
+            assert any("2 HL7 message(s)" in each for each in warnings)
+            for each in (first, second):
+                status, _ = await api.ask("DELETE", f"/hl7/parked/{each['parked']}", {})
+                assert status == 200
+            assert (await api.get("/hl7/parked"))["messages"] == []
+            assert (await api.ask("DELETE", "/hl7/parked/1", {}))[0] == 404
