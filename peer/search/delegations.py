@@ -1,8 +1,9 @@
 """Search keys handed to a partner, and taken from one: delegated mode, both sides.
 
 What we hand out is sent by itself, to whoever the operator has named, until it is confirmed: after
-each change of mode, and whenever a key epoch of the partner's audiences has begun.  Nothing can be
-asked for.  What partners hand to us replaces asking them for as long as it fits their journals.
+each change of mode, whenever a key epoch of the partner's audiences has begun, and on each new
+link, since the partner may have been restored from a backup.  Nothing can be asked for.  What
+partners hand to us replaces asking them for as long as it fits their journals.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Final
 import structlog
 
 from peer import audit
-from peer.actors import Actor, partner_node
+from peer.actors import NODE, Actor, partner_node
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import NodeError, NotFound
-from peer.index import Database, Tx, delegations, key_epochs
+from peer.index import Database, Tx, delegations, journal, key_epochs
 from peer.index.delegations import Delegation
+from peer.index.journal import Halt
 from peer.keys import NodeKeys
 from peer.link import Links
 from peer.logs import Seldom
@@ -104,16 +106,25 @@ class Delegations:
         self._refused = Seldom(REFUSED_S)
         self._given: dict[PeerId, Delegation] = {}
         self._held: dict[PeerId, DelegationBody] = {}
+        self._linked: set[PeerId] = set()
         self._wake = asyncio.Event()
         links.handle(SearchKeys, self.receive)
 
     async def load(self) -> None:
-        """Read both tables from the index; again after a partner was removed."""
+        """Read both tables from the index; again after a partner was removed.
+
+        An index that was set back may have forgotten that keys were to be handed out no more:
+        nobody is given any until the operator says so again.
+        """
+        now = self._clock.now()
 
         def work(tx: Tx) -> tuple[list[Delegation], list[DelegationBody]]:
-            return delegations.every(tx), delegations.held(tx)
+            given = delegations.every(tx)
+            if journal.halted(tx) in {Halt.BEHIND, Halt.FORKED}:
+                given = [_taken_back(tx, each, now) for each in given]
+            return given, delegations.held(tx)
 
-        given, held = await self._db.read(work)
+        given, held = await self._db.write(work)
         self._given = {each.peer_id: each for each in given}
         self._held = {PeerId(each.author): each for each in held}
 
@@ -181,7 +192,7 @@ class Delegations:
 
     async def run(self) -> None:
         """Bring partners the keys that they should hold, until cancelled."""
-        self._links.on_connected(lambda _: self._wake.set())
+        self._links.on_connected(self._connected)
         while True:
             try:
                 await self.hand_out()
@@ -194,13 +205,17 @@ class Delegations:
                     await self._wake.wait()
             self._wake.clear()
 
+    def _connected(self, peer_id: PeerId) -> None:
+        self._linked.add(peer_id)
+        self._wake.set()
+
     async def hand_out(self) -> None:
         """Send their keys to the partners that hold others than they should."""
         partners = {each.peer_id: each for each in self._partners()}
         due = (
             self._bring(partners[each.peer_id], each)
             for each in self._given.values()
-            if each.peer_id in partners and (each.delegated or each.told is not None)
+            if each.peer_id in partners
         )
         await asyncio.gather(*due)
 
@@ -208,7 +223,8 @@ class Delegations:
         peer_id = partner.peer_id
         wanted = await self._db.read(partial(_epochs, peer_id=peer_id)) if given.delegated else None
         present = None if wanted is None else wanted[0]
-        if present == given.told or (given.delegated and present is None):
+        is_known = present == given.told and peer_id not in self._linked
+        if is_known or (given.delegated and present is None):
             return
         keys = () if wanted is None else keys_for(self._keys.search_master, peer_id, wanted)
         body = DelegationBody(
@@ -228,6 +244,7 @@ class Delegations:
             return
         except (NodeError, TimeoutError):
             return  # Not connected: it is tried again when the link comes up.
+        self._linked.discard(peer_id)
         await self._db.write(lambda tx: delegations.note_told(tx, peer_id, present))
         shown = self._given.get(peer_id)
         if shown is not None:
@@ -266,6 +283,19 @@ class Delegations:
             self._held[peer_id] = body
         else:
             self._held.pop(peer_id, None)
+
+
+def _taken_back(tx: Tx, given: Delegation, now: int) -> Delegation:
+    """Return the mode of a partner once it is given no keys any more."""
+    if not given.delegated:
+        return given
+    after = replace(given, delegated=False, since=now)
+    delegations.put(tx, after)
+    key_epochs.replace(tx, given.peer_id)
+    detail = {"mode": str(Mode.GUARDED), "reason": "The index was set back."}
+    event = AuditEvent("search-mode", "success", NODE, partner=given.peer_id, detail=detail)
+    audit.append(tx, event, now)
+    return after
 
 
 def _epochs(tx: Tx, peer_id: PeerId) -> tuple[tuple[int, int], ...] | None:

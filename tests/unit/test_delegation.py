@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from peer.errors import NotFound
-from peer.index import delegations
+from peer.index import delegations, journal
+from peer.index.journal import Halt
 from peer.search import Mode
 from protocol import delegation, evaluation
 from protocol.agreement import Terms
@@ -213,6 +214,49 @@ async def test_both_sides_remember_after_a_restart(three):
         await one.delegations.load()
     assert bob.delegations.mode(alice.peer_id) is Mode.DELEGATED
     assert alice.delegations.mode_there(bob.peer_id) is Mode.DELEGATED
+
+
+async def test_a_partner_that_was_restored_is_brought_its_keys_again(three):
+    alice, bob, _ = three
+    await delegate(bob, alice)
+    await alice.db.write(lambda tx: tx.execute("DELETE FROM delegated_keys"))
+    await alice.delegations.load()
+    assert alice.delegations.mode_there(bob.peer_id) is Mode.GUARDED
+    bob.delegations._connected(alice.peer_id)
+    await bob.delegations.hand_out()
+    assert alice.delegations.mode_there(bob.peer_id) is Mode.DELEGATED
+    sent = len(bob.links.sent)
+    await bob.delegations.hand_out()
+    assert len(bob.links.sent) == sent, "once for a link"
+
+
+async def test_keys_that_were_taken_back_meanwhile_are_taken_from_a_restored_partner(three):
+    alice, bob, _ = three
+    await delegate(bob, alice)
+    (held,) = await alice.db.read(delegations.held)
+    await delegate(bob, alice, Mode.GUARDED)
+    await alice.db.write(lambda tx: delegations.hold(tx, held))
+    await alice.delegations.load()
+    assert alice.delegations.mode_there(bob.peer_id) is Mode.DELEGATED
+    bob.delegations._connected(alice.peer_id)
+    await bob.delegations.hand_out()
+    assert alice.delegations.mode_there(bob.peer_id) is Mode.GUARDED
+
+
+async def test_an_index_that_was_set_back_hands_out_nothing(three):
+    alice, bob, _ = three
+    await delegate(bob, alice)
+    await bob.db.write(lambda tx: journal.halt(tx, Halt.BEHIND))
+    await bob.delegations.load()
+    assert bob.delegations.mode(alice.peer_id) is Mode.GUARDED
+    await bob.delegations.hand_out()
+    assert alice.delegations.mode_there(bob.peer_id) is Mode.GUARDED
+    said = [each["detail"] for each in await records(bob, "search-mode")]
+    assert said[-1] == {"mode": "guarded", "reason": "The index was set back."}
+    await bob.db.write(journal.resume)
+    await bob.publish.look_at_all()
+    await everyone_shares(*three)
+    assert await alice.finds() == {("Bob", STUDY)}
 
 
 async def test_it_is_on_record_at_both_sides(three):
