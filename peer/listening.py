@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from peer.dimse import Archive, DicomListener
+from peer.dimse import Archive, DicomListener, Elsewhere
 from peer.directory import RUN, SOCKET, recorded
 from peer.federation import FederationListener, PairingListener
 from peer.hl7 import Hl7Listener
@@ -47,7 +47,8 @@ async def listening(data: Path, services: Services) -> AsyncIterator[None]:
         if settings.dicom.enabled:
             read, loop = services.retrieve.read_instance, asyncio.get_running_loop()
             archive = Archive(services.db, services.audit, services.access, read, loop)
-            dicom = DicomListener(settings, services.ingest, archive)
+            elsewhere = Elsewhere(archive, services.search, services.retrieve)
+            dicom = DicomListener(settings, services.ingest, archive, elsewhere)
             await dicom.start()
             stack.push_async_callback(dicom.stop)
             addresses.dicom_port = dicom.port

@@ -28,6 +28,22 @@ class KnownAe(Section):
     purpose: PurposeOfUse = Field(
         PurposeOfUse.TREAT, description="What its queries and retrievals are for, on record"
     )
+    federated: bool = Field(
+        False,
+        description="Whether its queries for studies go to every facility, and a study elsewhere "
+        "that it asks for is fetched; needs its host",
+    )
+    issuer: str = Field(
+        "",
+        max_length=64,
+        description="Issuer of the Patient IDs that it names without one, in such queries",
+    )
+    per_hour: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Most searches of other facilities in an hour; 0 for search.per_hour",
+    )
     collect_by: Literal["move", "get"] = Field(
         "move", description="How its studies are collected: by C-MOVE to us, or by C-GET"
     )
@@ -37,6 +53,14 @@ class KnownAe(Section):
         le=30 * DAY_S,
         description="How often its new studies are collected; 0 for only when asked",
     )
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if self.federated and not self.host:
+            raise ValueError(
+                f"{self.title} is federated and has no host; anybody could call by its name"
+            )
+        return self
 
 
 class DicomSettings(Section):

@@ -6,7 +6,8 @@ pynetdicom works in threads; everything that matters is handed to the node's eve
 from __future__ import annotations
 
 from peer.dimse.archive import Archive
+from peer.dimse.elsewhere import Elsewhere
 from peer.dimse.listener import DicomListener
 from peer.dimse.pacs import PacsCaller
 
-__all__ = ["Archive", "DicomListener", "PacsCaller"]
+__all__ = ["Archive", "DicomListener", "Elsewhere", "PacsCaller"]

@@ -50,7 +50,15 @@ class Callers:
         known = self._known.get(title)
         if known is None:
             return Actor(title, "ae", frozenset())
-        return Actor(title, "ae", frozenset({Role.CLINICIAN}), known.purpose.value)
+        return Actor(
+            title,
+            "ae",
+            frozenset({Role.CLINICIAN}),
+            known.purpose.value,
+            federated=known.federated,
+            issuer=known.issuer,
+            per_hour=known.per_hour or None,
+        )
 
 
 def _addresses(host: str) -> set[str]:

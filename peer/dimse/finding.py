@@ -20,8 +20,17 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from peer.actors import Actor
 from peer.audit import AuditEvent
 from peer.dimse.archive import Archive
+from peer.dimse.elsewhere import Elsewhere
 from peer.dimse.identifiers import Answers, character_sets, keys_of, read_identifier
-from peer.dimse.statuses import CANCELLED, OUT_OF_RESOURCES, PENDING, PENDING_UNHEEDED, answer
+from peer.dimse.requests import Stopped
+from peer.dimse.statuses import (
+    CANCELLED,
+    OUT_OF_RESOURCES,
+    PENDING,
+    PENDING_UNHEEDED,
+    SUCCESS,
+    answer,
+)
 from peer.index import Tx, patients, studies
 from peer.index.attributes import (
     ONLINE,
@@ -35,8 +44,12 @@ from peer.index.attributes import (
 from peer.index.conditions import StudyQuery
 from peer.index.queries import Query, bad_query, instances_of, narrowed, query_of, series_of
 from peer.index.studies import InstanceRow, SeriesRow
+from peer.search import Result
+from peer.search.querying import describe_found, is_asked_for, question_of
+from protocol.identifiers import PeerId
+from protocol.matching.keys import refusal_reason
 
-Key = TypeVar("Key", int, str)
+Key = TypeVar("Key")
 Response: TypeAlias = tuple[int | Dataset, Dataset | None]
 
 PAGE: Final = 100
@@ -113,42 +126,81 @@ def read_request(data: bytes, sop_class_uid: str, transfer_syntax_uid: str, us: 
 class Finding:
     """Answers queries, a page at a time."""
 
-    def __init__(self, archive: Archive, most: int) -> None:
+    def __init__(self, archive: Archive, elsewhere: Elsewhere, most: int) -> None:
         self._archive = archive
+        self._elsewhere = elsewhere
         self._most = most
 
     def respond(
         self, asked: Asked, actor: Actor, is_cancelled: Callable[[], bool]
     ) -> Iterator[Response]:
         """Yield a response for each match, and at last what is to be said of all, if anything."""
-        pages = self._patients(asked) if asked.level == "patients" else self._studies(asked)
-        found, is_recorded = 0, False
-        for page in pages:
-            if is_cancelled():  # Also where nothing matches, which nobody would be told of.
-                yield CANCELLED, None
-                return
-            if not is_recorded:
-                self._record(asked, actor)
-                is_recorded = True
-            for described in page:
-                if is_cancelled():
-                    yield CANCELLED, None
-                    return
-                if found == self._most:
-                    yield (
-                        answer(OUT_OF_RESOURCES, f"More than {found} match. Narrow it down."),
-                        None,
+
+        def look() -> None:
+            if is_cancelled():
+                raise Stopped
+
+        found = 0
+        try:
+            pages, said = self._matches(asked, actor, look)
+            for page in pages:
+                look()  # Also where nothing matches, which nobody would be told of.
+                for described in page:
+                    look()
+                    if found == self._most:
+                        comment = f"More than {found} match. Narrow it down."
+                        yield answer(OUT_OF_RESOURCES, comment), None
+                        return
+                    found += 1
+                    complete = not asked.unheeded and all(
+                        key in described for key in asked.returned
                     )
-                    return
-                found += 1
-                complete = not asked.unheeded and all(key in described for key in asked.returned)
-                identifier = asked.answers.identifier(described, UNIQUE[asked.level])
-                yield (PENDING if complete else PENDING_UNHEEDED), identifier
-        if not is_recorded:
-            self._record(asked, actor)
+                    identifier = asked.answers.identifier(described, UNIQUE[asked.level])
+                    yield (PENDING if complete else PENDING_UNHEEDED), identifier
+        except Stopped:
+            yield CANCELLED, None
+            return
+        if said:
+            yield answer(SUCCESS, said), None
+
+    def _matches(
+        self, asked: Asked, actor: Actor, look: Callable[[], None]
+    ) -> tuple[Iterator[Sequence[Described]], str]:
+        """Return the matches in pages, and what else there is to say."""
+        if asked.level == "patients":
+            return self._here(asked, actor, self._patients(asked), look), ""
+        here = self._here(asked, actor, self._studies(asked), look)
+        if not actor.federated or asked.level != "studies":
+            return here, ""
+        study = asked.query.study
+        question = question_of(study, actor)
+        if (reason := refusal_reason(question.person)) is not None:
+            return here, f"Only here: {reason}"
+        found = self._elsewhere.search(question, actor, look)
+        listed = [each for each in found.results if is_asked_for(study, each)]
+        reached = frozenset(each.peer_id for each in found.coverage.searched)
+        pages = (
+            self._archive.read(partial(_read_found, page=page, reached=reached))
+            for page in _pages(listed)
+        )
+        return pages, found.coverage.sentence if found.coverage.not_searched else ""
+
+    def _here(
+        self,
+        asked: Asked,
+        actor: Actor,
+        pages: Iterator[Sequence[Described]],
+        look: Callable[[], None],
+    ) -> Iterator[Sequence[Described]]:
+        """Yield pages of what is held here; who looked is on record before the first one leaves."""
+        first = next(pages, None)
+        look()
+        self._record(asked, actor)
+        if first is not None:
+            yield first
+        yield from pages
 
     def _record(self, asked: Asked, actor: Actor) -> None:
-        """Put on record who looked, before the first match leaves."""
         uids = asked.query.study.study_instance_uids
         self._archive.record(
             AuditEvent(
@@ -225,6 +277,19 @@ def _read_patients(tx: Tx, page: Sequence[int], *, counting: bool) -> list[Descr
 
 def _read_instances(tx: Tx, query: Query, series: SeriesRow) -> list[InstanceRow]:
     return list(instances_of(tx, query, series))
+
+
+def _read_found(tx: Tx, page: Sequence[Result], reached: frozenset[PeerId]) -> list[Described]:
+    """Describe studies of any facility: what is held here as it is here, but by whose it is."""
+    described = []
+    for each in page:
+        study = studies.get(tx, each.study_instance_uid) if each.held_here else None
+        if study is None:
+            described.append(describe_found(each, is_reached=each.facility.peer_id in reached))
+        else:
+            named = replace(study, institution=each.facility.name)
+            described.append(describe_study(named, patients.get(tx, study.patient)))
+    return described
 
 
 def _read_studies(tx: Tx, page: Sequence[str]) -> list[Described]:

@@ -107,8 +107,9 @@ def character_sets(identifier: Dataset) -> tuple[str, ...]:
 class Answers:
     """Writes the identifiers of responses as a request asked for them.
 
-    `always` is said in each, asked for or not.  Texts are in the character set of the request if
-    it has all their letters, else in UTF-8 (PS3.4 section C.4.1.1.3.2).
+    `always` is said in each, asked for or not, unless a match says something else.  Texts are in
+    the character set of the request if it has all their letters, else in UTF-8 (PS3.4 section
+    C.4.1.1.3.2).
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Answers:
         """Return the keys of the request as this match has them, and its unique keys."""
         answer = Dataset()
         texts: list[str] = []
-        for keyword in dict.fromkeys((*unique, *self._keys)):
+        for keyword in dict.fromkeys((*unique, *self._keys, *self._always)):
             found = described.get(keyword)
             if found is None:
                 continue
@@ -132,7 +133,8 @@ class Answers:
                 texts.extend(str(value) for value in values)
             _add(answer, keyword, vr, list(values) if len(values) > 1 else next(iter(values), None))
         for keyword, (vr, value) in self._always.items():
-            _add(answer, keyword, vr, value)
+            if keyword not in described:
+                _add(answer, keyword, vr, value)
         if not all(text.isascii() for text in texts):
             fits = all(_fits(text, self._encodings) for text in texts)
             terms = list(self._terms) if fits else [UTF8]

@@ -25,6 +25,7 @@ from peer.dimse import finding, retrieving
 from peer.dimse.archive import Archive
 from peer.dimse.callers import Callers
 from peer.dimse.calling import VERSION_NAME, Calling, tune
+from peer.dimse.elsewhere import Elsewhere
 from peer.dimse.finding import Finding, Response, read_request
 from peer.dimse.outgoing import Gone, wait_for_room
 from peer.dimse.reading import Reading
@@ -72,13 +73,15 @@ _logger.propagate = False
 class DicomListener:
     """Listens for associations and answers C-ECHO, C-STORE, C-FIND, C-GET and C-MOVE."""
 
-    def __init__(self, settings: Settings, ingest: Ingest, archive: Archive) -> None:
+    def __init__(
+        self, settings: Settings, ingest: Ingest, archive: Archive, elsewhere: Elsewhere
+    ) -> None:
         self._faults = Seldom(settings.audit.fault_s)
         self._settings = settings.dicom
         self._keeper = Keeper(ingest, archive.loop, settings.dicom.store_timeout_s)
-        self._finding = Finding(archive, settings.dicom.max_results)
+        self._finding = Finding(archive, elsewhere, settings.dicom.max_results)
         calling = Calling(settings.dicom, self._keeper, self._faults)
-        self._retrieving = Retrieving(archive, calling, Memory(settings.ingest))
+        self._retrieving = Retrieving(archive, elsewhere, calling, Memory(settings.ingest))
         self._callers = Callers(settings.dicom)
         self._ae = AE(ae_title=settings.dicom.ae_title)
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID

@@ -29,6 +29,10 @@ from peer.index.queries import bad_query
 _log = structlog.get_logger(__name__)
 
 
+class Stopped(Exception):
+    """The requester has gone or cancelled."""
+
+
 @dataclass(slots=True)
 class Progress:
     """The sub-operations of a request."""

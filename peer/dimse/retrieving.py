@@ -7,9 +7,10 @@ generator of data sets; this one sends the stored bytes, one instance in memory 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from pynetdicom.association import Association
@@ -24,6 +25,7 @@ from peer.access import Permit
 from peer.config import KnownAe
 from peer.dimse.archive import Archive
 from peer.dimse.calling import Calling, reading
+from peer.dimse.elsewhere import Elsewhere
 from peer.dimse.finding import UNIQUE, level_of
 from peer.dimse.identifiers import keys_of, read_identifier
 from peer.dimse.outgoing import (
@@ -35,7 +37,7 @@ from peer.dimse.outgoing import (
     in_associations,
     send,
 )
-from peer.dimse.requests import Progress, Request, taken
+from peer.dimse.requests import Progress, Request, Stopped, taken
 from peer.dimse.statuses import (
     CANCELLED,
     CANNOT_COUNT,
@@ -63,20 +65,22 @@ MOST: Final = 65_535
 PENDING_S: Final = 0.25
 """How often the requester is told how far it is, but for the first time."""
 
+FETCHING_S: Final = 1.0
+"""How often the requester is told that a study is still being fetched: before it loses patience."""
+
 MESSAGE_IDS: Final = 65_535
 """Of messages there are so many, from 1."""
-
-
-class Stopped(Exception):
-    """The requester has gone or cancelled."""
 
 
 class Retrieving:
     """Answers retrievals, one instance after the other."""
 
-    def __init__(self, archive: Archive, calling: Calling, memory: Memory) -> None:
+    def __init__(
+        self, archive: Archive, elsewhere: Elsewhere, calling: Calling, memory: Memory
+    ) -> None:
         """Make it with memory of its own, so that receivers that are slow hold up no sender."""
         self._archive = archive
+        self._elsewhere = elsewhere
         self._calling = calling
         self._memory = memory
 
@@ -91,6 +95,13 @@ class Retrieving:
 
     def _serve(self, request: Request, identifier: bytes) -> None:
         query = _wanted(request, identifier)
+        if request.actor.federated:
+            try:
+                self._fetch(request, query.study.study_instance_uids)
+            except Stopped:
+                if request.association.is_established:
+                    request.respond(CANCELLED, Progress(0))
+                return
         instances = self._archive.read(lambda tx: _listed(tx, query))
         if len(instances) > MOST:
             request.respond(CANNOT_COUNT, None, f"More than {MOST} instances. Ask for fewer.")
@@ -107,6 +118,21 @@ class Retrieving:
                 request.respond(CANCELLED, progress)
             return
         request.respond(progress.status, progress)
+
+    def _fetch(self, request: Request, uids: Sequence[str]) -> None:
+        """Fetch those studies that are not held here; pending responses tell that it goes on."""
+        told = 0.0
+
+        def look(remaining: int) -> None:
+            nonlocal told
+            _must_go_on(request)
+            if time.monotonic() - told >= FETCHING_S:
+                request.respond(PENDING, Progress(remaining))
+                told = time.monotonic()
+
+        for uid in uids:
+            if self._archive.read(partial(studies.get, study_instance_uid=uid)) is None:
+                self._elsewhere.fetch(uid, request.actor, look)
 
     def _permits(self, request: Request, instances: list[Instance]) -> dict[str, Permit]:
         """Return leave to read each study: it is on record before the first byte leaves."""
@@ -217,12 +243,17 @@ class Retrieving:
         """Yield the instances, and tell the requester in between; raise Stopped if it cancels."""
         told = 0.0
         for each in instances:
-            if not request.association.is_established or request.is_cancelled():
-                raise Stopped
+            _must_go_on(request)
             yield each
             if progress.remaining and time.monotonic() - told >= PENDING_S:
                 request.respond(PENDING, progress)
                 told = time.monotonic()
+
+
+def _must_go_on(request: Request) -> None:
+    """Raise Stopped if the requester has gone or cancelled."""
+    if not request.association.is_established or request.is_cancelled():
+        raise Stopped
 
 
 def _message_id(request: Request, progress: Progress) -> int:

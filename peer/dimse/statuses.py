@@ -34,6 +34,7 @@ QUERIES: Final = {
     "not-permitted": NOT_AUTHORISED,
     "role": NOT_AUTHORISED,
     "purpose": NOT_AUTHORISED,
+    "not-fetched": CANNOT_SEND,
 }
 """Status of C-FIND, C-GET and C-MOVE for a refusal; what is not named here cannot be processed."""
 

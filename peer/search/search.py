@@ -255,6 +255,11 @@ class Search:
         published = await self._published(facility, study_instance_uid)
         return published or self._shown.get(facility, study_instance_uid)
 
+    async def holders(self, study_instance_uid: str) -> list[KnownPrior]:
+        """Return a study as each partner has it at whom a search has listed it."""
+        known = [await self.prior(each.peer_id, study_instance_uid) for each in self._partners()]
+        return [each for each in known if each is not None]
+
     async def _published(self, facility: PeerId, study_instance_uid: str) -> KnownPrior | None:
         known = await self._db.read(lambda tx: opened.with_study(tx, facility, study_instance_uid))
         now = self._clock.now()

@@ -18,7 +18,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from peer.access import Access
 from peer.config import Settings
 from peer.dicom import read_header
-from peer.dimse import Archive, DicomListener
+from peer.dimse import Archive, DicomListener, Elsewhere
 from peer.errors import ConfigError
 from peer.index import instances, studies
 from tests.dicom_samples import SAMPLES, data_set, encoded, instance, sample
@@ -48,7 +48,9 @@ async def listening(tmp_path, ingest=None, **dicom):
     dicom = {"port": 0, "known_aes": [KNOWN]} | dicom
     async with open_intake(tmp_path / "data", **(ingest or {})) as intake:
         settings = Settings(dicom=dicom, ingest=ingest or {})
-        listener = DicomListener(settings, intake.ingest, archive_of(intake))
+        archive = archive_of(intake)
+        alone = Elsewhere(archive, None, None)
+        listener = DicomListener(settings, intake.ingest, archive, alone)
         await listener.start()
         intake.listener = listener
         try:

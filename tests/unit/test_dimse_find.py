@@ -18,6 +18,7 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 
+from peer.actors import NODE
 from peer.dimse import listener, outgoing
 from peer.dimse.finding import MODELS, Finding, read_request
 from tests.dicom_samples import data_set, encoded, instance
@@ -326,7 +327,7 @@ async def test_a_query_can_be_cancelled(tmp_path, monkeypatch):
 
 
 def test_a_query_that_finds_nothing_for_long_can_be_cancelled(monkeypatch):
-    finding = Finding(None, 100)
+    finding = Finding(None, None, 100)
     monkeypatch.setattr(finding, "_record", lambda *_: None)
     monkeypatch.setattr(finding, "_studies", lambda _: iter([[]] * 10))
     data = encode(
@@ -334,7 +335,7 @@ def test_a_query_that_finds_nothing_for_long_can_be_cancelled(monkeypatch):
     )
     asked = read_request(data, STUDY_ROOT, ImplicitVRLittleEndian, "OPENPRIORS")
     turns = iter([False, False, True])
-    assert list(finding.respond(asked, None, lambda: next(turns))) == [(0xFE00, None)]
+    assert list(finding.respond(asked, NODE, lambda: next(turns))) == [(0xFE00, None)]
 
 
 async def test_who_may_not_ask_is_told_and_nothing_else(tmp_path):

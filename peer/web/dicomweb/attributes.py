@@ -15,6 +15,7 @@ from peer.index.attributes import (
 from peer.index.patients import PatientRow
 from peer.index.studies import InstanceRow, SeriesRow, StudyRow
 from peer.search import Result
+from peer.search.querying import describe_found
 
 Json: TypeAlias = dict[str, dict[str, Any]]
 
@@ -80,34 +81,8 @@ def study_json(study: StudyRow, patient: PatientRow | None, service: str) -> Jso
 
 
 def found_json(found: Result, *, is_reached: bool) -> Json:
-    """Return a partner's study that is not held here: named by whose it is, without a RetrieveURL.
-
-    It must be fetched before it can be read: NEARLINE while its facility can be reached, else
-    UNAVAILABLE (PS3.3 section C.4.23.1.1).
-    """
-    person = found.patient
-    first = person.identifiers[0] if person.identifiers else None
-    return to_json(
-        _UTF8
-        | {
-            "StudyDate": of("DA", found.study_date),
-            "StudyTime": of("TM", found.study_time),
-            "AccessionNumber": of("SH", found.accession_number),
-            "InstanceAvailability": of("CS", "NEARLINE" if is_reached else "UNAVAILABLE"),
-            "ModalitiesInStudy": of("CS", *found.modalities),
-            "InstitutionName": of("LO", found.facility.name),
-            "StudyDescription": of("LO", found.description),
-            "PatientName": of("PN", person.names[0] if person.names else ""),
-            "PatientID": of("LO", first.value if first else ""),
-            "IssuerOfPatientID": of("LO", first.issuer if first else ""),
-            "PatientBirthDate": of("DA", person.birth_date),
-            "PatientSex": of("CS", person.sex),
-            "BodyPartExamined": of("CS", *found.body_parts),
-            "StudyInstanceUID": of("UI", found.study_instance_uid),
-            "NumberOfStudyRelatedSeries": of("IS", found.series),
-            "NumberOfStudyRelatedInstances": of("IS", found.instances),
-        }
-    )
+    """Return a partner's study that is not held here, without a RetrieveURL."""
+    return to_json(_UTF8 | describe_found(found, is_reached=is_reached))
 
 
 def series_json(series: SeriesRow, service: str, above: Json) -> Json:

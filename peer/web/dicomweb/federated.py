@@ -1,11 +1,7 @@
-"""QIDO-RS for studies at every facility: whose query it is for, the question in it, and the answer.
-
-Only who asks for one person can be answered: partners are asked blindly, by match keys.
-"""
+"""QIDO-RS for studies at every facility: whose query it is for, and the answer."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -13,12 +9,10 @@ from typing import Final
 
 from aiohttp import web
 
-from peer.actors import Actor
 from peer.index import Tx, patients, studies
-from peer.index.conditions import StudyQuery
-from peer.index.queries import matches_text
 from peer.index.studies import StudyRow
 from peer.search import Answer, Question, Result
+from peer.search.querying import is_asked_for, question_of
 from peer.web.dicomweb.attributes import Json, found_json, study_json
 from peer.web.dicomweb.query import Asked
 from peer.web.dicomweb.resource import bad_request
@@ -27,7 +21,6 @@ from peer.web.identity import actor
 from peer.web.routes import services
 from peer.web.streams import unless_abandoned
 from protocol.errors import Refusal
-from protocol.identifiers import PatientIdentifier
 from protocol.matching.keys import refusal_reason
 
 PARAMETER: Final = "federated"
@@ -62,7 +55,7 @@ def question_for(request: web.Request, asked: Asked) -> tuple[Question | None, l
         )
     if said == "false" or not (said or who.federated):
         return None, []
-    question = _question(asked.study, who)
+    question = question_of(asked.study, who)
     if said is None and (reason := refusal_reason(question.person)) is not None:
         return None, [_LOCAL.format(reason)]
     return question, []
@@ -78,7 +71,7 @@ async def search(request: web.Request, asked: Asked, question: Question, service
             raise
         problem = Problem(HTTPStatus.BAD_REQUEST, refusal.code, refusal.reason, refusal.remedy)
         raise RequestError(problem) from None
-    wanted = [each for each in found.results if _matches(asked.study, each)]
+    wanted = [each for each in found.results if is_asked_for(asked.study, each)]
     page = wanted[asked.offset : asked.offset + asked.limit]
     warnings = _warnings(found)
     if len(wanted) > asked.offset + asked.limit:
@@ -93,39 +86,6 @@ def _warnings(found: Answer) -> list[str]:
     if found.doubtful:
         warnings.append(_UNSURE.format(len(found.doubtful)))
     return warnings
-
-
-def _question(study: StudyQuery, who: Actor) -> Question:
-    """Return who is looked for.  A Patient ID needs its issuer, a name no wildcard within."""
-    name = study.name.rstrip("*")
-    issuer = study.issuer if study.issuer is not None else who.issuer
-    known = bool(study.patient_id and issuer) and not _is_pattern(study.patient_id + issuer)
-    return Question(
-        name="" if _is_pattern(name) else name,
-        birth_date=study.birth_date,
-        identifiers=(PatientIdentifier(issuer, study.patient_id),) if known else (),
-    )
-
-
-def _is_pattern(text: str) -> bool:
-    return re.search(r"[*?]", text) is not None
-
-
-def _matches(study: StudyQuery, found: Result) -> bool:
-    """Whether a study of the person is asked for; who the person is has been matched already."""
-    date = found.study_date
-    return (
-        (not study.study_instance_uids or found.study_instance_uid in study.study_instance_uids)
-        and (not study.date_from or (bool(date) and study.date_from <= date))
-        and (not study.date_to or (bool(date) and date <= study.date_to))
-        and (not study.modalities or bool(set(study.modalities) & set(found.modalities)))
-        and _is_like(study.accession_number, found.accession_number)
-        and _is_like(study.description, found.description)
-    )
-
-
-def _is_like(wanted: str, found: str) -> bool:
-    return not wanted or matches_text(wanted, found)
 
 
 def _described(tx: Tx, page: Sequence[Result], found: Answer, service: str) -> Iterator[Json]:
