@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, cast
 
 import typer
@@ -85,8 +87,16 @@ app = TyperGroup(
 )
 
 
+def _remove_library_copy() -> None:
+    """Remove the shared library of 3 MB that `rbcl` writes to the disk whenever it is imported."""
+    copy = getattr(sys.modules.get("rbcl._sodium"), "lib_path", None)
+    if isinstance(copy, str):
+        Path(copy).unlink(missing_ok=True)
+
+
 def main() -> None:
     """Run the command line; a refused or failed command ends with 1, a wrong call with 2."""
+    atexit.register(_remove_library_copy)
     as_json = "--json" in sys.argv[1:]
     try:
         # Left to itself, Typer says what is wrong with a call to people only.

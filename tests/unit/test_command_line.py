@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -77,3 +78,18 @@ def test_a_verb_loads_neither_the_node_nor_other_verbs():
 def test_a_verb_that_is_almost_right_is_suggested(monkeypatch, capsys):
     assert called(monkeypatch, "stats") == 2
     assert "status" in capsys.readouterr().err
+
+
+def test_nothing_is_left_in_the_temporary_directory(tmp_path):
+    """One of the libraries leaves a copy of itself there whenever it is imported."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    made = tmp_path / "node"
+    arguments = ["init", "--name", "St. Anna", "--data", str(made), "--root-key", f"{made}.key"]
+    subprocess.run(
+        [sys.executable, "-m", "peer", *arguments],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        check=True,
+        capture_output=True,
+    )
+    assert list(temporary.iterdir()) == []
