@@ -21,8 +21,10 @@ from protocol.messages import (
     Holding,
     OriginHead,
     Origins,
+    Relayed,
     Want,
     WantHeader,
+    WantRelayed,
 )
 from protocol.nodekeys import NodeKeys
 from protocol.statements import Statement
@@ -35,7 +37,8 @@ class HeldJournal:
     `keys` verify it.  `incomplete_from`: the first batch with a hole that nothing justifies.
     `forked`: a fork of it is on record, so it is followed no further.  For `joining` see
     `journal.is_joining`.  `early`: the highest header that came before those between it and the
-    head, as a HAVE names it; None if there is none.
+    head, as a HAVE names it; None if there is none.  `linked`: there is a link to its origin.
+    `membership`: what the origin has signed for us last.
     """
 
     head: Head | None
@@ -44,6 +47,8 @@ class HeldJournal:
     forked: bool = False
     joining: bool = False
     early: OriginHead | None = None
+    linked: bool = False
+    membership: Statement | None = None
 
 
 # -- events: what happened --------------------------------------------------------------------
@@ -172,7 +177,19 @@ Event: TypeAlias = (
 class Send:
     """Tell the partner."""
 
-    message: Have | Holding | Want | Epochs | Batches | Origins | WantHeader | HeldHeader | Fork
+    message: (
+        Have
+        | Holding
+        | Want
+        | Epochs
+        | Batches
+        | Origins
+        | WantHeader
+        | HeldHeader
+        | Fork
+        | WantRelayed
+        | Relayed
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +261,18 @@ class Renew:
 
 
 @dataclass(frozen=True, slots=True)
+class Vouch:
+    """Sign a membership in our journal for the partner, and tell it (`relay.membership`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepMembership:
+    """Keep what the partner has signed for us, in the place of what it signed before."""
+
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """Keep the proof of a fork, follow the origin no further, alert the operator.
 
@@ -275,5 +304,16 @@ class Refuse:
 
 
 Effect: TypeAlias = (
-    Send | Store | Load | Begin | FindHeader | Witness | Renew | Freeze | Regain | Refuse
+    Send
+    | Store
+    | Load
+    | Begin
+    | FindHeader
+    | Witness
+    | Renew
+    | Vouch
+    | KeepMembership
+    | Freeze
+    | Regain
+    | Refuse
 )

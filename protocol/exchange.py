@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from protocol.comparison import Comparison, Others
+from protocol.comparison import Others
 from protocol.errors import (
     Gap,
     Incomplete,
@@ -52,21 +52,19 @@ from protocol.messages import (
     HAVE_DOMAIN,
     Batches,
     Epochs,
-    Fork,
     Have,
     HaveBody,
-    HeldHeader,
     Holding,
     OriginHead,
     Origins,
     Refused,
     Want,
-    WantHeader,
 )
 from protocol.records import to_bytes
 from protocol.regaining import Regaining
 from protocol.renewal import Renewal, by_origin, holding_digest
 from protocol.statements import Statement, open_addressed
+from protocol.thirds import Thirds
 
 _FIRST_BACK_OFF_S: Final = EXCHANGE_S
 _NOBODY: Final[Mapping[PeerId, HeldJournal]] = {}
@@ -106,7 +104,7 @@ class Exchange:
         self._asked_until = 0
         self._back_off_until = 0
         self._failures = 0
-        self._comparison = Comparison(me, partner, others)
+        self._thirds = Thirds(me, partner, theirs.keys, others)
         self._renewal = Renewal(me, partner)
         self._regaining = Regaining(me, own)
 
@@ -122,7 +120,7 @@ class Exchange:
             match event:
                 case Connected(jitter_s):
                     self._jitter_s = jitter_s
-                    return [*self._comparison.introduce(now), self._have(now)]
+                    return [*self._thirds.introduce(now), self._have(now)]
                 case Received(message):
                     return self._received(message, now)
                 case Loaded() | Stored() | Begun() | Witnessed() | HeaderFound():
@@ -131,7 +129,7 @@ class Exchange:
                     return self._appended(head, now)
                 case ForkKnown(origin, proof):
                     self._frozen = self._frozen or origin == self.partner
-                    return self._comparison.known(origin, proof, now)
+                    return self._thirds.fork_known(origin, proof, now)
                 case Tick(jitter_s):
                     self._jitter_s = jitter_s
                     return self._tick(now)
@@ -154,14 +152,10 @@ class Exchange:
                     self._back_off(now)
                 return []
             case Origins():
-                effects = self._comparison.introduced(message, now)
-                common = self._comparison.common()
+                effects, common = self._thirds.received(message, now), self._thirds.common()
                 return [*effects, self._have(now, whole=True)] if common else effects
-            case WantHeader() | HeldHeader() | Fork():
-                return self._comparison.received(message, now)
             case _:
-                msg = "a message that is no part of an exchange"
-                raise UnknownMessage(msg)
+                return self._thirds.received(message, now)
 
     def _told(self, message: Have | Holding, now: int) -> list[Effect]:
         match message:
@@ -192,19 +186,19 @@ class Exchange:
         elif self.own is not None and self._announced != self.own.batch:
             effects.append(self._have(now))
         self._claim = claimed(body, self.partner)
-        return effects + self._comparison.heard(by_origin(body)) + self._ask(now)
+        return effects + self._thirds.heard(by_origin(body), now) + self._ask(now)
 
     def _renewed(self, message: Holding, now: int) -> list[Effect]:
         effects: list[Effect] = []
         if message.asks:
-            effects = [*self._comparison.introduce(now, again=True), self._have(now, whole=True)]
-        common = self._comparison.common()
+            effects = [*self._thirds.introduce(now, again=True), self._have(now, whole=True)]
+        common = self._thirds.common()
         held = by_origin(self._body(now, common))
         theirs = self._renewal.renewed(message.digest, held, now, common)
         if theirs is not None:
             effects.append(Renew(theirs.get(self.partner), theirs.get(self.me)))
             effects += self._regaining.heard(theirs.get(self.me))
-            return effects + self._comparison.heard(theirs) + self._ask(now)
+            return effects + self._thirds.heard(theirs, now) + self._ask(now)
         if not message.asks:  # Never question against question.
             self._renewal.forget()
             effects.append(self._holding(now, asks=True))
@@ -244,6 +238,8 @@ class Exchange:
         self, event: Loaded | Stored | Begun | Witnessed | HeaderFound, now: int
     ) -> list[Effect]:
         match event:
+            case Loaded() | Stored() | HeaderFound() if not self._carries(event.origin):
+                return self._thirds.done(event, now)
             case Loaded():
                 return self._loaded(event)
             case Stored():
@@ -256,7 +252,10 @@ class Exchange:
                 self._renewal.heard(body, now, self._comparison.common())
                 return []
             case HeaderFound():
-                return self._comparison.found(event)
+                return self._thirds.done(event, now)
+
+    def _carries(self, origin: PeerId) -> bool:
+        return origin in {self.me, self.partner}
 
     def _loaded(self, event: Loaded) -> list[Effect]:
         told: list[Effect] = [Send(Epochs(event.origin, event.epochs))] if event.epochs else []
@@ -333,14 +332,14 @@ class Exchange:
         if now >= self.wake_at:
             news = self._renewal.is_due(by_origin(self._body(now)), now)
             word = self._have(now) if news else self._holding(now)
-            due = [*self._comparison.introduce(now), word]
+            due = [*self._thirds.introduce(now), word]
         return due + self._ask(now)
 
     # -- what we say
 
     def _have(self, now: int, *, whole: bool = False) -> Send:
         """Sign what we hold of the two journals of the link; `whole`: and of all that both list."""
-        body = self._body(now, self._comparison.common() if whole else {})
+        body = self._body(now, self._thirds.common() if whole else {})
         payload = to_bytes(body)
         self._announced = -1 if self.own is None else self.own.batch
         self._renewal.said(by_origin(body), now)
@@ -348,7 +347,7 @@ class Exchange:
         return Send(Have(Statement(payload, self._sign(payload))))
 
     def _holding(self, now: int, *, asks: bool = False) -> Send:
-        held = by_origin(self._body(now, self._comparison.common()))
+        held = by_origin(self._body(now, self._thirds.common()))
         self._wait(now)
         return Send(Holding(holding_digest(self.me, self.partner, held), asks))
 

@@ -118,6 +118,13 @@ STOPPED_S: Final = 3600
 """For so long a partner whose claim about our journal has stopped us stops us no second time:
 one that lies keeps us from signing a minute an hour at most."""
 
+MEMBERSHIP_S: Final = LEASE_S
+"""How long an origin vouches for a partner: no longer than that does a facility that was removed
+find others that pass the journal on to it.  A lease ends then too."""
+
+MEMBERSHIP_RENEW_S: Final = 6 * 3600
+"""How often a connected partner's membership is renewed: with the head that is signed as often."""
+
 # -- search and retrieval over a link -------------------------------------------------------
 EVALUATION_POINTS: Final = 8
 """Blinded elements of one tier in one search, always this many: the count tells nothing."""

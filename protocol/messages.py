@@ -331,6 +331,52 @@ class Epochs:
     epochs: Annotated[tuple[SignedEpoch, ...], Size(1, EPOCHS)]
 
 
+# -- relay --------------------------------------------------------------------------------------
+
+MEMBERSHIP_DOMAIN: Final = "membership"
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipBody:
+    """`author` is an origin; `addressee` may be given its journal and pass it on, until `until`."""
+
+    author: Key
+    addressee: Key
+    issued_at: Instant
+    until: Instant
+
+
+@message("membership")
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A signed `MembershipBody` (domain "membership") of the sender's for the addressee."""
+
+    statement: Statement
+
+
+@message("want-relayed")
+@dataclass(frozen=True, slots=True)
+class WantRelayed:
+    """Asks for batches of a third facility's journal; `membership` is the asker's own."""
+
+    origin: Key
+    epoch: Natural
+    from_batch: Natural
+    membership: Statement
+
+
+@message("relayed", limit=MESSAGE_BYTES - FRAME_OVERHEAD)
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What `Batches` says of a third facility's journal; `membership` is the sender's own."""
+
+    origin: Key
+    batches: Annotated[tuple[SignedBatch, ...], Size(1, ANSWER_BATCHES)]
+    more: bool
+    newest: SignedHeader | None
+    membership: Statement
+
+
 # -- search -------------------------------------------------------------------------------------
 
 _Points = Annotated[bytes, Size(EVALUATION_BYTES, EVALUATION_BYTES)]

@@ -76,6 +76,7 @@ def examples():
     record = EpochRecord(1, ALICE_ID, 3, 5, bytes([11]) * 32, NOW)
     epochs = m.Epochs(ALICE_ID, (sign_epoch(ALICE, record),))
     head = m.OriginHead(ALICE_ID, 0, 4, bytes([8]) * 32, 11)
+    member = m.MembershipBody(**ADDRESSED, until=NOW + 3 * 24 * 3600)
     made = [
         Example(m.Hello(1, 1, ALICE_ID, BOB_ID, 3, NOW), ask),
         Example(m.Refused("busy", "They have too much to do.", "Wait."), m.Kind.REFUSAL, 7),
@@ -92,6 +93,21 @@ def examples():
         Example(m.WantHeader(ALICE_ID, 0, 4), tell),
         Example(m.HeldHeader(ALICE_ID, one), tell),
         Example(m.Fork(ALICE_ID, one, other), tell),
+        signed(tell, m.Membership, m.MEMBERSHIP_DOMAIN, member, 0),
+        Example(
+            m.WantRelayed(ALICE_ID, 0, 5, sign_statement(ALICE, m.MEMBERSHIP_DOMAIN, member)),
+            tell,
+        ),
+        Example(
+            m.Relayed(
+                batches.origin,
+                batches.batches,
+                False,
+                None,
+                sign_statement(ALICE, m.MEMBERSHIP_DOMAIN, member),
+            ),
+            tell,
+        ),
         Example(
             m.Evaluate(NOTE, "person-31", "clinician", "TREAT", bytes(256), bytes([1]) * 256),
             ask,

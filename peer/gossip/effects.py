@@ -15,6 +15,7 @@ from peer.actors import NODE
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import Conflict, NodeError
+from peer.gossip.memberships import Memberships
 from peer.index import batches, epochs, forks, frontiers, journal, witnesses
 from peer.index.batches import Labels, Run
 from peer.index.database import Database, Tx
@@ -37,6 +38,7 @@ from protocol.events import (
     Freeze,
     HeaderFound,
     HeldJournal,
+    KeepMembership,
     Load,
     Loaded,
     Refuse,
@@ -45,6 +47,7 @@ from protocol.events import (
     Send,
     Store,
     Stored,
+    Vouch,
     Witness,
     Witnessed,
 )
@@ -76,7 +79,7 @@ class Effects:
     `fault_s`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter for each room that it acts in
         self,
         db: Database,
         partners_db: Database,
@@ -86,6 +89,7 @@ class Effects:
         partners: Partners,
         recovery: Recovery,
         labels: Labels,
+        memberships: Memberships,
         fault_s: int,
     ) -> None:
         self.frontiers: dict[PeerId, Frontier] = {}
@@ -98,17 +102,20 @@ class Effects:
         self._partners = partners
         self._recovery = recovery
         self._labels = labels
+        self._memberships = memberships
         self._faults = Seldom(fault_s)
         self._log_is_full = False
         self.broadcast: Callable[[Event | None], None] = lambda _: None
 
     async def load(self) -> None:
-        """Read what is held of each partner."""
+        """Read what is held of each partner, and what each has signed for us."""
         self.frontiers = await self._partners_db.read(frontiers.read)
+        await self._memberships.load()
 
     async def forget(self, peer_id: PeerId) -> None:
         """Erase all that is held of a partner's journal."""
         await self._partners_db.write(lambda tx: batches.purge(tx, peer_id))
+        await self._memberships.forget(peer_id)
         self.frontiers.pop(peer_id, None)
         await self._empty_log()
 
@@ -124,12 +131,19 @@ class Effects:
     def others(self, peer_id: PeerId) -> dict[PeerId, HeldJournal]:
         """Return what is held of each active partner's journal, `peer_id` excepted."""
         found: dict[PeerId, HeldJournal] = {}
+        linked = set(self._links.connected())
         for partner in self._partners.active():
             if partner.peer_id != peer_id:
                 known = self.frontiers.get(partner.peer_id, Frontier())
                 keys = partner.record.node_keys
                 found[partner.peer_id] = HeldJournal(
-                    known.head, keys, known.incomplete_from, known.forked, known.joining
+                    known.head,
+                    keys,
+                    known.incomplete_from,
+                    known.forked,
+                    known.joining,
+                    linked=partner.peer_id in linked,
+                    membership=self._memberships.held.get(partner.peer_id),
                 )
         return found
 
@@ -149,10 +163,12 @@ class Effects:
                 if exchange.own is not None:
                     await self._recovery.cover(exchange.own.epoch, exchange.own.batch)
                 await self._links.tell(partner, message)
-            case Witness():
-                return await self._witness(exchange, effect)
             case Renew():
                 await self._renew(exchange, effect)
+            case Vouch():
+                await self._links.tell(partner, self._memberships.vouch(partner))
+            case KeepMembership(statement):
+                await self._memberships.keep(partner, statement)
             case Freeze(origin, proof):
                 await self._freeze(origin, proof, partner)
             case Refuse(error):
@@ -162,16 +178,18 @@ class Effects:
         return None
 
     async def _answer(
-        self, exchange: Exchange, effect: Store | Load | Begin | FindHeader | Regain
+        self, exchange: Exchange, effect: Store | Load | Begin | Witness | FindHeader | Regain
     ) -> Event | None:
         """Perform an effect whose outcome the exchange waits for."""
         match effect:
             case Store():
-                return await self._store(effect)
+                return await self._store(effect, relayed=effect.origin != exchange.partner)
             case Load():
                 return await self._load(exchange, effect)
             case Begin(origin, records):
                 return await self._begin(exchange, origin, records)
+            case Witness():
+                return await self._witness(exchange, effect)
             case FindHeader():
                 return await self._find_header(exchange, effect)
             case Regain():
@@ -179,7 +197,7 @@ class Effects:
             case _:
                 assert_never(effect)
 
-    async def _store(self, effect: Store) -> Stored:
+    async def _store(self, effect: Store, *, relayed: bool) -> Stored:
         origin = effect.origin
         partner = self._partners.get(origin)
         if partner is None:
@@ -191,6 +209,8 @@ class Effects:
             void = frontiers.drop_void(tx, origin, keys)
             run = batches.store(tx, origin, keys, effect.batches, self._labels, effect.newest)
             run = epochs.drop_forked(tx, origin, run)
+            if relayed:
+                return void, run, known.progress  # Its origin has said nothing.
             progress = known.progress.stored(
                 run.head, now, whole=run.whole, advanced=run.head != known.head
             )
@@ -280,8 +300,9 @@ class Effects:
     async def _load(self, exchange: Exchange, effect: Load) -> Loaded:
         origin, start, epoch = effect.origin, effect.from_batch, effect.epoch
         if origin != exchange.me:
+            to_origin = origin == exchange.partner
             return await self._partners_db.read(
-                lambda tx: batches.load(tx, origin, start, epoch=epoch, to_origin=True)
+                lambda tx: batches.load(tx, origin, start, epoch=epoch, to_origin=to_origin)
             )
         loaded = await self._db.read(lambda tx: batches.load(tx, origin, start, epoch=epoch))
         if loaded.batches:

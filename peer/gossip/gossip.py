@@ -21,6 +21,7 @@ from peer.errors import NodeError
 from peer.gossip.answers import Acknowledged, Freshness
 from peer.gossip.effects import Effects, FaultListener, WithdrawnListener
 from peer.gossip.evidence import evidence
+from peer.gossip.memberships import Memberships
 from peer.index import forks, frontiers, journal, withdrawals, witnesses
 from peer.index import partners as partner_rows
 from peer.index.batches import Labels
@@ -48,11 +49,14 @@ from protocol.messages import (
     HaveBody,
     HeldHeader,
     Holding,
+    Membership,
     OriginHead,
     Origins,
     Refused,
+    Relayed,
     Want,
     WantHeader,
+    WantRelayed,
 )
 from protocol.nodekeys import NodeKeys
 from protocol.reciprocity import EXCHANGE_INCOMPLETE
@@ -77,6 +81,7 @@ class Keys(JournalKeys, Protocol):
 EXCHANGED: Final = (
     *(Have, Holding, Want, Epochs, Batches, Refused),
     *(Origins, WantHeader, HeldHeader, Fork),
+    *(Membership, WantRelayed, Relayed),
 )
 """The messages that are told about journals."""
 
@@ -131,6 +136,7 @@ class Gossip:
             partners=partners,
             recovery=recovery,
             labels=labels,
+            memberships=Memberships(partners_db, keys, clock),
             fault_s=settings.audit.fault_s,
         )
         self._effects.broadcast = self._broadcast

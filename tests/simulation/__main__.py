@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.simulation.promises import Violation
+from tests.simulation.proofs import Violation
 from tests.simulation.world import World
 
 

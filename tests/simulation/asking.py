@@ -79,12 +79,14 @@ class AskingNode(Node):
             self.gone_on(partner, lambda known: known.failed(self.now))
             raise
 
-    def store(self, effect):
+    def store(self, exchange, effect):
         partner = self.world.by_id[effect.origin].name
         before, _ = self.held(partner)
         with self.blamed_on_us(partner):
-            stored = super().store(effect)
+            stored = super().store(exchange, effect)
         head, whole = self.held(partner)
+        if effect.origin != exchange.partner:
+            return stored  # It was passed on: its origin has said nothing.
         if head != before:
             self.moved_at[partner] = self.world.now
         self.gone_on(

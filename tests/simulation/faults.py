@@ -34,6 +34,7 @@ class Faults:
     tampered: float = 0.15
     partition: float = 0.1
     deafness: float = 0.1
+    severed: float = 0.05
     crash: float = 0.1
     interrupted: float = 0.1
     clock: float = 0.02
@@ -73,9 +74,15 @@ class Mishaps:
                 self.soon(self.back_up, node)
             if node.writer.backup and self.happens(faults.restore):
                 self.soon(self.restore, node)
+        self.network()
+
+    def network(self):
+        faults, world = self.world.faults, self.world
         for one, other in permutations(world.members, 2):
             if one < other and self.happens(faults.partition):
                 self.soon(self.part, [(one, other), (other, one)])
+            if one < other and self.happens(faults.severed):
+                self.soon(self.sever, one, other)
             if self.happens(faults.deafness):
                 self.soon(self.part, [(one, other)])
 
@@ -148,6 +155,20 @@ class Mishaps:
             self.world.say(direction[0], f"cannot reach {direction[1]}")
             self.world.cut.add(direction)
             self.world.at(self.chance.randrange(20, 400), self.world.cut.discard, direction)
+
+    def sever(self, one, other):
+        """There is no link between two facilities for some minutes, and both know it."""
+        if not self.world.healed:
+            self.world.say(one, f"has no link to {other}")
+            self.world.severed.add(frozenset({one, other}))
+            self.world.disconnect(one, other)
+            self.world.at(self.chance.randrange(60, 900), self.mend, one, other)
+
+    def mend(self, one, other):
+        world = self.world
+        world.severed.discard(frozenset({one, other}))
+        if world.members[one].up and world.members[other].up and not world.linked(one, other):
+            world.connect(one, other)
 
     # -- absence
 

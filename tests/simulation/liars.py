@@ -21,18 +21,23 @@ from protocol.identifiers import EntryId
 from protocol.journal import Withdraw
 from protocol.messages import (
     HAVE_DOMAIN,
+    MEMBERSHIP_DOMAIN,
     Batches,
     Epochs,
     Fork,
     Have,
     HaveBody,
     HeldHeader,
+    Membership,
     OriginHead,
     Origins,
     Refused,
+    Relayed,
     Want,
     WantHeader,
+    WantRelayed,
 )
+from protocol.relay import membership
 from protocol.statements import sign_statement
 from tests.histories import History
 from tests.simulation.memory import Facility, publish
@@ -74,11 +79,15 @@ class Liar:
         self.lines.discard(partner)
 
     def greet(self, partner):
-        """Say whom one lists: everybody."""
+        """Say whom one lists, everybody, and vouch for the partner."""
         others = [each for each in self.world.members.values() if each.name != partner]
         theirs = self.world.members[partner].peer_id
         names = [listed_as(self.peer_id, theirs, each.peer_id) for each in others]
         self.say(partner, Origins(tuple(sorted(names))))
+        body = membership(self.peer_id, theirs, self.world.now)
+        self.say(
+            partner, Membership(sign_statement(self.facility.node_seed, MEMBERSHIP_DOMAIN, body))
+        )
 
     def tick(self):
         for partner in sorted(self.lines):
@@ -176,6 +185,7 @@ class Meddler(Liar):
         super().__init__(name, world)
         self.heard = deque(maxlen=REMEMBERED)
         self.headers = deque(maxlen=REMEMBERED)
+        self.memberships = deque(maxlen=REMEMBERED)
 
     def work(self):
         self.sign(self.histories[0])
@@ -205,6 +215,12 @@ class Meddler(Liar):
                     self.replay(partner)
             case WantHeader():
                 self.hand_over_a_header(partner)
+            case Membership(statement):
+                self.memberships.append((self.world.members[partner].peer_id, statement))
+            case WantRelayed(origin, _, _, statement):
+                self.memberships.append((origin, statement))
+                if self.chance.random() < 0.7:
+                    self.relay(partner, origin)
 
     # -- mischief
 
@@ -224,6 +240,33 @@ class Meddler(Liar):
         batches[which] = self.altered(batches[which])
         origin = self.chance.choice([message.origin, message.origin, self.peer_id])
         self.say(partner, replace(message, origin=origin, batches=tuple(batches)))
+
+    def relay(self, partner, origin=None):
+        """Pass on what it has of a third journal: old or altered, whole or in part."""
+        given = [each for each in self.heard if isinstance(each, Batches | Relayed)]
+        given = [each for each in given if each.origin == (origin or each.origin)]
+        if given and self.memberships:
+            message = self.chance.choice(given)
+            batches = list(message.batches[: self.chance.choice([1, ANSWER])])
+            if self.chance.random() < 0.5:
+                batches[-1] = self.altered(batches[-1])
+            shown = self.shown_for(message.origin)
+            more = self.chance.random() < 0.3
+            self.say(partner, Relayed(message.origin, tuple(batches), more, None, shown))
+
+    def ask_for_relay(self, partner):
+        """Ask for a third journal, with a membership that is one's own or another's."""
+        others = [each for each in self.world.nodes.values() if each.name != partner]
+        if others and self.memberships:
+            origin = self.chance.choice(others).peer_id
+            batch = self.chance.choice([0, 0, self.chance.randrange(60)])
+            self.say(partner, WantRelayed(origin, 0, batch, self.shown_for(origin)))
+
+    def shown_for(self, origin):
+        """Return a membership: the right one if there is one, now and then any."""
+        right = [statement for of, statement in self.memberships if of == origin]
+        anything = [statement for _, statement in self.memberships]
+        return self.chance.choice(right if right and self.chance.random() < 0.8 else anything)
 
     def altered(self, batch):
         entries = list(batch.entries)
@@ -310,6 +353,8 @@ class Meddler(Liar):
     MISCHIEF: ClassVar = (
         replay,
         alter,
+        relay,
+        ask_for_relay,
         overclaim,
         accuse,
         hand_over_a_header,

@@ -57,7 +57,7 @@ class Facility:
         )
         self.partners = database(
             PARTNERS_MIGRATIONS,
-            {"batches", "new_labels", "epochs", "floor", "forks", "label_prefixes"},
+            {"batches", "new_labels", "epochs", "floor", "forks", "label_prefixes", "memberships"},
         )
 
     def append(self, *entries, now=1_000, lease_s=LEASE_S):

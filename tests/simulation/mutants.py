@@ -15,6 +15,7 @@ import protocol.comparison
 import protocol.entries
 import protocol.frontier
 import protocol.journal
+import protocol.relay
 from peer.index import forks, journal, orphans
 from peer.index.held import Held
 from protocol.comparison import Comparison
@@ -86,6 +87,7 @@ def _introduce_once(comparison, now, introduce=Comparison.introduce, **_):
 
 _TWO_FACED = {"nodes": 3, "minutes": 15, "liar": Equivocator}
 _MEDDLED_WITH = {"nodes": 2, "minutes": 15, "liar": Meddler}
+_RELAYED = {"nodes": 3, "liar": Meddler, "faults": replace(CALM, severed=0.2)}
 _LOSSES = {"faults": replace(CALM, loss=0.5)}
 _WRONG_CLOCKS = {"faults": replace(CALM, clock=0.2), "nodes": 2, "minutes": 20}
 _LEAVE = "UPDATE journal_bodies SET salt = salt, body = body"
@@ -134,12 +136,15 @@ MUTANTS = {
         ("acknowledgement",),
         _MEDDLED_WITH,
     ),
+    "memberships are not verified": Mutant(
+        ((protocol.relay, "open_membership"),), lambda *_: None, (5,), _RELAYED
+    ),
     "a restored journal goes on without asking": Mutant(
         ((Pen, "may_continue"),), lambda pen, _: pen.set_back_at is not None, (3, 4)
     ),
     "nobody looks at the fence": Mutant(((Writer, "start"),), _start_as_if_nothing_were, (3, 4)),
     "what is void is kept": Mutant(
-        ((peer.index.epochs, "erase_from"),), lambda *_, **__: None, (1, 2, 5)
+        ((peer.index.epochs, "erase_from"),), lambda *_, **__: None, (1, 2, 5, 8)
     ),
     "everything is signed every minute": Mutant(((Renewal, "is_due"),), lambda *_: True, (10,)),
     "any hash will do": Mutant(

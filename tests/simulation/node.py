@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from peer.index import epochs, forks, journal, labels, orphans, witnesses
+from peer.index import epochs, forks, journal, labels, memberships, orphans, witnesses
 from peer.index.batches import load, store
 from protocol import frontier
 from protocol.errors import RemoteProtocolError
@@ -24,6 +24,7 @@ from protocol.events import (
     Freeze,
     HeaderFound,
     HeldJournal,
+    KeepMembership,
     Load,
     Received,
     Refuse,
@@ -33,6 +34,7 @@ from protocol.events import (
     Store,
     Stored,
     Tick,
+    Vouch,
     Witness,
     Witnessed,
 )
@@ -40,21 +42,20 @@ from protocol.exchange import Exchange
 from protocol.frontier import claimed, is_ahead
 from protocol.journal import is_joining
 from protocol.limits import RENEW_S
-from protocol.messages import HAVE_DOMAIN, Refused
+from protocol.messages import HAVE_DOMAIN, MEMBERSHIP_DOMAIN, Membership, Refused
+from protocol.relay import membership
 from protocol.signing import sign
+from protocol.statements import sign_statement
+from tests.simulation.disk import DiskFull, Transaction
 from tests.simulation.memory import Facility, label, labels_of, publish, withdraw
+from tests.simulation.truth import Truth
 from tests.simulation.writing import Writer
 
 JITTER_S = 15
 """As `peer.gossip` spreads its HAVEs."""
 
-
 COMPACTS = 0.3
 """How often a facility at work looks whether its journal is to be compacted."""
-
-
-class DiskFull(Exception):
-    """SQLite got no further page, and the transaction was undone."""
 
 
 @dataclass
@@ -63,24 +64,6 @@ class Line:
 
     exchange: Exchange
     turn: int = 0
-
-
-@dataclass
-class Truth:
-    """What a facility's people did with its journal, against which promises are judged.
-
-    By the number of an entry: the body that is `published`, and every body and salt that it ever
-    had (`traces`), which must be gone once the number is in `ended`.
-    """
-
-    published: dict[int, bytes] = field(default_factory=dict)
-    traces: dict[int, list[bytes]] = field(default_factory=dict)
-    ended: set[int] = field(default_factory=set)
-
-    def copy(self):
-        return Truth(
-            dict(self.published), {k: list(v) for k, v in self.traces.items()}, set(self.ended)
-        )
 
 
 class Node:
@@ -96,6 +79,7 @@ class Node:
         self.usual_clock_error_s = self.clock_error_s = world.random.randint(-90, 90)
         self.up = True
         self.lines = {}
+        self.hearing = None
         self.truth = Truth()
         self.writer = Writer(self)
         self.lives = 0
@@ -225,6 +209,7 @@ class Node:
         self.lines.pop(partner, None)
 
     def receive(self, partner, message):
+        self.hearing = message
         self.happen(partner, Received(message))
 
     def tick(self, partner, line, turn):
@@ -256,6 +241,11 @@ class Node:
                 self.world.send(self.name, partner, message)
             case Renew():
                 self.renewed(partner, exchange, effect)
+            case Vouch():
+                self.vouch(partner, exchange)
+            case KeepMembership(statement):
+                with self.transaction(self.facility.partners):
+                    memberships.keep(self.facility.partners, exchange.partner, statement)
             case Freeze(origin, proof):
                 self.freeze(origin, proof)
             case Refuse(error):
@@ -264,17 +254,22 @@ class Node:
                 return self.answer(partner, exchange, effect)
         return None
 
+    def vouch(self, partner, exchange):
+        body = membership(exchange.me, exchange.partner, self.now)
+        statement = sign_statement(self.facility.node_seed, MEMBERSHIP_DOMAIN, body)
+        self.world.send(self.name, partner, Membership(statement))
+
     def answer(self, partner, exchange, effect):
         """Perform an effect whose outcome the exchange waits for."""
         mine = self.facility
         match effect:
             case Store():
-                return self.store(effect)
+                return self.store(exchange, effect)
             case Load(origin, from_batch, epoch):
-                own = origin == mine.peer_id
-                tx = mine.index if own else mine.partners
+                tx = mine.index if origin == mine.peer_id else mine.partners
                 most = self.world.random.choice([1, 1000, 10**6])
-                return load(tx, origin, from_batch, max_bytes=most, epoch=epoch, to_origin=not own)
+                back = origin == exchange.partner
+                return load(tx, origin, from_batch, most, epoch=epoch, to_origin=back)
             case Begin(origin, records):
                 return self.begin(partner, origin, records)
             case Witness():
@@ -300,8 +295,13 @@ class Node:
 
     def others(self, partner):
         """What is held of everyone else's journal, as `peer.gossip` tells an exchange."""
+        ours = memberships.all_of(self.facility.partners)
         return {
-            other.peer_id: self.held_journal(other)
+            other.peer_id: replace(
+                self.held_journal(other),
+                linked=name in self.lines,
+                membership=ours.get(other.peer_id),
+            )
             for name, other in self.world.members.items()
             if name not in {self.name, partner}
         }
@@ -313,7 +313,7 @@ class Node:
         early = orphans.newest(held)
         return HeldJournal(head, other.node_keys, held.incomplete_from(), forked, joining, early)
 
-    def store(self, effect):
+    def store(self, exchange, effect):
         tx, origin = self.facility.partners, self.world.by_id[effect.origin]
         try:
             with self.transaction(tx):
@@ -322,6 +322,9 @@ class Node:
                 run = epochs.drop_forked(tx, origin.peer_id, run)
         except sqlite3.IntegrityError as error:
             self.world.promises.position_taken_twice(self.name, origin.name, error)
+        if effect.origin != exchange.partner:
+            relay, shown = self.world.by_id[exchange.partner].name, self.hearing.membership
+            self.world.promises.passed_on(relay, self.name, effect.origin, shown)
         self.world.promises.judged(self.name, origin.name, effect.batches[0], run.error)
         self.world.promises.stored(self.name, origin.name)
         return Stored(
@@ -393,23 +396,4 @@ class Node:
         self.world.promises.acknowledged(partner, self.name, last_seq)
 
     def transaction(self, tx):
-        return _Transaction(tx)
-
-
-class _Transaction:
-    """BEGIN, and COMMIT or ROLLBACK; a full disk is DiskFull."""
-
-    def __init__(self, tx):
-        self.tx = tx
-
-    def __enter__(self):
-        self.tx.execute("BEGIN")
-
-    def __exit__(self, kind, error, _traceback):
-        if error is None:
-            self.tx.execute("COMMIT")
-            return
-        if self.tx.in_transaction:
-            self.tx.execute("ROLLBACK")
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            raise DiskFull from error
+        return Transaction(tx)

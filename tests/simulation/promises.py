@@ -5,20 +5,17 @@ The numbers are those under which docs/explanation/simulation.md lists the promi
 
 from __future__ import annotations
 
-from collections import defaultdict
 from itertools import chain
-from types import NoneType
 
-from peer.index import forks, labels, witnesses
+from peer.index import witnesses
 from protocol.entries import Header
-from protocol.errors import Gap, Replayed
-from protocol.forks import ForkFound
 from protocol.hashing import plain_hash
 from protocol.journal import is_joining
-from protocol.limits import CLOCK_SKEW_S, HEADER_BYTES
-from protocol.messages import Batches
+from protocol.limits import CLOCK_SKEW_S, STATEMENT_BYTES
+from protocol.messages import Batches, Membership, MembershipBody, Relayed
 from protocol.records import from_bytes
-from tests.simulation.memory import LEASE_S, label, live_entries
+from tests.simulation.memory import LEASE_S, label
+from tests.simulation.proofs import Proofs, headers_of, place_of
 
 IDLE_BYTES_PER_HOUR = 3_600
 """What one side of a link may say in an hour in which nothing changes: a hash of 50 bytes a
@@ -31,20 +28,11 @@ twice, all that it holds, in a federation of six."""
 LATE_S = 90
 """A message arrives at most so late."""
 
+WRONG_CLOCKS_S = 13 * 3600
+"""By so much the clocks of two facilities together may be wrong: each by what one step is."""
+
 SEARCHED = 5
 """Entries of each facility that one search looks for."""
-
-
-class Violation(AssertionError):
-    """A promise was broken.  `promise`: its number, or what it is about."""
-
-    def __init__(self, world, promise, sentence):
-        self.promise = promise
-        self.headline = f"({promise}) {sentence}"
-        super().__init__(
-            f"{self.headline}\n\n{world.story.text(world.names())}\n\n"
-            f"Tell this story again:\n  {world.command}"
-        )
 
 
 def entries_from(held, seq):
@@ -56,40 +44,20 @@ def entries_from(held, seq):
     return {tuple(row) for row in rows}
 
 
-def place_of(header):
-    """Return origin, epoch and batch of the signed bytes of a header."""
-    read = from_bytes(Header, header, HEADER_BYTES)
-    return read.origin, read.epoch, read.batch
-
-
-def headers_of(held):
-    """Return the bytes of every header that is held of a journal."""
-    rows = held.tx.execute("SELECT header FROM journal_batches WHERE journal = ?", (held.journal,))
-    return {bytes(row["header"]) for row in rows}
-
-
-def parts(headers):
-    """Return whether two of these headers stand in one place."""
-    return len({place_of(each) for each in headers}) < len(headers)
-
-
-class Promises:
+class Promises(Proofs):
     """Judges one world."""
 
     def __init__(self, world):
-        self.world = world
+        super().__init__(world)
         self.headers = set()
         self.positions = {}
         self.signed_at = {}
         self.checked = {}
         self.rewound_at = {}
-        self.seen = defaultdict(set)
         self.concealed = set()
+        self.memberships = {}
         self.heads = {}
         self.moves = []
-
-    def fail(self, promise, sentence):
-        raise Violation(self.world, promise, sentence)
 
     def journals(self):
         """Yield (origin, holder) for every journal of an honest node that another may hold."""
@@ -128,7 +96,9 @@ class Promises:
         self._position(name, origin.facility.held_of(origin.peer_id).header(head.batch).header)
 
     def spoken(self, name, message):
-        if name in self.world.nodes and isinstance(message, Batches):
+        if isinstance(message, Membership):
+            self.vouched(name, message.statement)
+        if name in self.world.nodes and isinstance(message, Batches | Relayed):
             for batch in message.batches:
                 self._position(name, batch.header)
 
@@ -188,60 +158,6 @@ class Promises:
         self.checked.pop((holder, origin), None)
         self.rewound_at[holder, origin] = self.world.now
         self.moved(holder, origin)
-
-    # -- 4: a fork ends with the proof at every honest node
-
-    def fork_found(self, name, origin):
-        accused = self.world.by_id[origin]
-        if accused.honest:
-            self.fail(4, f"{name} found a fork of {accused.name}, which is honest")
-
-    def judged(self, holder, origin, batch, error):
-        """Take note of a header of a liar whose position was judged here, whatever came of it."""
-        if origin in self.world.liars and isinstance(error, NoneType | Replayed | Gap | ForkFound):
-            self.seen[holder, origin].add(batch.header)
-
-    def every_fork_is_proved(self):
-        for sentence in self.unproved():
-            self.fail(4, sentence)
-
-    def unproved(self):
-        """Yield who lacks the proof of a fork of which the honest nodes together know."""
-        for liar in self.world.liars.values():
-            found = {
-                name: forks.all_of(node.facility.partners).get(liar.peer_id)
-                for name, node in self.world.nodes.items()
-            }
-            if self.is_convicted(liar) or any(found.values()):
-                for name, row in found.items():
-                    if row is None:
-                        yield f"{name} has no proof that {liar.name} told two histories"
-                if len({row.batch for row in found.values() if row}) > 1:
-                    yield f"not all have the proof of the first batch of {liar.name} that differs"
-
-    def is_convicted(self, liar):
-        """Return whether two nodes hold, or one has seen, two headers for one place."""
-        held = {
-            name: headers_of(node.facility.held_of(liar.peer_id))
-            for name, node in self.world.nodes.items()
-        }
-        return parts(set().union(*held.values())) or any(
-            parts(each | self.seen[name, liar.name]) for name, each in held.items()
-        )
-
-    def only_what_is_common_is_listed(self):
-        """Of a journal that parts, nothing is found from the batch on in which it does."""
-        for node in self.world.nodes.values():
-            tx = node.facility.partners
-            for origin, row in forks.all_of(tx).items():
-                held = node.facility.held_of(origin)
-                before = held.head_at(row.batch - 1)
-                common = 0 if before is None else before.last_seq
-                for entry in live_entries(held):
-                    found = labels.find(tx, entry.payload[:16], origin)
-                    if entry.seq > common and any(hit.seq == entry.seq for hit in found):
-                        author = self.world.by_id[origin].name
-                        self.fail(4, f"{node.name} lists what {author} does not tell everyone")
 
     # -- 5 and 8: what is held is a beginning of what was signed, in its signed state
 
@@ -304,6 +220,22 @@ class Promises:
         state = (len(rows), (total % 2**256).to_bytes(32, "big"))
         if state != (head.live_count, head.state_digest):
             self.fail(8, f"the state that {holder} holds of {origin} is not the signed one")
+
+    # -- 5: a journal passes through others by its origin's word alone
+
+    def vouched(self, name, statement):
+        """Take note of a membership, if its author says it."""
+        body = from_bytes(MembershipBody, statement.payload, STATEMENT_BYTES)
+        if self.world.members[name].peer_id == body.author:
+            self.memberships[statement] = body
+
+    def passed_on(self, relay, reader, origin, statement):
+        """Judge what `reader` takes of a third facility, by the membership that came with it."""
+        body, ends = self.memberships.get(statement), (origin, self.world.members[relay].peer_id)
+        meant = body is not None and (body.author, body.addressee) == ends
+        if not meant or self.world.now > body.until + WRONG_CLOCKS_S:
+            author = self.world.by_id[origin].name
+            self.fail(5, f"{reader} takes of {author} what {relay} passes on without its word")
 
     # -- 7: no hit from a head past its lease
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from protocol.hashing import plain_hash
-from protocol.messages import Batches, Have, HaveBody, Refused, Want
+from protocol.messages import Batches, Have, HaveBody, Refused, Relayed, Want
 from protocol.records import from_bytes
 
 LAST_LINES = 60
@@ -49,6 +49,9 @@ def described(message, names):
             tail = ", more to come" if more else ""
             what = f"{len(batches)} batches with {entries} entries"
             return f"BATCHES of {names.get(origin, '?')}: {what}{tail}"
+        case Relayed(origin, batches):
+            entries = sum(len(each.entries) for each in batches)
+            return f"RELAYED of {names.get(origin, '?')}: {len(batches)} batches, {entries} entries"
         case Refused(code, reason):
             return f"REFUSED {code}: {reason}"
         case _:

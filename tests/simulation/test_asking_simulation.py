@@ -10,7 +10,7 @@ import pytest
 import protocol.reciprocity
 from tests.simulation.asking import AskingWorld, away_for_a_month, first_contact, live
 from tests.simulation.faults import CALM, Faults
-from tests.simulation.promises import Violation
+from tests.simulation.proofs import Violation
 
 SEEDS = range(40)
 AT_A_TIME = 10

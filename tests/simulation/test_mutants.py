@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.promises import Violation
+from tests.simulation.proofs import Violation
 from tests.simulation.world import World
 
 SEEDS = range(40)

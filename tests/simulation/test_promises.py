@@ -14,14 +14,14 @@ from peer.index import forks
 from tests.simulation.faults import CALM, HOUR_S
 from tests.simulation.liars import Equivocator, Meddler
 from tests.simulation.memory import withdraw
-from tests.simulation.promises import Violation
+from tests.simulation.proofs import Violation
 from tests.simulation.world import ROUND_S, World, command
 
 SEEDS = 200
 AT_A_TIME = 10
 DEEP_SEEDS = 5000
 DEEP_AT_A_TIME = 50
-EQUIVOCATED, MEDDLED = 6, 2
+EQUIVOCATED, MEDDLED = 7, 10
 """Seeds with one liar of each kind."""
 
 
@@ -97,6 +97,31 @@ def test_nobody_else_suffers_from_a_meddler():
     world = World(1, nodes=3, minutes=15, faults=CALM, liar=Meddler)
     world.run()
     assert {"bad-signature", "wrong-addressee"} <= set(world.refusals)
+
+
+def test_a_journal_reaches_whom_its_origin_cannot_reach():
+    """The link of two facilities is cut for a day; a third one that both have is in between."""
+    world = World(2, nodes=3, faults=CALM)
+    world.run()
+    alice, bob, _ = world.nodes.values()
+    world.severed.add(frozenset({"alice", "bob"}))
+    world.disconnect("alice", "bob")
+    world.deliveries.clear()
+    for _ in range(3):
+        for node in (alice, bob):
+            node.work()
+        world.pass_time(3 * ROUND_S)
+        assert not list(world.promises.stragglers())
+    world.promises.everyone_finds_what_is_published()
+    world.promises.nothing_withdrawn_is_left()
+    assert world.deliveries
+    assert set(world.deliveries.values()) == {1}, "each batch comes once"
+    assert not world.refusals
+    world.severed.clear()
+    world.connect("alice", "bob")
+    world.pass_time(2 * ROUND_S)
+    world.promises.check_the_end()
+    assert not world.refusals
 
 
 def test_the_faults_are_felt():

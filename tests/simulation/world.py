@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import combinations, count
 
 from protocol.entries import EntryKind, hole
-from protocol.messages import Batches, Kind, decode, encode
+from protocol.messages import Batches, Kind, Relayed, decode, encode
 from tests.simulation.faults import CALM, DAY_S, HOUR_S, Faults, Mishaps
 from tests.simulation.liars import LIARS
 from tests.simulation.node import Node
@@ -81,6 +81,7 @@ class World:
         self.agenda = []
         self.numbers = count(1)
         self.cut = set()
+        self.severed = set()
         self.refusals = Counter()
         self.recoveries = Counter()
         self.sent_bytes = Counter()
@@ -169,6 +170,7 @@ class World:
         self.healed = True
         self.faults = CALM
         self.cut.clear()
+        self.severed.clear()
         for name, node in self.nodes.items():
             self.mishaps.right_clock(node)
             self.mishaps.free_disk(node)
@@ -199,6 +201,8 @@ class World:
     def connect(self, one, other):
         """Bring a new link up, in the place of any old one."""
         self.disconnect(one, other)
+        if frozenset({one, other}) in self.severed:
+            return
         self.members[one].connected(other)
         self.members[other].connected(one)
         self.members[one].greet(other)
@@ -230,14 +234,17 @@ class World:
         arrives = self.members[partner].up and lives == self.lives(me, partner)
         if arrives and not self.promises.conceals(me, data):
             _, message = decode(data)
-            if isinstance(message, Batches):
+            if isinstance(message, Batches | Relayed):
                 for batch in message.batches:
                     self.deliveries[partner, batch.header] += 1
             self.members[partner].receive(me, message)
 
     def tamper(self, message, data):
         """Return the message as it comes out of a broken proxy, or out of a hostile one."""
-        if not isinstance(message, Batches) or self.random.random() >= self.faults.tampered:
+        if (
+            not isinstance(message, Batches | Relayed)
+            or self.random.random() >= self.faults.tampered
+        ):
             return data
         batches = list(message.batches)
         which = self.random.randrange(len(batches))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from peer.clock import ManualClock
 from peer.config import Settings
 from peer.errors import NodeError, StorageFull
 from peer.gossip import Gossip
-from peer.index import journal, witnesses
+from peer.index import journal, memberships, witnesses
 from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.held import Held
 from peer.index.journal import append_entries
@@ -276,6 +277,50 @@ async def test_a_hash_keeps_the_gate_open(pair):
         assert len([each for each in bob.links.told if isinstance(each, Have)]) == said
         kept = await alice.partners_db.read(witnesses.heard)
         assert kept[bob.peer_id].in_step_at == alice.clock.now(), "it is known after a restart too"
+
+
+async def test_a_journal_comes_through_a_third_facility(tmp_path):
+    """Bob cannot reach alice any more; carol can, and passes on what alice has signed."""
+    async with acquainted(tmp_path, "alice", "bob", "carol") as nodes:
+        alice, bob, carol = nodes
+        await alice.publish(publish(1), publish(2))
+        async with running(*nodes):
+            for one, other in combinations(nodes, 2):
+                one.links.connect(other)
+
+            async def vouched(node):
+                signed = await node.partners_db.read(memberships.all_of)
+                return signed.keys() >= {alice.peer_id}
+
+            await until(lambda: vouched(bob))
+            await until(lambda: vouched(carol))
+            alice.links.cut(bob)
+            head = await alice.publish(withdraw(1))
+            await until(lambda: holds(carol, alice, head))
+            before = bob.gossip.frontier(alice.peer_id).progress
+            carol.links.cut(bob)
+            carol.links.connect(bob)
+            await until(lambda: holds(bob, alice, head))
+            assert await bob.bodies(alice) == [publish(2).body]
+            assert bob.gossip.frontier(alice.peer_id).progress == before, "she has said nothing"
+            alice.links.connect(bob)
+
+            async def acknowledged():
+                said = await alice.gossip.acknowledged(head.last_seq)
+                return said[bob.peer_id] is not None
+
+            await until(acknowledged)
+        assert not [each for each in bob.seen if each[0] == "fault"]
+
+
+async def test_a_removed_partner_is_no_member_of_ours(pair):
+    alice, bob = pair
+    async with running(alice, bob):
+        alice.links.connect(bob)
+        await until(lambda: bob.partners_db.read(memberships.all_of))
+        bob.links.cut(alice)
+        await bob.gossip.forget(alice.peer_id)
+        assert not await bob.partners_db.read(memberships.all_of)
 
 
 async def test_what_was_published_before_the_link_arrives_on_connect(pair):

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from protocol import grant, notice
-from protocol.messages import HaveBody, RemovalBody, decode, encode, registered
+from protocol.messages import HaveBody, MembershipBody, RemovalBody, decode, encode, registered
 from protocol.records import from_bytes
 from tests.message_examples import examples, shown, vectors
 
@@ -59,6 +59,7 @@ def test_a_statements_payload_is_read_as_its_record(name):
 
 BODIES = {
     "HaveBody": "author 32 B, addressee 32 B, issued_at, heads (list)",
+    "MembershipBody": "author 32 B, addressee 32 B, issued_at, until",
     "RemovalBody": "author 32 B, addressee 32 B, issued_at, pairing_id 32 B",
     "GrantRequestBody": "version, author 32 B, addressee 32 B, issued_at, nonce 16 B,"
     " retrieve_handle 16 B, person text, role text, purpose text",
@@ -150,6 +151,7 @@ def test_the_second_reader_understands_it(name):
     ("record", "page"),
     [
         (HaveBody, "journal.md"),
+        (MembershipBody, "journal.md"),
         (RemovalBody, "link.md"),
         (grant.GrantRequestBody, "transfer.md"),
         (grant.ReceiptBody, "transfer.md"),
@@ -161,8 +163,8 @@ def test_the_second_reader_understands_it(name):
 def test_the_pages_name_the_payloads_fields_in_their_order(record, page):
     text = (ROOT / "docs/protocol" / page).read_text(encoding="utf-8")
     at = 0
-    begins = text.index("The payload of a HAVE") if page == "journal.md" else None
-    section = text[text.index(record.__name__) if begins is None else begins :]
+    begins = {HaveBody: "The payload of a HAVE", MembershipBody: "The payload of a **membership**"}
+    section = text[text.index(begins.get(record, record.__name__)) :]
     for name in record.__dataclass_fields__:
         at = section.find(name, at)
         assert at >= 0, f"{page} does not say where {name} stands in {record.__name__}"

@@ -239,9 +239,9 @@ def test_who_missed_whom_the_other_lists_is_told_again(alice, bob, carol):
     for each in (alice, bob):
         each.follow(carol, carol.batches())
     pair = Pair(alice, bob, thirds=[carol])
-    pair.exchanges["bob"]._comparison._theirs = frozenset()  # As if it had got lost.
+    pair.exchanges["bob"]._thirds._comparison._theirs = frozenset()  # As if it had got lost.
     pair.tick()
-    assert pair.exchanges["bob"]._comparison.common().keys() == {carol.peer_id}
+    assert pair.exchanges["bob"]._thirds.common().keys() == {carol.peer_id}
     pair.tick()
     assert pair.tick() == [Holding, Holding]
 
