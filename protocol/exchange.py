@@ -249,7 +249,7 @@ class Exchange:
             case HeaderFound(origin, _, _, OriginHead() as claim) if origin == self.me:
                 return self._regaining.found(event, claim)
             case Witnessed(body):
-                self._renewal.heard(body, now, self._comparison.common())
+                self._renewal.heard(body, now, self._thirds.common())
                 return []
             case HeaderFound():
                 return self._thirds.done(event, now)

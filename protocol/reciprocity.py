@@ -68,6 +68,16 @@ class Progress:
         advanced_at = now if advanced else self.advanced_at
         return replace(self, advanced_at=advanced_at, failed_at=None)
 
+    def rewound(self, head: Head | None, now: int, *, whole: bool) -> Progress:
+        """Return the progress after an epoch made void some of what was held, down to `head`.
+
+        No exchange stands that was completed with what is held no more.
+        """
+        if whole and not is_ahead(self.announced, head):
+            return self
+        since = now if self.outstanding_since is None else self.outstanding_since
+        return replace(self, outstanding_since=since, completed_at=None)
+
     def failed(self, now: int) -> Progress:
         """Return the progress after this side could not keep what came."""
         return replace(self, failed_at=now)

@@ -279,15 +279,17 @@ class Effects:
             if begun.rewound:
                 self.broadcast(None)
             return event
-        known = self.frontiers.get(origin, Frontier()).progress
-        whole = begun.incomplete_from is None and not begun.joining
+        progress = self.frontiers.get(origin, Frontier()).progress
+        if begun.rewound:
+            whole = begun.incomplete_from is None and not begun.joining
+            progress = progress.rewound(begun.head, self._clock.now(), whole=whole)
         self._update(
             origin,
             head=begun.head,
             incomplete_from=begun.incomplete_from,
             joining=begun.joining,
             early=begun.early,
-            progress=known.heard(known.announced, begun.head, self._clock.now(), whole=whole),
+            progress=progress,
             forked=forked,
         )
         if begun.rewound:

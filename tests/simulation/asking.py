@@ -17,7 +17,7 @@ from peer.index import orphans
 from protocol import reciprocity
 from protocol.frontier import claimed, have_body
 from protocol.journal import is_joining
-from protocol.limits import EXCHANGED_S, WANT_S
+from protocol.limits import CLOCK_WARNING_S, EXCHANGED_S, WANT_S
 from protocol.messages import HAVE_DOMAIN, Have
 from protocol.reciprocity import HeardRefusal, Progress
 from protocol.statements import sign_statement
@@ -40,11 +40,30 @@ class AskingNode(Node):
         self.refused = {}
         self.signed = []
         self.moved_at = {}
+        self.clock_errors = [(world.now, self.clock_error_s)]
 
     def crash(self):
         super().crash()
         self.progress.clear()
         self.refused.clear()
+
+    # -- its clock, by which it judges what was lately
+
+    def step_clock(self, seconds):
+        super().step_clock(seconds)
+        self.clock_errors.append((self.world.now, self.clock_error_s))
+
+    def since(self, within_s):
+        """Return the first instant that is within so many seconds by this clock.
+
+        What happened before the clock was set back happened lately for longer.
+        """
+        ends = [*(at for at, _ in self.clock_errors[1:]), self.world.now]
+        spans = [
+            (max(start, self.now - within_s - error), min(end, self.now + CLOCK_WARNING_S - error))
+            for (start, error), end in zip(self.clock_errors, ends, strict=True)
+        ]
+        return min(first for first, last in spans if first <= last)
 
     # -- what it keeps of the exchanges, as `peer.gossip` does: in memory
 
@@ -94,6 +113,14 @@ class AskingNode(Node):
             lambda known: known.stored(head, self.now, whole=whole, advanced=head != before),
         )
         return stored
+
+    def begin(self, partner, origin, records):
+        before, _ = self.held(partner)
+        begun = super().begin(partner, origin, records)
+        head, whole = self.held(partner)
+        if head != before:
+            self.gone_on(partner, lambda known: known.rewound(head, self.now, whole=whole))
+        return begun
 
     def append(self, entries=()):
         head = super().append(entries)
@@ -206,17 +233,17 @@ class AskingWorld(World):
     def check_answer(self, node, asker):
         """Whoever is answered gave its journal, as it was a quarter of an hour ago at least.
 
-        By the heads that it really signed, and not by what was concluded from its messages.  A full
-        disk here is the one excuse.
+        By the heads that it really signed, and not by what was concluded from its messages; a
+        quarter of an hour by the clock of who answers.  A full disk here is the one excuse.
         """
         progress = node.progress.get(asker, Progress())
-        coming = self.now - node.moved_at.get(asker, 0) <= WANT_S + LATE_S
+        coming = node.since(WANT_S) - LATE_S <= node.moved_at.get(asker, 0)
         if coming or progress.failed_lately(node.now):
             return
         head, _ = node.held(asker)
         held = -1 if head is None else head.batch
         signed = self.nodes[asker].signed
-        then = bisect_right([at for at, _ in signed], self.now - EXCHANGED_S - 2 * LATE_S)
+        then = bisect_right([at for at, _ in signed], node.since(EXCHANGED_S) - 2 * LATE_S)
         # What a restored asker has lost it cannot give.
         own = self.nodes[asker].facility.head()
         due = min(signed[then - 1][1], own.batch) if then and own else -1

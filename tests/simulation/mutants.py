@@ -19,10 +19,11 @@ import protocol.relay
 from peer.index import forks, journal, orphans
 from peer.index.held import Held
 from protocol.comparison import Comparison
-from protocol.events import Appended
+from protocol.events import Appended, Vouch
 from protocol.exchange import Exchange
 from protocol.forks import place_of
 from protocol.recovery import Pen
+from protocol.relay import Relay
 from protocol.renewal import Renewal
 from tests.simulation.faults import CALM
 from tests.simulation.liars import Equivocator, Meddler
@@ -147,6 +148,9 @@ MUTANTS = {
         ((peer.index.epochs, "erase_from"),), lambda *_, **__: None, (1, 2, 5, 8)
     ),
     "everything is signed every minute": Mutant(((Renewal, "is_due"),), lambda *_: True, (10,)),
+    "memberships are renewed every minute": Mutant(
+        ((Relay, "vouch"),), lambda *_: [Vouch()], (10,)
+    ),
     "any hash will do": Mutant(
         ((Renewal, "renewed"),), lambda self, *_: self._heard, (12, "acknowledgement")
     ),

@@ -75,6 +75,21 @@ def test_two_that_were_both_away_for_a_month_answer_each_other(faults):
         assert world.answers["bob", "alice"]
 
 
+def test_what_happened_before_a_clock_was_set_back_happened_lately_for_longer():
+    """The judge grants the gate what the clock of its node does, and no more."""
+    world = AskingWorld(1, nodes=2, faults=CALM)
+    node = world.nodes["alice"]
+    begun = world.now
+    world.pass_time(1000)
+    assert node.since(900) == begun + 100
+    node.step_clock(-300)
+    assert node.since(900) == begun
+    world.pass_time(200)
+    assert node.since(60) == begun + 840
+    world.pass_time(1200)
+    assert node.since(900) == begun + 1500
+
+
 # -- mutants --------------------------------------------------------------------------------------
 
 

@@ -105,6 +105,20 @@ def test_a_new_head_does_not_undo_the_exchange_before():
     assert code(known, head(9), NOW + EXCHANGED_S + 1) == "exchange-incomplete"
 
 
+def test_what_a_new_epoch_makes_void_completes_nothing():
+    """The journal ends earlier now: no exchange stands that was completed with the rest."""
+    known = heard(9, head(9)).rewound(head(4), NOW + 60, whole=True)
+    assert code(known, head(4), NOW + 60) == "exchange-incomplete"
+    again = known.stored(head(9), NOW + 90, whole=True, advanced=True)
+    assert again.completed_at == NOW + 90
+
+
+def test_an_epoch_that_leaves_what_was_announced_undoes_no_exchange():
+    known = heard(4, head(9))
+    assert known.rewound(head(5), NOW + 60, whole=True) == known
+    assert known.rewound(head(5), NOW + 60, whole=False).completed_at is None
+
+
 def test_an_old_head_is_not_a_fresh_one():
     """Its author names it every minute and never signs another."""
     old = head(3, NOW - LEASE_S)
