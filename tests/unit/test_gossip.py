@@ -58,6 +58,7 @@ class FakeLinks:
         self.up = {}
         self.callbacks = {"connected": [], "disconnected": []}
         self.told = []
+        self._on_their_way = set()
 
     def handle(self, kind, handler):
         self.handlers[kind] = handler
@@ -76,8 +77,14 @@ class FakeLinks:
             raise NodeError("There is no link to this partner.")
         _, received = decode(encode(message, Kind.TELL))
         self.told.append(received)
-        other = self.up[peer_id]
-        await other.links.handlers[type(received)](received, other.book[self.node.peer_id])
+        # A connection holds what is on its way: two that talk at once do not wait for each other.
+        delivery = asyncio.create_task(self._deliver(self.up[peer_id], received))
+        self._on_their_way.add(delivery)
+        delivery.add_done_callback(self._on_their_way.discard)
+
+    async def _deliver(self, other, message):
+        if self.node.peer_id in other.links.up:
+            await other.links.handlers[type(message)](message, other.book[self.node.peer_id])
 
     async def request(self, peer_id, message, timeout_s):
         if peer_id not in self.up:
