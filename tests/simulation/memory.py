@@ -53,7 +53,8 @@ class Facility:
         self.node_seed = seed
         self.node_keys = only_key(public_key(seed))
         self.index = database(
-            INDEX_MIGRATIONS, {"meta_audit", "journal", "epochs", "orphan_headers", "floor"}
+            INDEX_MIGRATIONS,
+            {"meta_audit", "journal", "partners", "epochs", "orphan_headers", "floor"},
         )
         self.partners = database(
             PARTNERS_MIGRATIONS,

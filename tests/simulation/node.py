@@ -67,9 +67,9 @@ class Line:
 
 
 class Node:
-    """A facility in a world."""
+    """A facility in a world; `sealed` stands in its bodies for how they are sealed."""
 
-    honest = True
+    honest, sealed = True, b"-body-"
 
     def __init__(self, name, world):
         self.name = name
@@ -146,7 +146,7 @@ class Node:
 
     def publication(self, number):
         marker = self.world.random.randbytes(8).hex().encode()
-        entry = publish(number, label(number) + b"-body-" + marker)
+        entry = publish(number, label(number) + self.sealed + marker)
         entry = replace(entry, salt=b"salt" + self.world.random.randbytes(6).hex().encode())
         self.truth.published[number] = entry.body
         self.truth.traces.setdefault(number, []).extend([entry.body, entry.salt])
