@@ -38,7 +38,7 @@ class AskingNode(Node):
         super().__init__(name, world)
         self.progress = {}
         self.refused = {}
-        self.signed = []
+        self.heads = []
         self.moved_at = {}
         self.clock_errors = [(world.now, self.clock_error_s)]
 
@@ -122,13 +122,33 @@ class AskingNode(Node):
             self.gone_on(partner, lambda known: known.rewound(head, self.now, whole=whole))
         return begun
 
-    def append(self, entries=()):
-        head = super().append(entries)
-        if head is not None:
-            # An epoch that began anew has made void what was signed from there on.
-            still = [(at, batch) for at, batch in self.signed if batch < head.batch]
-            self.signed = [*still, (self.world.now, head.batch)]
-        return head
+    # -- how far its own journal went, whenever somebody could hear of it
+
+    def connected(self, partner):
+        self.note_head()
+        super().connected(partner)
+
+    def tell_of(self, head):
+        self.note_head()
+        super().tell_of(head)
+
+    def look_again(self):
+        self.note_head()
+        super().look_again()
+
+    def note_head(self):
+        head = self.facility.head()
+        batch = -1 if head is None else head.batch
+        if not self.heads or self.heads[-1][1] != batch:
+            self.heads.append((self.world.now, batch))
+
+    def had_at_least(self, since):
+        """Return the earliest batch with which its journal ended at any moment from `since` on.
+
+        What a restore took cannot be given, until it is back.
+        """
+        before = bisect_right([at for at, _ in self.heads], since)
+        return min(batch for _, batch in self.heads[before - 1 :]) if before else -1
 
     # -- asking and being asked
 
@@ -242,11 +262,7 @@ class AskingWorld(World):
             return
         head, _ = node.held(asker)
         held = -1 if head is None else head.batch
-        signed = self.nodes[asker].signed
-        then = bisect_right([at for at, _ in signed], node.since(EXCHANGED_S) - 2 * LATE_S)
-        # What a restored asker has lost it cannot give.
-        own = self.nodes[asker].facility.head()
-        due = min(signed[then - 1][1], own.batch) if then and own else -1
+        due = self.nodes[asker].had_at_least(node.since(EXCHANGED_S) - 2 * LATE_S)
         if held < due:
             self.promises.fail(
                 11, f"{node.name} answers {asker}, of whom it holds {held} of {due} batches"

@@ -90,6 +90,13 @@ def test_what_happened_before_a_clock_was_set_back_happened_lately_for_longer():
     assert node.since(900) == begun + 1500
 
 
+def test_what_a_restore_took_is_due_a_quarter_of_an_hour_after_it_is_back():
+    node = AskingWorld(1, nodes=2, faults=CALM).nodes["alice"]
+    node.heads = [(100, 3), (200, 5), (300, 2), (400, 5)]
+    due = {since: node.had_at_least(since) for since in (99, 100, 250, 350, 400)}
+    assert due == {99: -1, 100: 2, 250: 2, 350: 2, 400: 5}
+
+
 # -- mutants --------------------------------------------------------------------------------------
 
 
