@@ -73,8 +73,9 @@ class Renewal:
         `listed`: the further journals that both list.  What is said of any other is of no use, and
         might have no end.
         """
-        # The two journals of the link are always named, others only if they are told anew.
-        told = {**self._others(self._heard), **by_origin(body)}
+        # The two journals of the link are always named, others all together or not at all.
+        named = by_origin(body)
+        told = named if self._others(named) else {**self._others(self._heard), **named}
         kept = {self._me, self._partner, *listed}
         self._heard = {origin: head for origin, head in told.items() if origin in kept}
         self._heard_at = now

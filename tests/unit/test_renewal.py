@@ -357,6 +357,22 @@ def test_what_is_said_of_journals_that_nobody_lists_is_not_kept(alice, bob, caro
     assert renewal.renewed(digest, {}, NOW, {carol.peer_id}) == known
 
 
+def test_a_third_journal_that_is_named_no_more_is_not_taken_for_held(alice, bob, carol):
+    """The partner has dropped it: its hash is over what it named last, and over nothing else."""
+    renewal = Renewal(alice.peer_id, bob.peer_id)
+    own = {alice.peer_id: alice.head(), bob.peer_id: bob.head()}
+    third = Facility("dave")
+    third.append(publish(1))
+    both = {carol.peer_id: carol.head(), third.peer_id: third.head()}
+    for thirds in (both, {carol.peer_id: carol.head()}, {}):
+        body = have_body(bob.peer_id, alice.peer_id, {**own, **thirds}, NOW)
+        renewal.heard(body, NOW, both)
+    left = {**own, carol.peer_id: carol.head()}
+    said = by_origin(have_body(bob.peer_id, alice.peer_id, left, NOW))
+    digest = holding_digest(bob.peer_id, alice.peer_id, said)
+    assert renewal.renewed(digest, {}, NOW, both) == said
+
+
 def test_batches_are_pushed_as_before(alice, bob):
     pair = Pair(alice, bob)
     pair.tick()
