@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from peer.index.instances import hashes_in
 from peer.index.migrate import Tx
 from protocol.manifest import Chunk, lay_out
+
+LOST: Final = "The pack that it is in was missing at the last start, or shorter than it had been."
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,16 @@ def note(tx: Tx, pack: StoredPack, reasons: Mapping[str, str], now: int) -> None
         "UPDATE verification SET after_pack = ?, packs = packs + 1, instances = instances + ?,"
         " bytes = bytes + ? WHERE ended_at IS NULL",
         (pack.pack_id, len(pack.instances), sum(each.length for each in pack.instances)),
+    )
+
+
+def note_lost(tx: Tx, packs: Iterable[bytes], now: int) -> None:
+    """Put on record which packs a start found missing or too short, and that no others are."""
+    tx.execute("DELETE FROM damaged_instances WHERE reason = ?", (LOST,))
+    tx.executemany(
+        "INSERT OR IGNORE INTO damaged_instances SELECT sop_instance_uid, ?, ? FROM instances"
+        " WHERE pack_id = ?",
+        [(now, LOST, pack_id) for pack_id in packs],
     )
 
 

@@ -17,7 +17,7 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.config import Settings
 from peer.errors import Conflict, NodeError, NotFound
-from peer.index import instances, packs, studies
+from peer.index import instances, packs, studies, verification
 from peer.index.database import Database, Tx
 from peer.ingest.adoption import Adopted, ReceivedStudy, record
 from peer.ingest.arrival import Arrival, examine
@@ -198,6 +198,8 @@ class Ingest:
             recorded = await self._db.read(packs.sizes)
             arriving = await self._db.read(packs.arriving)
             recovered = await asyncio.to_thread(_recover, self._store, recorded, arriving)
+        now = self._clock.now()
+        await self._db.write(lambda tx: verification.note_lost(tx, recovered.damaged, now))
         if recovered.damaged:
             _log.error("packs-damaged", count=len(recovered.damaged))
         return recovered

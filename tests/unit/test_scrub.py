@@ -9,6 +9,7 @@ import pytest
 
 from peer import scrub as module
 from peer.config import Store as Settings
+from peer.index import verification
 from peer.scrub import Scrub
 from tests.dicom_samples import instance
 from tests.intake import SENDER, STORE_KEY, open_intake
@@ -77,6 +78,20 @@ async def test_a_flipped_bit_is_one_instance_and_is_forgotten_once_it_is_mended(
     path.write_bytes(whole)
     found, warnings = await checked(intake)
     assert (found.damaged, warnings) == ([], [])
+
+
+async def test_what_a_start_finds_missing_is_damaged_at_once_and_sound_when_it_is_back(intake):
+    path = pack_of(intake, "larger")
+    whole = path.read_bytes()
+    path.unlink()
+    await intake.ingest.recover()
+    async with running(intake) as scrub:
+        found = await scrub.state()
+        assert {each.sop_instance_uid for each in found.damaged} == {"1.1.1.1", "1.1.1.3"}
+        assert {each.reason for each in found.damaged} == {verification.LOST}
+        path.write_bytes(whole)
+        await intake.ingest.recover()
+        assert (await scrub.state()).damaged == []
 
 
 @pytest.mark.parametrize("how", ["cut", "gone"])
