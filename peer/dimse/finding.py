@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
 from pydicom.dataset import Dataset
@@ -44,7 +45,7 @@ from peer.index.attributes import (
 from peer.index.conditions import StudyQuery
 from peer.index.queries import Query, bad_query, instances_of, narrowed, query_of, series_of
 from peer.index.studies import InstanceRow, SeriesRow
-from peer.search import Result
+from peer.search import Answer, Result
 from peer.search.querying import describe_found, is_asked_for, question_of
 from protocol.identifiers import PeerId
 from protocol.matching.keys import refusal_reason
@@ -177,13 +178,21 @@ class Finding:
         if (reason := refusal_reason(question.person)) is not None:
             return here, f"Only here: {reason}"
         found = self._elsewhere.search(question, actor, look)
-        listed = [each for each in found.results if is_asked_for(study, each)]
+        said = found.coverage.sentence if found.coverage.not_searched else ""
+        return chain(here, self._beside(study, found)), said
+
+    def _beside(self, study: StudyQuery, found: Answer) -> Iterator[Sequence[Described]]:
+        """Yield what a search of every facility has found beside what the query matches here."""
+        wanted = _limited(study, self._most + 1)
+        told = set(self._archive.read(lambda tx: studies.matching(tx, wanted)))
+        listed = [
+            each
+            for each in found.results
+            if each.study_instance_uid not in told and is_asked_for(study, each)
+        ]
         reached = frozenset(each.peer_id for each in found.coverage.searched)
-        pages = (
-            self._archive.read(partial(_read_found, page=page, reached=reached))
-            for page in _pages(listed)
-        )
-        return pages, found.coverage.sentence if found.coverage.not_searched else ""
+        for page in _pages(listed):
+            yield self._archive.read(partial(_read_found, page=page, reached=reached))
 
     def _here(
         self,

@@ -27,7 +27,7 @@ from peer.dimse.callers import Callers
 from peer.dimse.calling import VERSION_NAME, Calling, tune
 from peer.dimse.elsewhere import Elsewhere
 from peer.dimse.finding import Finding, Response, read_request
-from peer.dimse.outgoing import Gone, wait_for_room
+from peer.dimse.outgoing import Gone, is_there, wait_for_room
 from peer.dimse.reading import Reading
 from peer.dimse.requests import Request, take_retrievals, taken
 from peer.dimse.retrieving import Retrieving
@@ -242,7 +242,7 @@ def _extended(event: evt.Event) -> dict[str, bytes]:
 
 def _is_over(event: evt.Event) -> bool:
     """Whether the answer to a query is not wanted any more: cancelled, or the asker has gone."""
-    return bool(event.is_cancelled) or not event.assoc.is_established
+    return bool(event.is_cancelled) or not is_there(event.assoc)
 
 
 def _calling(association: Association) -> str:

@@ -167,12 +167,20 @@ def wait_for_room(association: Association) -> None:
     _check(association)
 
 
+def is_there(association: Association) -> bool:
+    """Whether the association can take data.
+
+    That the other side has gone its own flag says only once its thread has looked, which may be the
+    one that asks.
+    """
+    dul = association.dul
+    established = bool(association.is_established) and dul.is_alive()
+    return established and dul.state_machine.current_state == _DATA_TRANSFER
+
+
 def _check(association: Association) -> None:
     """Raise Gone unless the association can take data."""
-    dul = association.dul
-    if not (association.is_established and dul.is_alive()) or (
-        dul.state_machine.current_state != _DATA_TRANSFER
-    ):
+    if not is_there(association):
         raise Gone
 
 

@@ -7,7 +7,7 @@ generator of data sets; this one sends the stored bytes, one instance in memory 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -35,6 +35,7 @@ from peer.dimse.outgoing import (
     context_of,
     contexts_for,
     in_associations,
+    is_there,
     send,
 )
 from peer.dimse.requests import Progress, Request, Stopped, taken
@@ -45,9 +46,12 @@ from peer.dimse.statuses import (
     CANNOT_UNDERSTAND,
     PENDING,
     QUERIES,
+    SOME_FAILED,
+    SUCCESS,
 )
 from peer.errors import NodeError
 from peer.index import Tx, studies
+from peer.index.conditions import StudyQuery
 from peer.index.queries import Query, bad_query, instances_of, narrowed, query_of, series_of
 from peer.ingest import Memory
 from protocol.errors import Refusal
@@ -95,14 +99,18 @@ class Retrieving:
 
     def _serve(self, request: Request, identifier: bytes) -> None:
         query = _wanted(request, identifier)
+        lacking = ""
         if request.actor.federated:
             try:
-                self._fetch(request, query.study.study_instance_uids)
+                lacking = self._fetch(request, query.study)
             except Stopped:
-                if request.association.is_established:
+                if is_there(request.association):
                     request.respond(CANCELLED, Progress(0))
                 return
         instances = self._archive.read(lambda tx: _listed(tx, query))
+        if lacking and not instances:
+            request.respond(CANNOT_SEND, None, lacking)
+            return
         if len(instances) > MOST:
             request.respond(CANNOT_COUNT, None, f"More than {MOST} instances. Ask for fewer.")
             return
@@ -114,25 +122,33 @@ class Retrieving:
             else:
                 self._move(request, request.destination, instances, permits, progress)
         except Stopped:
-            if request.association.is_established:
+            if is_there(request.association):
                 request.respond(CANCELLED, progress)
             return
-        request.respond(progress.status, progress)
+        status = SOME_FAILED if lacking and progress.status == SUCCESS else progress.status
+        request.respond(status, progress, lacking)
 
-    def _fetch(self, request: Request, uids: Sequence[str]) -> None:
-        """Fetch those studies that are not held here; pending responses tell that it goes on."""
-        told = 0.0
+    def _fetch(self, request: Request, wanted: StudyQuery) -> str:
+        """Fetch those studies that are not held here; return why one did not come, if any.
+
+        Pending responses tell that it goes on.
+        """
+        told, reason = 0.0, ""
 
         def look(remaining: int) -> None:
             nonlocal told
             _must_go_on(request)
             if time.monotonic() - told >= FETCHING_S:
-                request.respond(PENDING, Progress(remaining))
+                request.respond(PENDING, Progress(min(remaining, MOST)))
                 told = time.monotonic()
 
-        for uid in uids:
+        for uid in wanted.study_instance_uids:
             if self._archive.read(partial(studies.get, study_instance_uid=uid)) is None:
-                self._elsewhere.fetch(uid, request.actor, look)
+                try:
+                    self._elsewhere.fetch(uid, wanted, request.actor, look)
+                except Refusal as refusal:
+                    reason = refusal.reason
+        return reason
 
     def _permits(self, request: Request, instances: list[Instance]) -> dict[str, Permit]:
         """Return leave to read each study: it is on record before the first byte leaves."""
@@ -252,7 +268,7 @@ class Retrieving:
 
 def _must_go_on(request: Request) -> None:
     """Raise Stopped if the requester has gone or cancelled."""
-    if not request.association.is_established or request.is_cancelled():
+    if not is_there(request.association) or request.is_cancelled():
         raise Stopped
 
 

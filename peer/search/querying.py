@@ -28,12 +28,18 @@ def question_of(study: StudyQuery, who: Actor) -> Question:
 
 
 def is_asked_for(study: StudyQuery, found: Result) -> bool:
-    """Whether a study of the person is asked for; who the person is has been matched already."""
-    date = found.study_date
+    """Whether a study of the person is asked for; who the person is has been matched already.
+
+    Of Study ID, referring physician and the issuer of the accession number nothing is published.
+    """
+    date, time = found.study_date, found.study_time
     return (
         (not study.study_instance_uids or found.study_instance_uid in study.study_instance_uids)
         and (not study.date_from or (bool(date) and study.date_from <= date))
         and (not study.date_to or (bool(date) and date <= study.date_to))
+        and (not study.time_from or (bool(time) and study.time_from <= time))
+        and (not study.time_to or (bool(time) and time[: len(study.time_to)] <= study.time_to))
+        and (not found.patient.sex or _is_like(study.sex, found.patient.sex))
         and (not study.modalities or bool(set(study.modalities) & set(found.modalities)))
         and _is_like(study.accession_number, found.accession_number)
         and _is_like(study.description, found.description)

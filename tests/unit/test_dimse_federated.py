@@ -12,11 +12,12 @@ from pynetdicom import AE
 from peer.config import Settings
 from peer.dicom.part10 import read_file_meta
 from peer.dimse import Archive, DicomListener, Elsewhere
+from peer.dimse.elsewhere import UNREACHED_S
 from peer.dimse.finding import MODELS
 from tests.facilities import ISSUER, JANE, OFFICER, everyone_shares
 from tests.transfers import STUDY, hospitals
 from tests.unit.test_dimse import run
-from tests.unit.test_dimse_retrieve import get, move, receiver, wanted
+from tests.unit.test_dimse_retrieve import STUDY_GET, get, move, receiver, wanted
 
 OURS = "1.2.3.1"
 SERVICES = ["echo", "find", "get", "move"]
@@ -49,6 +50,7 @@ async def workstation(hospital, port=104, **more):
     elsewhere = Elsewhere(archive, hospital.search, hospital.retrieve)
     listener = DicomListener(settings, hospital.ingest, archive, elsewhere)
     await listener.start()
+    hospital.listener, hospital.elsewhere = listener, elsewhere
     try:
         yield listener.port
     finally:
@@ -92,8 +94,8 @@ async def test_a_study_of_another_hospital_is_listed_and_marked_as_such(pair):
     assert shown[STUDY].InstitutionName == "Bob"
     assert shown[STUDY].PatientName == JANE.names[0]
     assert last.Status == 0x0000
-    (search,) = [each for each in await alice.actions("search") if "answers" not in each]
-    assert (search["actor"]["name"], search["actor"]["kind"]) == ("WS", "ae")
+    searches = await alice.actions("search")
+    assert {(each["actor"]["name"], each["actor"]["kind"]) for each in searches} == {("WS", "ae")}
 
 
 async def test_a_patient_id_is_of_the_issuer_that_the_operator_named(pair):
@@ -171,6 +173,57 @@ async def test_what_is_refused_is_named(pair):
     assert got == {}
     assert last.Status == 0xA702
     assert last.ErrorComment
+
+
+async def test_what_is_here_is_sent_though_something_else_does_not_come(pair):
+    alice, bob, _ = pair
+    async with workstation(alice) as port:
+        await find(port, of_jane())
+        await bob.consents.revoke(bob.given.directive_id, "", OFFICER)
+        responses, got = await get(port, wanted(StudyInstanceUID=[OURS, STUDY]))
+    last, _ = responses[-1]
+    assert len(got) == 1
+    assert (last.Status, last.NumberOfCompletedSuboperations) == (0xB000, 1)
+    assert last.ErrorComment
+
+
+async def test_a_study_of_another_patient_than_the_one_named_is_not_fetched(pair):
+    alice, *_ = pair
+    async with workstation(alice) as port:
+        await find(port, of_jane())
+        responses, got = await get(port, wanted(StudyInstanceUID=STUDY, PatientID="SOMEBODY"))
+        assert (responses[-1][0].Status, got) == (0x0000, {})
+        assert await alice.actions("retrieve") == []
+
+
+async def test_only_so_many_wait_for_other_hospitals(pair):
+    alice, *_ = pair
+    async with workstation(alice) as port:
+        await find(port, of_jane())
+        while alice.elsewhere.waiting.acquire(blocking=False):
+            pass
+        responses, _ = await get(port, wanted(StudyInstanceUID=STUDY))
+    assert responses[-1][0].Status == 0xA702
+    assert "Ask again" in responses[-1][0].ErrorComment
+
+
+async def test_an_asker_that_has_gone_is_waited_for_no_longer(pair):
+    alice, bob, _ = pair
+    ae = AE(ae_title="WS")
+    ae.add_requested_context(STUDY_GET)
+    async with workstation(alice) as port:
+        await find(port, of_jane())
+        alice.links.offline = {bob.peer_id}
+        association = await asyncio.to_thread(
+            ae.associate, "127.0.0.1", port, ae_title="OPENPRIORS"
+        )
+        responses = association.send_c_get(wanted(StudyInstanceUID=STUDY), STUDY_GET)
+        await asyncio.to_thread(next, responses)
+        waiting = alice.listener._ae.active_associations
+        assert len(waiting) == 1
+        await asyncio.to_thread(association.abort)
+        await asyncio.to_thread(waiting[0].join, UNREACHED_S / 2)
+        assert not waiting[0].is_alive()
 
 
 async def test_what_no_search_has_listed_is_not_fetched(pair):

@@ -299,6 +299,7 @@ async def test_a_requester_that_goes_away_leaves_nothing_behind(tmp_path):
 
         def work():
             ae = AE(ae_title="WS")
+            ae.dimse_timeout = 1  # It has left, and waits for an answer all the same.
             ae.add_requested_context(STUDY_GET)
             ae.add_requested_context(CT, ExplicitVRLittleEndian)
             association = ae.associate(
