@@ -189,15 +189,15 @@ class Relay:
                 return [Freeze(origin, event.error.proof)]
             case None | Gap() | Replayed():
                 pass
+            case Incomplete() if event.more:
+                # What justifies the hole may lie beyond this answer; that is nobody's fault.
+                self._pause_until[origin] = now + BACK_OFF_MOST_S
+                return []
             case _:
                 self._pause_until[origin] = now + BACK_OFF_MOST_S
                 return [Refuse(event.error)]
         if event.more and event.error is None and held is not None and not held.linked:
             return self._ask(origin, held, event.through + 1, now)
-        if event.incomplete_from is not None:
-            self._pause_until[origin] = now + BACK_OFF_MOST_S
-            msg = "a batch that was passed on has a hole that no signed entry justifies"
-            return [Refuse(Incomplete(msg))]
         return []
 
     def _ours(self, origin: PeerId, held: HeldJournal, now: int) -> Statement | None:

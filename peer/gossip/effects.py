@@ -16,7 +16,7 @@ from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.errors import Conflict, NodeError
 from peer.gossip.memberships import Memberships
-from peer.index import batches, epochs, forks, frontiers, journal, witnesses
+from peer.index import batches, epochs, forks, frontiers, journal, relaying, witnesses
 from peer.index.batches import Labels, Run
 from peer.index.database import Database, Tx
 from peer.index.frontiers import Frontier
@@ -207,7 +207,8 @@ class Effects:
 
         def work(tx: Tx) -> tuple[bool, Run, Progress]:
             void = frontiers.drop_void(tx, origin, keys)
-            run = batches.store(tx, origin, keys, effect.batches, self._labels, effect.newest)
+            follow = relaying.store if relayed else batches.store
+            run = follow(tx, origin, keys, effect.batches, self._labels, effect.newest)
             run = epochs.drop_forked(tx, origin, run)
             if relayed:
                 return void, run, known.progress  # Its origin has said nothing.

@@ -166,10 +166,14 @@ class Held:
         ).fetchone()
         return None if row is None else SignedHeader(row["header"], row["signature"])
 
-    def incomplete_from(self) -> int | None:
-        """Return the first batch with a live entry whose body never came, None if all came."""
+    def incomplete_from(self, beyond: int = -1) -> int | None:
+        """Return the first batch with a live entry whose body never came, None if all came.
+
+        `beyond`: the batches up to this one are not looked at.
+        """
         row = self.tx.execute(
-            "SELECT min(batch) FROM journal_missing WHERE journal = ?", (self.journal,)
+            "SELECT min(batch) FROM journal_missing WHERE journal = ? AND batch > ?",
+            (self.journal, beyond),
         ).fetchone()
         return None if row[0] is None else int(row[0])
 

@@ -9,14 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.entries import hole
+from peer.index import relaying
+from protocol.entries import EntryKind, hole
 from protocol.events import Freeze, Load, Loaded, Received, Refuse, Send, Store, Stored
 from protocol.frontier import have_body, is_fresh
 from protocol.limits import EXCHANGE_S, MEMBERSHIP_S, WANT_S
 from protocol.messages import HAVE_DOMAIN, Have, Relayed, WantRelayed
 from protocol.statements import sign_statement
 from tests.relaying import NOW, listed, member_of, side
-from tests.simulation.memory import LEASE_S, Facility, publish, withdraw
+from tests.simulation.memory import LEASE_S, Facility, labels_of, publish, withdraw
 
 
 @pytest.fixture
@@ -45,15 +46,16 @@ class Asking:
     def handle(self, event):
         return self.exchange.handle(event, self.now)
 
-    def given(self, batches, membership=None):
+    def given(self, batches, membership=None, *, more=False):
         """Hand batches over as mallory passes them on; return the effects of judging them."""
         shown = membership or member_of(self.alice, self.mallory, self.now)
-        passed_on = Relayed(self.alice.peer_id, tuple(batches), False, None, shown)
+        passed_on = Relayed(self.alice.peer_id, tuple(batches), more, None, shown)
         effects = self.handle(Received(passed_on))
         for effect in [each for each in effects if isinstance(each, Store)]:
-            run = self.bob.follow(self.alice, effect.batches)
+            alice, tx = self.alice, self.bob.partners
+            run = relaying.store(tx, alice.peer_id, alice.node_keys, effect.batches, labels_of)
             event = Stored(
-                self.alice.peer_id, run.head, run.through, False, run.incomplete_from, run.error
+                alice.peer_id, run.head, run.through, more, run.incomplete_from, run.error
             )
             effects += self.handle(event)
         return effects
@@ -131,12 +133,45 @@ def test_what_nobody_asked_for_is_not_taken(people):
     ids=["forged", "altered header", "emptied", "altered body", "hidden behind a hole"],
 )
 def test_a_member_that_alters_what_it_passes_on_is_refused(people, change, code):
-    asking = Asking(people)
-    effects = asking.given([change(asking.alice.batches()[1])])
+    alice, bob, _ = people
+    asking, kept = Asking(people), bob.partners.serialize()
+    effects = asking.given([change(alice.batches()[1])])
     assert codes(effects) == [code]
+    assert bob.partners.serialize() == kept, "nothing of it is kept"
     later = asking.now + WANT_S + EXCHANGE_S
     again = asking.exchange._thirds.heard(asking.exchange._renewal._heard, later)
     assert sent(again, WantRelayed) == [], "and is left alone for a while"
+    another = Asking((alice, bob, Facility("carol")))
+    assert codes(another.given(alice.batches(1))) == []
+    assert bob.live(alice) == people[2].live(alice), "who is honest is still believed"
+
+
+def test_a_hole_that_a_later_batch_justifies_is_taken_with_it(people):
+    """Of an answer that ends between the two, what came before the hole is taken."""
+    alice, bob, mallory = people
+    for entry in (publish(3), publish(4), withdraw(3)):
+        alice.append(entry)
+    whole = alice.batches(1)
+    assert whole[1].entries[0].kind == EntryKind.HOLE
+    asking = Asking(people)
+    effects = asking.given(whole[:3], more=True)
+    assert bob.held(alice).head().batch == 1
+    assert [each.from_batch for each in sent(effects, WantRelayed)] == [2], "asked for together"
+    effects = asking.given(whole[1:3], more=True)
+    assert codes(effects) + sent(effects, WantRelayed) == [], "nobody's fault, nor a way to go on"
+    assert bob.held(alice).head().batch == 1
+    assert codes(Asking((alice, bob, mallory)).given(whole[1:])) == []
+    assert bob.held(alice).head() == alice.head()
+
+
+def test_a_hole_of_the_origins_own_is_not_laid_to_the_relay(people):
+    alice, bob, _ = people
+    bob.follow(alice, [replace(alice.batches()[1], entries=(hole(alice.batches()[1].entries[0]),))])
+    alice.append(publish(3))
+    people[2].catch_up(alice)
+    asking = Asking(people)
+    assert codes(asking.given(alice.batches(2))) == []
+    assert bob.held(alice).head() == alice.head()
 
 
 def test_a_member_cannot_open_a_gap_or_reorder(people):

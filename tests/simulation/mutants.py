@@ -101,7 +101,7 @@ MUTANTS = {
     "entry ids are not signed": Mutant(
         ((protocol.entries, "leaf"), (protocol.journal, "leaf")), _leaf_without_id, (5,)
     ),
-    "holes are forgotten": Mutant(((Held, "incomplete_from"),), lambda _: None, (1,)),
+    "holes are forgotten": Mutant(((Held, "incomplete_from"),), lambda *_: None, (1,)),
     "a batch is told before it is durable": Mutant(
         ((Node, "work"),), _speak_before_the_commit, (3, 4)
     ),

@@ -10,7 +10,7 @@ import sqlite3
 from collections import deque
 from dataclasses import dataclass, replace
 
-from peer.index import epochs, forks, journal, labels, memberships, orphans, witnesses
+from peer.index import epochs, forks, journal, labels, memberships, orphans, relaying, witnesses
 from peer.index.batches import load, store
 from protocol import frontier
 from protocol.errors import RemoteProtocolError
@@ -318,7 +318,8 @@ class Node:
         try:
             with self.transaction(tx):
                 keys, batches = origin.node_keys, effect.batches
-                run = store(tx, origin.peer_id, keys, batches, labels_of, effect.newest)
+                follow = store if effect.origin == exchange.partner else relaying.store
+                run = follow(tx, origin.peer_id, keys, batches, labels_of, effect.newest)
                 run = epochs.drop_forked(tx, origin.peer_id, run)
         except sqlite3.IntegrityError as error:
             self.world.promises.position_taken_twice(self.name, origin.name, error)
