@@ -205,22 +205,21 @@ class Effects:
         keys = partner.record.node_keys
         now, known = self._clock.now(), self.frontiers.get(origin, Frontier())
 
-        def work(tx: Tx) -> tuple[bool, Run, Progress]:
+        def work(tx: Tx) -> tuple[bool, Run, dict[str, Progress]]:
             void = frontiers.drop_void(tx, origin, keys)
             follow = relaying.store if relayed else batches.store
             run = follow(tx, origin, keys, effect.batches, self._labels, effect.newest)
             run = epochs.drop_forked(tx, origin, run)
             if relayed:
-                return void, run, known.progress  # Its origin has said nothing.
-            progress = known.progress.stored(
-                run.head, now, whole=run.whole, advanced=run.head != known.head
-            )
+                return void, run, {}  # Its origin has said nothing, or meanwhile more than we know.
+            advanced = run.head != known.head
+            progress = known.progress.stored(run.head, now, whole=run.whole, advanced=advanced)
             if progress.completed_at == now:
                 witnesses.completed(tx, origin, now)
-            return void, run, progress
+            return void, run, {"progress": progress}
 
         with self._blamed_on_us(origin):
-            void, run, progress = await self._partners_db.write(work)
+            void, run, said = await self._partners_db.write(work)
         if void:
             _log.warning("journal-void", partner=origin.hex())
         self._update(
@@ -229,7 +228,7 @@ class Effects:
             incomplete_from=run.incomplete_from,
             joining=run.joining,
             early=run.early,
-            progress=progress,
+            **said,
         )
         if run.erased or void or self._log_is_full:
             await self._empty_log()

@@ -17,12 +17,14 @@ from peer.clock import ManualClock
 from peer.config import Settings
 from peer.errors import NodeError, StorageFull
 from peer.gossip import Gossip
-from peer.index import journal, memberships, witnesses
+from peer.index import journal, memberships, relaying, witnesses
+from peer.index.batches import load
 from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.held import Held
 from peer.index.journal import append_entries
 from peer.recovery import Recovery
 from protocol.errors import Refusal
+from protocol.events import Store
 from protocol.frontier import origin_head
 from protocol.identifiers import PeerId
 from protocol.limits import EXCHANGED_S
@@ -38,7 +40,7 @@ from protocol.messages import (
     encode,
 )
 from protocol.nodekeys import only_key
-from protocol.reciprocity import objection
+from protocol.reciprocity import Progress, objection
 from protocol.records import to_bytes
 from protocol.renewal import holding_digest
 from protocol.signing import public_key, sign
@@ -318,6 +320,24 @@ async def test_a_journal_comes_through_a_third_facility(tmp_path):
 
             await until(acknowledged)
         assert not [each for each in bob.seen if each[0] == "fault"]
+
+
+async def test_what_an_origin_says_as_its_batches_are_passed_on_is_not_forgotten(pair, monkeypatch):
+    """The link to it comes up while a relayed answer is being stored."""
+    alice, bob = pair
+    head = await alice.publish(publish(1))
+    given = await alice.db.read(lambda tx: load(tx, alice.peer_id, 0))
+    effects, follow = bob.gossip._effects, relaying.store
+    said = Progress(completed_at=NOW)
+
+    def meanwhile(*arguments):
+        effects._update(alice.peer_id, progress=said)
+        return follow(*arguments)
+
+    monkeypatch.setattr(relaying, "store", meanwhile)
+    await effects._store(Store(alice.peer_id, given.batches, more=False), relayed=True)
+    known = effects.frontiers[alice.peer_id]
+    assert (known.head, known.progress) == (head, said)
 
 
 async def test_a_removed_partner_is_no_member_of_ours(pair):
