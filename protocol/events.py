@@ -38,7 +38,8 @@ class HeldJournal:
     `forked`: a fork of it is on record, so it is followed no further.  For `joining` see
     `journal.is_joining`.  `early`: the highest header that came before those between it and the
     head, as a HAVE names it; None if there is none.  `linked`: there is a link to its origin.
-    `membership`: what the origin has signed for us last.
+    `membership`: what the origin has signed for us last.  `ended`: the epoch of `head` has, by a
+    record that is kept: what the origin signed in it beyond where the next one begins is void.
     """
 
     head: Head | None
@@ -49,6 +50,7 @@ class HeldJournal:
     early: OriginHead | None = None
     linked: bool = False
     membership: Statement | None = None
+    ended: bool = False
 
 
 # -- events: what happened --------------------------------------------------------------------

@@ -145,7 +145,9 @@ class Relay:
         if held is None or now >= self._asked_until.pop(origin, 0) or held.linked:
             return []  # Not asked for, or too late: the origin itself is heard again.
         open_membership(message.membership, held.keys, origin, self._partner, now)
-        return [] if held.forked else [Store(origin, message.batches, message.more, message.newest)]
+        if held.forked or held.ended:
+            return []
+        return [Store(origin, message.batches, message.more, message.newest)]
 
     def heard(self, claims: Mapping[PeerId, OriginHead], now: int) -> list[Effect]:
         """Ask for what the partner holds more of, of origins that cannot be asked themselves."""
@@ -164,7 +166,7 @@ class Relay:
         if now < max(self._asked_until.get(origin, 0), self._pause_until.get(origin, 0)):
             return []
         shown = self._ours(origin, held, now)
-        if shown is None:
+        if shown is None or held.ended:
             return []
         self._asked_until[origin] = now + WANT_S
         epoch = 0 if held.head is None else held.head.epoch

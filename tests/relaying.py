@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from peer.index import epochs
 from protocol.comparison import listed_as
 from protocol.events import HeldJournal, Received
 from protocol.exchange import Exchange
+from protocol.journal import epoch_of
 from protocol.limits import MEMBERSHIP_S
 from protocol.messages import MEMBERSHIP_DOMAIN, MembershipBody, Origins
 from protocol.statements import sign_statement
@@ -21,7 +23,8 @@ def member_of(origin, member, now, *, signer=None, lasts_s=MEMBERSHIP_S, domain=
 def listed(holder, origin, *, membership=None):
     """Return what `holder` holds of `origin`, to which it has no link."""
     head = holder.held(origin).head()
-    return HeldJournal(head, origin.node_keys, membership=membership)
+    ended = epochs.newest(holder.partners, origin.peer_id) > epoch_of(head)
+    return HeldJournal(head, origin.node_keys, membership=membership, ended=ended)
 
 
 def side(me, partner, origin, held, *, introduced=True):

@@ -123,9 +123,9 @@ class Effects:
         """Erase a journal whose newest batch none of the keys that were to sign it has signed."""
         if await self._partners_db.write(lambda tx: frontiers.drop_void(tx, peer_id, keys)):
             _log.warning("journal-void", partner=peer_id.hex())
-            # A fork that was proved stays proved.
-            forked = self.frontiers.get(peer_id, Frontier()).forked
-            self.frontiers[peer_id] = Frontier(forked=forked)
+            # A fork that was proved stays proved, and an epoch that has ended is over.
+            old = self.frontiers.get(peer_id, Frontier())
+            self.frontiers[peer_id] = Frontier(forked=old.forked, newest_epoch=old.newest_epoch)
             await self._empty_log()
 
     def others(self, peer_id: PeerId) -> dict[PeerId, HeldJournal]:
@@ -135,15 +135,15 @@ class Effects:
         for partner in self._partners.active():
             if partner.peer_id != peer_id:
                 known = self.frontiers.get(partner.peer_id, Frontier())
-                keys = partner.record.node_keys
                 found[partner.peer_id] = HeldJournal(
                     known.head,
-                    keys,
+                    partner.record.node_keys,
                     known.incomplete_from,
                     known.forked,
                     known.joining,
                     linked=partner.peer_id in linked,
                     membership=self._memberships.held.get(partner.peer_id),
+                    ended=known.ended,
                 )
         return found
 
@@ -291,6 +291,7 @@ class Effects:
             early=begun.early,
             progress=progress,
             forked=forked,
+            newest_epoch=begun.newest,
         )
         if begun.rewound:
             _log.warning("journal-rewound", partner=origin.hex())

@@ -37,7 +37,7 @@ NONE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What became of a journal when epochs of it were learned of.
+    """What became of a journal when epochs of it were learned of; `newest`: the last on record.
 
     `dropped`: ids of entries that were live, and that what is void now had published or replaced.
     """
@@ -46,6 +46,7 @@ class Begun:
     incomplete_from: int | None
     joining: bool
     early: OriginHead | None
+    newest: int
     rewound: bool
     dropped: tuple[EntryId, ...]
 
@@ -93,6 +94,7 @@ def begin(
         incomplete_from=held.incomplete_from(),
         joining=held.joining(),
         early=orphans.newest(held),
+        newest=newest(tx, origin),
         rewound=rewound,
         dropped=tuple(dict.fromkeys(dropped)),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from peer.index import forks, orphans, witnesses
+from peer.index import epochs, forks, orphans, witnesses
 from peer.index.batches import purge
 from peer.index.held import Held
 from peer.index.migrate import Tx
 from protocol.entries import read_header
 from protocol.errors import BadSignature
 from protocol.identifiers import PeerId
-from protocol.journal import Head
+from protocol.journal import Head, epoch_of
 from protocol.messages import OriginHead
 from protocol.nodekeys import NodeKeys
 from protocol.reciprocity import Progress
@@ -23,7 +23,8 @@ class Frontier:
 
     `incomplete_from`: the first batch with a live entry that came without its body, None if all
     came.  `progress`: how far the exchange has come.  `forked`: it signed two histories.
-    For `joining` and `early` see `protocol.events.HeldJournal`.
+    `newest_epoch`: the last of which there is a record.  For `joining` and `early` see
+    `protocol.events.HeldJournal`.
     """
 
     head: Head | None = None
@@ -32,6 +33,12 @@ class Frontier:
     forked: bool = False
     joining: bool = False
     early: OriginHead | None = None
+    newest_epoch: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the epoch that is held has ended."""
+        return self.newest_epoch > epoch_of(self.head)
 
     @property
     def whole(self) -> bool:
@@ -54,6 +61,7 @@ def read(tx: Tx) -> dict[PeerId, Frontier]:
             forked=origin in forked,
             joining=held.joining(),
             early=orphans.newest(held),
+            newest_epoch=epochs.newest(tx, origin),
         )
     return found
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
-from peer.index import batches
+from peer.index import batches, epochs
 from peer.index.batches import Labels, Run
 from peer.index.held import Held
 from peer.index.migrate import Tx
 from protocol.entries import Header, SignedBatch, SignedHeader
-from protocol.errors import Incomplete, RemoteProtocolError
+from protocol.errors import Gap, Incomplete, RemoteProtocolError
 from protocol.forks import ForkFound
 from protocol.identifiers import PeerId
+from protocol.journal import epoch_of
 from protocol.limits import HEADER_BYTES
 from protocol.nodekeys import NodeKeys
 from protocol.records import from_bytes
@@ -34,9 +35,12 @@ def store(
 
     Anyone can make a hole of an entry, and only its origin would be asked to fill it.  Kept is a
     beginning of the run that leaves none; if there is no such, the error says why, and nothing has
-    changed.
+    changed.  If the epoch that is held has ended, nothing is followed: the error is a Gap.
     """
     head = Held(tx, origin).head()
+    if epochs.newest(tx, origin) > epoch_of(head):
+        gap = Gap("what goes on after an epoch that has ended is for the origin itself to give")
+        return replace(batches.store(tx, origin, keys, (), labels), error=gap)
     beyond = -1 if head is None else head.batch
     fault: RemoteProtocolError | None = None
     while True:

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from peer.index import relaying
-from protocol.entries import EntryKind, hole
+from peer.index import epochs, relaying
+from protocol.entries import EntryKind, header_hash, hole
+from protocol.epochs import EpochRecord, sign_epoch
 from protocol.events import Freeze, Load, Loaded, Received, Refuse, Send, Store, Stored
 from protocol.frontier import have_body, is_fresh
 from protocol.limits import EXCHANGE_S, MEMBERSHIP_S, WANT_S
@@ -193,6 +194,21 @@ def test_a_member_that_replays_does_not_lengthen_a_lease(people):
     held = bob.held(alice).head()
     assert held.batch == 1, "the withdrawal is withheld"
     assert not is_fresh(held, later), "and so nothing of alice's is listed any more"
+
+
+def test_a_member_cannot_lead_back_into_an_epoch_that_has_ended(people):
+    """Alice was set back: what mallory still passes on is void, and bob knows where it ended."""
+    alice, bob, mallory = people
+    void, parted = alice.batches(1), alice.held(alice).header(0)
+    record = EpochRecord(1, alice.peer_id, 1, 1, header_hash(parted.header), NOW)
+    asked_before = Asking(people)
+    epochs.begin(bob.partners, alice.peer_id, [sign_epoch(alice.root_seed, record)])
+    kept = bob.held(alice).head()
+    effects = asked_before.given(void)
+    assert stores(effects), "it had been asked for before bob heard of the epoch"
+    assert codes(effects) + sent(effects, WantRelayed) == [], "mallory may not have heard of it"
+    assert bob.held(alice).head() == kept
+    assert Asking((alice, bob, mallory)).asked == []
 
 
 def test_an_origins_own_fork_is_not_laid_to_the_relay(people):

@@ -40,7 +40,7 @@ from protocol.events import (
 )
 from protocol.exchange import Exchange
 from protocol.frontier import claimed, is_ahead
-from protocol.journal import is_joining
+from protocol.journal import epoch_of, is_joining
 from protocol.limits import RENEW_S
 from protocol.messages import HAVE_DOMAIN, MEMBERSHIP_DOMAIN, Membership, Refused
 from protocol.relay import membership
@@ -309,9 +309,9 @@ class Node:
     def held_journal(self, other):
         held = self.facility.held_of(other.peer_id)
         head, forked = held.head(), other.peer_id in forks.all_of(self.facility.partners)
-        joining = is_joining(head, held.bare_through())
-        early = orphans.newest(held)
-        return HeldJournal(head, other.node_keys, held.incomplete_from(), forked, joining, early)
+        early, lacking, joining = orphans.newest(held), held.incomplete_from(), held.joining()
+        ended = epochs.newest(held.tx, other.peer_id) > epoch_of(head)
+        return HeldJournal(head, other.node_keys, lacking, forked, joining, early, ended=ended)
 
     def store(self, exchange, effect):
         tx, origin = self.facility.partners, self.world.by_id[effect.origin]

@@ -23,6 +23,7 @@ from peer.index.database import INDEX_MIGRATIONS, PARTNERS_MIGRATIONS, Database
 from peer.index.held import Held
 from peer.index.journal import append_entries
 from peer.recovery import Recovery
+from protocol.epochs import EpochRecord, sign_epoch
 from protocol.errors import Refusal
 from protocol.events import Store
 from protocol.frontier import origin_head
@@ -338,6 +339,21 @@ async def test_what_an_origin_says_as_its_batches_are_passed_on_is_not_forgotten
     await effects._store(Store(alice.peer_id, given.batches, more=False), relayed=True)
     known = effects.frontiers[alice.peer_id]
     assert (known.head, known.progress) == (head, said)
+
+
+async def test_nobody_else_is_asked_how_an_epoch_went_on_that_has_ended(pair):
+    alice, bob = pair
+    head = await alice.publish(publish(1))
+    given = await alice.db.read(lambda tx: load(tx, alice.peer_id, 0))
+    effects, exchange = bob.gossip._effects, SimpleNamespace(me=bob.peer_id, partner=alice.peer_id)
+    await effects._store(Store(alice.peer_id, given.batches, more=False), relayed=False)
+    assert not effects.others(bob.peer_id)[alice.peer_id].ended
+    record = EpochRecord(1, alice.peer_id, 1, head.batch + 1, head.header_hash, NOW)
+    signed = sign_epoch(b"root" + alice.node_seed[4:], record)
+    await effects._begin(exchange, alice.peer_id, (signed,))
+    assert effects.others(bob.peer_id)[alice.peer_id].ended
+    await effects.load()
+    assert effects.others(bob.peer_id)[alice.peer_id].ended, "it is known after a restart too"
 
 
 async def test_a_removed_partner_is_no_member_of_ours(pair):
