@@ -134,7 +134,9 @@ EVALUATION_BYTES: Final = EVALUATION_POINTS * 32
 
 KEY_EPOCHS: Final = 3
 """Key epochs in which one search is answered: the present one, and two before it from which
-patients still move to it.  So many partners can leave in the time of one pass over all patients."""
+patients still move to it.  Two times, then, partners can leave or come with narrower terms in the
+time of one pass over all patients.  A third time, who comes waits; who leaves does not, and until
+it has moved a patient who has not since the first is not found."""
 
 STATEMENT_BYTES: Final = 64 * 1024
 """Largest payload of a signed statement other than a HAVE: a grant request, receipt or notice."""

@@ -70,6 +70,9 @@ def hold(
     So it is when someone has left or has to give keys back, and when one of the `bounded`, who may
     not find everything that `everyone` may, has come: they could open what stands under the present
     keys.  Then the key epochs of `everyone` and of those who left have begun anew.
+
+    For newcomers alone none begins while KEY_EPOCHS - 1 of `everyone` are ending: those from which
+    patients still move would no longer be answered.  They are not noted before one has ended.
     """
     rows = tx.execute("SELECT peer_id, replaced FROM key_holders").fetchall()
     known = {row["peer_id"] for row in rows}
@@ -77,6 +80,8 @@ def hold(
     gone = known.difference(held & set(partners))
     come = set(partners) - held
     narrower = not come.isdisjoint(bounded) and _is_published_to(tx, everyone)
+    if narrower and not gone and len(_past(tx, everyone, FIRST)) == KEY_EPOCHS - 1:
+        come, narrower = come.difference(bounded), False
     if gone or narrower:
         begin(tx, everyone)
     for peer_id in gone:

@@ -200,7 +200,10 @@ class Publish:
             await self._write(lambda tx: self._reconcile(tx, publications.due(tx, now)))
 
     async def look_at_all(self) -> None:
-        """Reconcile every patient who has studies or publications; a change of keys ends here."""
+        """Reconcile every patient who has studies or publications; a change of keys ends here.
+
+        Who had to wait for that with narrower terms is taken account of at once.
+        """
         while self._look_at_all:
             self._look_at_all = False
             everyone = await self._db.read(_everyone)
@@ -208,7 +211,8 @@ class Publish:
             for start in range(0, len(everyone) or 1, PATIENTS_AT_A_TIME):
                 some = everyone[start : start + PATIENTS_AT_A_TIME]
                 await self._write(partial(self._reconcile, patients=some))
-        await self._write(self._end_key_epochs)
+            if not self._look_at_all:
+                await self._write(self._end_key_epochs)
 
     # -- inside a transaction ---------------------------------------------------------------------
 
@@ -270,6 +274,7 @@ class Publish:
         ended = key_epochs.end(tx)
         if ended:
             self._append(tx, [Withdraw(entry_id) for entry_id in ended])
+        self._reconcile(tx, ())
 
     def _sign_manifest(self, tx: Tx, study_instance_uid: str) -> None:
         """Sign a manifest of what the study holds, unless the current one says just that."""

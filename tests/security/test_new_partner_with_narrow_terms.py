@@ -9,7 +9,10 @@ from __future__ import annotations
 import pytest
 
 from peer.clock import ManualClock
+from peer.index import key_epochs
 from protocol.agreement import Terms
+from protocol.evaluation import EVERYONE
+from protocol.limits import KEY_EPOCHS
 from tests.facilities import START, Facility, facilities
 
 CT, MR = "1.2.3.1", "1.2.3.2"
@@ -68,6 +71,23 @@ async def test_he_is_not_answered_in_the_epoch_before_as_those_are_who_were_ther
     await bob.publish.look_at_all()
     await bob.share(alice, dave)
     assert await dave.finds() == {("Bob", MR)}
+
+
+async def test_he_waits_while_too_many_keys_are_being_replaced(trio):
+    """One epoch more, and those whose turn has not come would be found by nobody."""
+    alice, bob, dave = trio
+    for _ in range(KEY_EPOCHS - 1):
+        await bob.db.write(lambda tx: key_epochs.begin(tx, EVERYONE))
+    bob.meet(dave, Terms(modalities=("MR",)))
+    await bob.db.write(lambda tx: bob.publish._reconcile(tx, []))
+    await bob.share(alice, dave)
+    (uncovered,) = (await dave.find()).coverage.not_searched
+    assert "still preparing" in uncovered.reason
+    await bob.publish.partner_changed(dave.peer_id, "active")
+    await bob.publish.look_at_all()
+    await bob.share(alice, dave)
+    assert await alice.finds() == {("Bob", CT), ("Bob", MR)}
+    assert await dave.finds() == {("Bob", MR)}, "as soon as the others have moved"
 
 
 async def test_he_is_answered_where_nothing_is_published(tmp_path):

@@ -112,3 +112,44 @@ async def test_so_many_epochs_at_most_are_answered_the_newest(db):
         assert len(epochs) == KEY_EPOCHS
 
     await db.write(work)
+
+
+async def test_who_comes_with_narrower_terms_waits_while_too_many_epochs_are_ending(db):
+    """Else those who have not moved since the first of them would be found by nobody."""
+
+    def work(tx):
+        come = [bytes([number]) * 32 for number in range(10, 10 + KEY_EPOCHS)]
+        hold(tx, ALICE)
+        first = publish(tx, 1)
+        for number, _ in enumerate(come, 1):
+            begun = hold(tx, ALICE, *come[:number], bounded=come)
+            assert begun == (number < KEY_EPOCHS)
+            publish(tx, 1 + number)
+        late = come[-1]
+        assert not key_epochs.are_held(tx, late)
+        assert answered(tx, ALICE) == ((3, 1), (2, 1), (1, 1)), "the first is still answered"
+        assert not hold(tx, ALICE, BOB, *come, bounded=come)
+        assert key_epochs.are_held(tx, BOB), "whose terms are as wide as any need not wait"
+        publications.remove_patient(tx, first)
+        key_epochs.end(tx)
+        assert hold(tx, ALICE, BOB, *come, bounded=come)
+        assert answered(tx, late) == ((4, 1),)
+
+    await db.write(work)
+
+
+async def test_who_leaves_makes_nobody_wait(db):
+    """What they know must end, and an epoch that begins anyway is the newcomer's too."""
+
+    def work(tx):
+        hold(tx, ALICE)
+        for number in range(1, KEY_EPOCHS):
+            publish(tx, number)
+            hold(tx, ALICE, EVE)
+            hold(tx, ALICE)
+        publish(tx, KEY_EPOCHS)
+        hold(tx, ALICE, EVE)
+        assert hold(tx, ALICE, BOB, bounded=[BOB])
+        assert answered(tx, BOB) == ((KEY_EPOCHS + 1, 1),)
+
+    await db.write(work)
