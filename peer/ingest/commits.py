@@ -6,12 +6,15 @@ A group passes two steps, and the next group is in the first while it is in the 
 2. the packs are synced, then one transaction puts the instances on record.
 
 The first step of a group knows of the one before it, which is not on record yet.
+
+A small group takes both steps at once, in the thread of the one transaction: to hand it from thread
+to thread would take longer than what is done with it.  What comes meanwhile is the next group.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,6 +30,11 @@ from peer.ingest.incoming import Large, Small, failed
 from peer.ingest.outcome import CONFLICT, Outcome
 from peer.ingest.records import record_group
 from peer.ingest.writers import Group, Writers
+
+SMALL_INSTANCES: Final = 16
+SMALL_BYTES: Final = 4 * 1024 * 1024
+"""Of a small group: other writes to the index wait for it, some hundredths of a second at most.
+More takes long enough that the next group had better be encrypted meanwhile."""
 
 _NONE: Final = Outcome("accepted")
 
@@ -49,6 +57,11 @@ class _UnderWay:
     known: dict[str, Known] = field(default_factory=dict)
     """Its instances, by SOP Instance UID."""
     group: Group = field(default_factory=Group)
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """All instances of the group."""
+        return [arrival for each in self.deliveries for arrival in each.arrivals]
 
 
 class Commits:
@@ -95,10 +108,16 @@ class Commits:
             deliveries = self._next_group()
             try:
                 async with self._lock:
-                    under_way = await self._append(deliveries)
-                    await self._recorded()
-                    self._before = under_way
-                    self._recording = asyncio.create_task(self._record(under_way))
+                    if _is_small(deliveries):
+                        await self._recorded()
+                        await self._record(_UnderWay(deliveries), self._commit_at_once)
+                    else:
+                        under_way = await self._append(deliveries)
+                        await self._recorded()
+                        self._before = under_way
+                        self._recording = asyncio.create_task(
+                            self._record(under_way, self._commit_appended)
+                        )
             except BaseException as error:
                 _fail(deliveries, error)
                 if not isinstance(error, Exception):
@@ -123,35 +142,35 @@ class Commits:
 
     async def _append(self, deliveries: list[_Delivery]) -> _UnderWay:
         """Take the first step."""
-        arrivals = [arrival for each in deliveries for arrival in each.arrivals]
+        under_way = _UnderWay(deliveries)
+        arrivals = under_way.arrivals
         if any(arrival.sop_instance_uid in self._before.known for arrival in arrivals):
             await self._recorded()  # Whether it is held is known only then.
         known, keys = await self._db.read(lambda tx: _look_up(tx, arrivals))
-        under_way, fresh = _UnderWay(deliveries), []
-        for arrival in arrivals:
-            uid = arrival.sop_instance_uid
-            held = known.get(uid)
-            if held is None:
-                fresh.append(arrival)
-                known[uid] = under_way.known[uid] = _as_known(arrival)
-            else:
-                under_way.outcomes[id(arrival)] = _held(arrival, held)
-        if fresh:
+        if fresh := _compare(under_way, known):
             keys = self._before.group.study_keys | keys
             under_way.group = await asyncio.to_thread(self._writers.append, fresh, keys)
         return under_way
 
-    async def _record(self, under_way: _UnderWay) -> None:
-        """Take the second step, and tell who waits."""
+    async def _record(
+        self, under_way: _UnderWay, commit: Callable[[_UnderWay], Awaitable[None]]
+    ) -> None:
+        """Take the second step by `commit`, and tell who waits."""
+        outcomes = under_way.outcomes
         try:
-            await asyncio.to_thread(self._writers.sync, under_way.group)
-            group, outcomes = under_way.group, under_way.outcomes
-            outcomes.update((id(arrival), outcome) for arrival, outcome in group.refused)
-            arrivals = [arrival for each in under_way.deliveries for arrival in each.arrivals]
-            conflicts = [a for a in arrivals if outcomes.get(id(a), _NONE).code == CONFLICT]
-            outcomes.update(await self._put_on_record(group, conflicts))
-            useless = [a.data for a in arrivals if outcomes[id(a)].status != "accepted"]
-            if useless:
+            try:
+                await commit(under_way)
+            except NodeError as error:
+                written = under_way.group.written
+                if not written:
+                    raise
+                why = failed(error)
+                for each in written:
+                    outcomes[id(each.arrival)] = each.arrival.outcome(
+                        "refused", why.code, why.reason
+                    )
+            useless = [a.data for a in under_way.arrivals if outcomes[id(a)].status != "accepted"]
+            if any(isinstance(each, Large) for each in useless):
                 await asyncio.to_thread(_discard, useless)
         except BaseException as error:
             _fail(under_way.deliveries, error)
@@ -164,21 +183,66 @@ class Commits:
             if not delivery.outcomes.done():
                 delivery.outcomes.set_result([outcomes[id(each)] for each in delivery.arrivals])
 
-    async def _put_on_record(
-        self, group: Group, conflicts: Sequence[Arrival]
-    ) -> dict[int, Outcome]:
-        if not group.written and not conflicts:
-            return {}
-        now, issuer = self._clock.now(), self._settings.default_issuer
-        try:
-            await self._db.write(lambda tx: record_group(tx, group, conflicts, issuer, now))
-        except NodeError as error:
-            why = failed(error)
-            return {
-                id(each.arrival): each.arrival.outcome("refused", why.code, why.reason)
-                for each in group.written
-            }
-        return {id(each.arrival): each.arrival.accepted() for each in group.written}
+    async def _commit_appended(self, under_way: _UnderWay) -> None:
+        await asyncio.to_thread(self._sync, under_way)
+        if under_way.group.written or _conflicts(under_way):
+            now = self._clock.now()
+            await self._db.write(lambda tx: self._put_on_record(tx, under_way, now))
+
+    async def _commit_at_once(self, under_way: _UnderWay) -> None:
+        now = self._clock.now()
+
+        def work(tx: Tx) -> None:
+            known, keys = _look_up(tx, under_way.arrivals)
+            if fresh := _compare(under_way, known):
+                under_way.group = self._writers.append(fresh, keys)
+            self._sync(under_way)
+            self._put_on_record(tx, under_way, now)
+
+        await self._db.write(work)
+
+    def _sync(self, under_way: _UnderWay) -> None:
+        """Make what is written durable, and note what is not.  Blocks on the disk."""
+        self._writers.sync(under_way.group)
+        for arrival, outcome in under_way.group.refused:
+            under_way.outcomes[id(arrival)] = outcome
+
+    def _put_on_record(self, tx: Tx, under_way: _UnderWay, now: int) -> None:
+        """Put on record what is durable, and what contradicts what is held."""
+        group = under_way.group
+        record_group(tx, group, _conflicts(under_way), self._settings.default_issuer, now)
+        for each in group.written:
+            under_way.outcomes[id(each.arrival)] = each.arrival.accepted()
+
+
+def _is_small(deliveries: Sequence[_Delivery]) -> bool:
+    left, room = SMALL_INSTANCES, SMALL_BYTES
+    for delivery in deliveries:
+        for arrival in delivery.arrivals:
+            left -= 1
+            room -= len(arrival.data)
+            if left < 0 or room < 0:
+                return False
+    return True
+
+
+def _compare(under_way: _UnderWay, known: dict[str, Known]) -> list[Arrival]:
+    """Return the instances that are not held; note what becomes of the others."""
+    fresh = []
+    for arrival in under_way.arrivals:
+        uid = arrival.sop_instance_uid
+        held = known.get(uid)
+        if held is None:
+            fresh.append(arrival)
+            known[uid] = under_way.known[uid] = _as_known(arrival)
+        else:
+            under_way.outcomes[id(arrival)] = _held(arrival, held)
+    return fresh
+
+
+def _conflicts(under_way: _UnderWay) -> list[Arrival]:
+    outcomes = under_way.outcomes
+    return [a for a in under_way.arrivals if outcomes.get(id(a), _NONE).code == CONFLICT]
 
 
 def _fail(deliveries: Sequence[_Delivery], error: BaseException) -> None:
