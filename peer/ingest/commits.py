@@ -161,14 +161,11 @@ class Commits:
             try:
                 await commit(under_way)
             except NodeError as error:
-                written = under_way.group.written
-                if not written:
-                    raise
-                why = failed(error)
-                for each in written:
-                    outcomes[id(each.arrival)] = each.arrival.outcome(
-                        "refused", why.code, why.reason
-                    )
+                why, undone = failed(error), {id(e.arrival) for e in under_way.group.written}
+                for arrival in under_way.arrivals:
+                    if id(arrival) in undone or id(arrival) not in outcomes:
+                        refused = arrival.outcome("refused", why.code, why.reason)
+                        outcomes[id(arrival)] = refused
             useless = [a.data for a in under_way.arrivals if outcomes[id(a)].status != "accepted"]
             if any(isinstance(each, Large) for each in useless):
                 await asyncio.to_thread(_discard, useless)

@@ -11,6 +11,7 @@ import pytest
 
 from peer.errors import Damaged, NodeError
 from peer.index import packs, studies
+from peer.ingest import commits
 from tests.dicom_samples import instance
 from tests.intake import SENDER, open_intake
 
@@ -104,9 +105,13 @@ def contents_of(round_):
     }
 
 
+@pytest.mark.parametrize("small", [0, commits.SMALL_INSTANCES])
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.deep)])
-async def test_whichever_write_finds_the_disk_full_what_was_said_holds(tmp_path, monkeypatch, step):
+async def test_whichever_write_finds_the_disk_full_what_was_said_holds(
+    tmp_path, monkeypatch, step, small
+):
     """Writes of a pack are tried as the first that fails, until none is left."""
+    monkeypatch.setattr(commits, "SMALL_INSTANCES", small)
     held = 0
     for left in range(0, 100, step):
         contents = contents_of(left)
