@@ -8,10 +8,11 @@ from typing import Final
 
 from peer.dicom.header import PatientAttributes
 from peer.hl7.message import Message, Segment
-from peer.hl7.people import owned, patient_of
-from peer.hl7.refused import SEGMENT_SEQUENCE, Refused
+from peer.hl7.people import identifiers_of, on_record, owned, patient_of
+from peer.hl7.refused import SEGMENT_SEQUENCE, UNKNOWN_KEY, Refused
 from peer.hl7.senders import Sender
 from peer.index import Tx, patients
+from peer.index.patients import PatientRow
 from peer.patients import Patients
 from peer.search import Prefetch, Question
 from protocol.identifiers import PatientIdentifier
@@ -23,6 +24,9 @@ DESCRIBED: Final = ARRIVALS | {"A08", "A28", "A31"}
 """Events whose PID describes one patient."""
 
 MERGED: Final = "A40"
+
+MERGES: Final = 100
+"""Most pairs of one message: each moves studies while nobody else writes; they come one by one."""
 
 NOBODY: Final = PatientAttributes("", "", (), "", "", ())
 
@@ -47,11 +51,9 @@ class Admissions:
     def _describe(self, tx: Tx, message: Message, sender: Sender) -> None:
         """Describe a patient anew who is on record; whom nobody has images of is not put there."""
         said = patient_of(message.first("PID"), sender)
-        identifiers = [PatientIdentifier(said.issuer, said.patient_id), *said.other_ids]
-        for each in sender.own(identifiers):
-            if (known := patients.find(tx, each.issuer, each.value)) is not None:
-                self._patients.describe_in(tx, known, said, sender.actor)
-                break
+        identifiers = identifiers_of(said)
+        if (known := on_record(tx, sender.own(identifiers))) is not None:
+            self._patients.describe_in(tx, known, said, sender.actor)
         if message.event in ARRIVALS and sender.settings.expect:
             name = next(iter(said.names), "")
             question = Question(name, said.birth_date, said.sex, tuple(identifiers))
@@ -67,29 +69,53 @@ class Admissions:
         ]
         if not pairs:
             raise Refused("AE", SEGMENT_SEQUENCE, "The message has no MRG segment behind a PID.")
+        if len(pairs) > MERGES:
+            raise Refused("AE", SEGMENT_SEQUENCE, f"The message has more than {MERGES} merges.")
         for pid, mrg in pairs:
             self._merge_one(tx, pid, mrg, sender)
 
     def _merge_one(self, tx: Tx, pid: Segment, mrg: Segment, sender: Sender) -> None:
         said = patient_of(pid, sender)
-        staying = sender.own([PatientIdentifier(said.issuer, said.patient_id), *said.other_ids])
-        for gone in owned(sender.identifiers(mrg, 1), sender, "MRG-1"):
-            into = next((each for each in staying if each.issuer == gone.issuer), staying[0])
-            rows = [patients.find(tx, each.issuer, each.value) for each in (gone, into)]
-            if gone == into or rows == [None, None]:
-                continue  # Nobody here is concerned.
-            if rows[1] is None:
-                patients.add(tx, _under(into, said), into.issuer)
-            if rows[0] is None:
-                # Images may yet come under the identifier that is no longer used.
-                patients.add(tx, _under(gone, NOBODY), gone.issuer)
-            old, new = (patients.find(tx, each.issuer, each.value) for each in (gone, into))
-            if old is None or new is None or old.patient == new.patient:
-                continue
-            self._patients.merge_in(tx, gone, into, sender.actor, REASON.format(sender.name))
-        known = patients.find(tx, said.issuer, said.patient_id)
-        if known is not None:
+        leaving = owned(sender.identifiers(mrg, 1), sender, "MRG-1")
+        staying = [each for each in sender.own(identifiers_of(said)) if each not in leaving]
+        kept = on_record(tx, staying)
+        on_record(tx, [each for each in leaving if not _is(tx, each, kept)])
+        for gone in leaving if staying else ():
+            alike = [each for each in staying if each.issuer == gone.issuer]
+            if not alike:
+                raise Refused(
+                    "AE",
+                    UNKNOWN_KEY,
+                    "An identifier of MRG-1 has none of the same assigning authority in PID-3.",
+                )
+            into = next((each for each in alike if _is(tx, each, kept)), alike[0])
+            self._merge_into(tx, gone, into, said, sender)
+        if (known := on_record(tx, sender.own(identifiers_of(said)))) is not None:
             self._patients.describe_in(tx, known, said, sender.actor)
+
+    def _merge_into(
+        self,
+        tx: Tx,
+        gone: PatientIdentifier,
+        into: PatientIdentifier,
+        said: PatientAttributes,
+        sender: Sender,
+    ) -> None:
+        rows = [patients.find(tx, each.issuer, each.value) for each in (gone, into)]
+        if rows == [None, None]:
+            return  # Nobody here is concerned.
+        if rows[1] is None:
+            patients.add(tx, _under(into, said), into.issuer)
+        if rows[0] is None:
+            # Images may yet come under the identifier that is no longer used.
+            patients.add(tx, _under(gone, NOBODY), gone.issuer)
+        if not _is(tx, gone, patients.find(tx, into.issuer, into.value)):
+            self._patients.merge_in(tx, gone, into, sender.actor, REASON.format(sender.name))
+
+
+def _is(tx: Tx, identifier: PatientIdentifier, known: PatientRow | None) -> bool:
+    found = patients.find(tx, identifier.issuer, identifier.value)
+    return found is not None and known is not None and found.patient == known.patient
 
 
 def _under(identifier: PatientIdentifier, said: PatientAttributes) -> PatientAttributes:

@@ -15,13 +15,12 @@ from typing import Final
 from peer.clock import Clock
 from peer.config import PriorsRule
 from peer.hl7.message import Message, Segment
-from peer.hl7.people import patient_of
+from peer.hl7.people import identifiers_of, patient_of
 from peer.hl7.refused import REQUIRED_FIELD, SEGMENT_SEQUENCE, Refused
 from peer.hl7.senders import Sender
 from peer.index import Tx
 from peer.index.expected import Why
 from peer.search import Prefetch, Question, Wanted
-from protocol.identifiers import PatientIdentifier
 
 CODES: Final = frozenset({"ORM", "OMG", "OMI"})
 
@@ -62,7 +61,7 @@ class Orders:
     def take(self, tx: Tx, message: Message, sender: Sender) -> None:
         """Put the patient of a message on the list, once for each order that a rule fits."""
         said = patient_of(message.first("PID"), sender)
-        identifiers = (PatientIdentifier(said.issuer, said.patient_id), *said.other_ids)
+        identifiers = tuple(identifiers_of(said))
         question = Question(next(iter(said.names), ""), said.birth_date, said.sex, identifiers)
         for order in orders_of(message):
             rule = next((each for each in self._rules if fits(each, order)), None)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from peer.dicom.header import PatientAttributes
 from peer.hl7.message import Segment, Value
-from peer.hl7.refused import REQUIRED_FIELD, UNKNOWN_KEY, Refused
+from peer.hl7.refused import DUPLICATE_KEY, REQUIRED_FIELD, UNKNOWN_KEY, Refused
 from peer.hl7.senders import Sender
+from peer.index import Tx, patients
+from peer.index.patients import PatientRow
 from protocol.identifiers import PatientIdentifier
 
 SEXES: Final = frozenset({"M", "F", "O"})
@@ -36,7 +39,7 @@ def patient_of(pid: Segment, sender: Sender) -> PatientAttributes:
 
     Raises Refused if there is none.
     """
-    identifiers = sender.identifiers(pid, 3) or sender.identifiers(pid, 2)
+    identifiers = sender.identifiers(pid, 3 if pid.values(3) else 2)
     first = owned(identifiers, sender, "PID-3")[0]
     return PatientAttributes(
         issuer=first.issuer,
@@ -48,12 +51,35 @@ def patient_of(pid: Segment, sender: Sender) -> PatientAttributes:
     )
 
 
+def identifiers_of(said: PatientAttributes) -> list[PatientIdentifier]:
+    """Return every identifier of a patient as a message describes them, the Patient ID first."""
+    return [PatientIdentifier(said.issuer, said.patient_id), *said.other_ids]
+
+
+def on_record(tx: Tx, identifiers: Iterable[PatientIdentifier]) -> PatientRow | None:
+    """Return whom identifiers of a sender's own name, None if nobody; raise Refused for two."""
+    rows = [patients.find(tx, each.issuer, each.value) for each in identifiers]
+    found = {row.patient: row for row in rows if row is not None}
+    if len(found) > 1:
+        raise Refused(
+            "AE",
+            DUPLICATE_KEY,
+            "The identifiers of one patient are those of two on record here. If both are one"
+            " person, merge them; if not, correct the message. Then retry.",
+        )
+    return next(iter(found.values()), None)
+
+
 def owned(
     identifiers: list[PatientIdentifier], sender: Sender, field: str
 ) -> list[PatientIdentifier]:
     """Return the identifiers of issuers whose patients the sender may change; raise Refused."""
     if not identifiers:
-        raise Refused("AE", REQUIRED_FIELD, f"There is no patient identifier in {field}.")
+        raise Refused(
+            "AE",
+            REQUIRED_FIELD,
+            f"There is no patient identifier in {field} (CX-5: MR, PI, PT or none).",
+        )
     found = sender.own(identifiers)
     if not found:
         raise Refused(

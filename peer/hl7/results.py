@@ -13,13 +13,13 @@ from peer import audit
 from peer.audit import AuditEvent
 from peer.clock import Clock
 from peer.hl7.message import Message, Segment
-from peer.hl7.people import patient_of
+from peer.hl7.people import identifiers_of, on_record, patient_of
 from peer.hl7.refused import REQUIRED_FIELD, SEGMENT_SEQUENCE, Refused
-from peer.hl7.senders import Sender
-from peer.index import Tx, final_reports, patients
+from peer.hl7.senders import Sender, bounded
+from peer.index import Tx, final_reports
 from peer.index.final_reports import FinalReport
 from peer.report import claims_of
-from protocol.identifiers import PatientIdentifier, is_uid
+from protocol.identifiers import is_uid
 
 CODE: Final = "ORU"
 
@@ -59,8 +59,9 @@ class Results:
     def take(self, tx: Tx, message: Message, sender: Sender) -> None:
         """Take the final reports of a message; what is preliminary is left alone."""
         said = patient_of(message.first("PID"), sender)
-        identifiers = (PatientIdentifier(said.issuer, said.patient_id), *said.other_ids)
-        known = patients.find(tx, said.issuer, said.patient_id)
+        # Of another issuer's patients this sender says nothing.
+        identifiers = tuple(sender.own(identifiers_of(said)))
+        known = on_record(tx, identifiers)
         for result in results_of(message):
             claims = claims_of(result.text)
             report = FinalReport(
@@ -125,10 +126,15 @@ def _result(group: Sequence[Segment]) -> Result:
     uids = [each.text(5) for each in observed if each.text(3) == STUDY]
     uids += [each.text(1) for each in group if each.name == "ZDS"]
     uids += [each.text(3) for each in group if each.name == "IPC"]
-    numbers = [each.text(field) for each in group if each.name == "OBR" for field in (3, 2)]
-    numbers += [each.text(field) for each in group if each.name == "ORC" for field in (3, 2)]
-    accessions = [each.text(1) for each in group if each.name == "IPC"]
-    accessions += [obr.text(18), *numbers]
+    numbers = [
+        bounded(each.text(field))
+        for name in ("OBR", "ORC")
+        for each in group
+        if each.name == name
+        for field in (3, 2)
+    ]
+    accessions = [bounded(each.text(1)) for each in group if each.name == "IPC"]
+    accessions += [bounded(obr.text(18)), *numbers]
     return Result(
         number=next((each for each in numbers if each), ""),
         status=obr.text(25),

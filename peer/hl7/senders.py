@@ -12,8 +12,21 @@ from typing import Final
 from peer.actors import Actor, Role
 from peer.config import Hl7Sender
 from peer.hl7.message import Segment
-from peer.hl7.refused import VALUE, Refused
+from peer.hl7.refused import DATA_TYPE, VALUE, Refused
 from protocol.identifiers import PatientIdentifier
+
+OF_PATIENTS: Final = frozenset({"", "MR", "PI", "PT"})
+"""Types of identifiers (CX-5, HL7 table 0203) that name a patient of the sender's own: a number of
+a visit or an account may be the Patient ID of somebody else."""
+
+OF_PERSONS: Final = OF_PATIENTS | {"HC", "JHN", "NH", "NI", "PN", "SS"}
+"""Those of other issuers that name a person too; an account may be that of a whole family."""
+
+IDENTIFIER: Final = 199
+"""Characters of an identifier, as of EI.1: DICOM has 64 for a Patient ID."""
+
+OID: Final = "urn:oid:"
+"""Before an OID in images (DICOM PS3.3 section 10.14); a designator has it bare (HL7 2.A.33)."""
 
 UNKNOWN: Final = "No system that sends so, from this address, is in the table of senders."
 
@@ -62,12 +75,17 @@ class Sender:
         )
 
     def identifiers(self, segment: Segment, number: int) -> list[PatientIdentifier]:
-        """Return the identifiers of a field of type CX, in their order, each with its issuer."""
+        """Return who is named by a field of type CX, in its order, each with the issuer.
+
+        Raises Refused for an identifier that is too long.
+        """
         found = []
         for each in segment.values(number):
-            if value := each.part(1):
-                authority = [each.part(4, place) for place in (1, 2)]
-                found.append(PatientIdentifier(self._issuer_of(*authority), value))
+            value = bounded(each.part(1))
+            issuer = self._issuer_of(*(bounded(each.part(4, place)) for place in (1, 2)))
+            types = OF_PATIENTS if issuer in self._own else OF_PERSONS
+            if value and each.part(5).upper() in types:
+                found.append(PatientIdentifier(issuer, value))
         return list(dict.fromkeys(found))
 
     def own(self, identifiers: Iterable[PatientIdentifier]) -> list[PatientIdentifier]:
@@ -75,13 +93,25 @@ class Sender:
         return [each for each in identifiers if each.issuer in self._own]
 
     def _issuer_of(self, namespace: str, universal: str) -> str:
-        """Return the issuer that a hierarchic designator means, as it stands in images here."""
-        if not namespace and not universal:
-            return self._issuer
-        for each in (universal, namespace):
-            if each in self.settings.authorities:
-                return self.settings.authorities[each]
-        return universal or namespace
+        """Return the issuer that a hierarchic designator means, as it stands in images here.
+
+        A universal ID decides: a namespace is a word that two hospitals may both use.
+        """
+        authorities = self.settings.authorities
+        if not universal:
+            return authorities.get(namespace, namespace) or self._issuer
+        if universal in authorities:
+            return authorities[universal]
+        bare = universal.removeprefix(OID)
+        return next((each for each in self._own if each.removeprefix(OID) == bare), universal)
+
+
+def bounded(text: str) -> str:
+    """Return an identifier; raise Refused if it is too long for one."""
+    if len(text) > IDENTIFIER:
+        said = f"An identifier, or its authority, has more than {IDENTIFIER} characters."
+        raise Refused("AE", DATA_TYPE, said)
+    return text
 
 
 def sender_of(header: Segment, candidates: Iterable[Sender]) -> Sender:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from peer.config import Settings
 from peer.errors import Conflict, NotFound, StorageFull
 from peer.hl7 import Hl7, Hl7Listener
+from peer.hl7.admissions import MERGES
 from peer.hl7.refused import Refused
 from peer.index import hl7, patients
 from peer.search import Prefetch, Question
@@ -226,6 +227,61 @@ async def test_a_merge_of_strangers_or_of_one_with_oneself_changes_nothing(recei
         assert told[0] == "AA"
     assert await receiver.patient("A") is None
     assert await receiver.facility.patients.list() == []
+
+
+async def test_merges_of_one_message_are_counted_before_they_are_made(receiver):
+    told = await receiver.tell(message("A40", *[PID, "MRG|MRN-00099^^^NGH"] * (MERGES + 1)))
+    assert told[:2] == ("AE", "100")
+    assert await receiver.patient("MRN-00099") is None
+
+
+@pytest.mark.parametrize(
+    "mrg", ["MRN-00099^^^NGH^VN", "MRN-00099^^^NGH&9.9.9&ISO", "MRN-00099^^^ANNEX"]
+)
+async def test_what_is_no_identifier_of_the_same_authority_merges_nobody(alice, mrg):
+    await alice.acquire(OTHERS, OLSEN)
+    await alice.acquire("1.2.3.9", replace(OLSEN, issuer="ANNEX"))
+    authorities = {"NGH": ISSUER, "ANNEX": "ANNEX"}
+    async with receiving(alice, sender(authorities=authorities)) as receiver:
+        assert (await receiver.tell(message("A40", PID, f"MRG|{mrg}")))[0] == "AE"
+        assert await alice.patients.list() == []
+
+
+async def test_a_merge_goes_to_the_identifier_that_stays(alice, receiver):
+    await alice.acquire(OTHERS, OLSEN)
+    pid = "PID|1||MRN-00099^^^NGH~MRN-00017^^^NGH||Mueller^Jane"
+    assert (await receiver.tell(message("A40", pid, "MRG|MRN-00099^^^NGH")))[0] == "AA"
+    kept = await receiver.patient("MRN-00017")
+    assert kept.patient_id == "MRN-00017"
+    assert (await receiver.patient("MRN-00099")).patient == kept.patient
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["MRN-00099^^^NGH^VN", "MRN-00099^^^NGH^an", "MRN-00099^^^NGH&9.9.9&ISO^MR"],
+)
+async def test_what_is_no_patient_id_of_the_sender_describes_nobody(alice, receiver, second):
+    await alice.acquire(OTHERS, OLSEN)
+    for number, field in enumerate((second, f"{second}~NEW^^^NGH^MR")):
+        told = await receiver.tell(message("A08", f"PID|1||{field}||X^Y", number=f"M{number}"))
+        assert told[0] == ("AA" if number else "AE")
+        assert (await receiver.patient("MRN-00099")).names == OLSEN.names
+
+
+async def test_who_is_two_on_record_is_not_described(alice, receiver):
+    await alice.acquire(OTHERS, OLSEN)
+    pid = "PID|1||MRN-00017^^^NGH~MRN-00099^^^NGH||X^Y"
+    for number, text in enumerate(
+        [
+            message("A08", pid, number="M1"),
+            message("A40", pid, "MRG|NEW^^^NGH", number="M2"),
+            message("A40", "PID|1||N^^^NGH", "MRG|MRN-00017^^^NGH~MRN-00099^^^NGH", number="M3"),
+        ]
+    ):
+        assert (await receiver.tell(text))[:2] == ("AE", "205"), number
+    assert (await receiver.patient("MRN-00017")).names == JANE.names
+    assert (await receiver.patient("MRN-00099")).names == OLSEN.names
+    assert await alice.patients.list() == []
 
 
 async def test_patients_of_other_issuers_are_out_of_reach(alice, receiver):

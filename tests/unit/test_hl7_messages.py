@@ -16,7 +16,7 @@ from peer.hl7.framing import HEAD, PIECE, NotFramed, framed, read_rest, read_sta
 from peer.hl7.message import read_header, read_message, unescaped
 from peer.hl7.people import names_of, patient_of
 from peer.hl7.refused import Refused
-from peer.hl7.senders import Sender
+from peer.hl7.senders import IDENTIFIER, Sender
 from protocol.identifiers import PatientIdentifier
 
 UTF_8 = "UNICODE UTF-8"
@@ -142,6 +142,32 @@ def test_who_has_no_identifier_of_the_senders_own_is_refused():
         with pytest.raises(Refused) as refused:
             patient_of(pid(f"PID|1||{field}||A^B"), SENDER)
         assert refused.value.error == error
+
+
+@pytest.mark.parametrize(
+    ("authority", "issuer"),
+    [
+        ("NGH", "urn:oid:2.999.1"),
+        ("NGH&2.999.1&ISO", "urn:oid:2.999.1"),
+        ("OTHER&2.999.1&ISO", "urn:oid:2.999.1"),
+        ("NGH&2.999.7&ISO", "2.999.7"),
+        ("&2.999&ISO", "urn:oid:2.999"),
+        ("", "urn:oid:2.999"),
+    ],
+)
+def test_a_universal_id_says_whose_an_identifier_is(authority, issuer):
+    found = SENDER.identifiers(pid(f"PID|1||17^^^{authority}"), 3)
+    assert found == [PatientIdentifier(issuer, "17")]
+
+
+def test_identifiers_name_persons_and_are_short():
+    found = SENDER.identifiers(pid("PID|1||1^^^NGH^VN~2^^^NGH^MR~3^^^BANK^AN~4^^^SSA^SS"), 3)
+    assert [each.value for each in found] == ["2", "4"]
+    assert SENDER.identifiers(pid(f"PID|1||{'1' * IDENTIFIER}"), 3)
+    for field in ("1" * (IDENTIFIER + 1), f"1^^^{'N' * (IDENTIFIER + 1)}"):
+        with pytest.raises(Refused) as refused:
+            SENDER.identifiers(pid(f"PID|1||{field}"), 3)
+        assert (refused.value.answer, refused.value.error) == ("AE", "102")
 
 
 def test_an_answer_names_the_message_and_says_why():

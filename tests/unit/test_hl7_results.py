@@ -117,6 +117,26 @@ async def test_a_report_is_linked_by_accession_number_of_this_patient_alone(bob)
         assert (await final_report(bob))["data_search"]["said"]
 
 
+async def test_a_report_is_of_the_senders_own_patients_alone(bob):
+    foreign = "PID|1||MRN-00099^^^NGH~MRN-00017^^^ELSEWHERE||Other^Name"
+    segments = (foreign, obr(), obx(STUDY, kind="ST", name="113014"), obx(AVAILABLE))
+
+    def elsewhere(tx):
+        tx.execute("UPDATE patients SET issuer = 'ELSEWHERE'")
+
+    await bob.db.write(elsewhere)
+    async with receiving(bob, RIS) as receiver:
+        assert (await receiver.tell(message("R01", *segments, code="ORU")))[0] == "AA"
+    assert await final_report(bob) is None
+
+
+def test_a_number_that_is_too_long_is_refused():
+    for segments in ((obr("F" * 200),), (obr(accession="A" * 200),)):
+        with pytest.raises(Refused) as refused:
+            read(*segments)
+        assert refused.value.error == "102"
+
+
 async def test_reports_of_studies_that_never_came_are_forgotten(bob):
     async with receiving(bob, RIS) as receiver:
         for number, uid in (("F1", STUDY), ("F2", "9.9.9")):
