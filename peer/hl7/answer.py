@@ -6,7 +6,7 @@ import datetime as dt
 import secrets
 from typing import Final
 
-from peer.hl7.message import Delimiters, Segment, escaped
+from peer.hl7.message import CONTROL_ID, Delimiters, Segment, escaped
 from peer.hl7.refused import SAID, Refused
 
 OURS: Final = Delimiters("|", "^", "~", "\\", "&")
@@ -24,6 +24,7 @@ def answer_to(header: Segment | None, refused: Refused | None, now: int) -> byte
     """Return the acknowledgement of the message with this header, None if it has none."""
     told = (lambda _number, _component=1: "") if header is None else header.text
     code = "AA" if refused is None else refused.answer
+    number = _own(told(10)[:CONTROL_ID])
     event = f"^{_own(told(9, 2))}^ACK" if told(9, 2) else ""
     lines = [
         _segment(
@@ -43,10 +44,10 @@ def answer_to(header: Segment | None, refused: Refused | None, now: int) -> byte
         )
     ]
     if refused is None:
-        lines.append(_segment("MSA", code, _own(told(10))))
+        lines.append(_segment("MSA", code, number))
     else:
         reason = _own(refused.reason[:REASON])
-        lines.append(_segment("MSA", code, _own(told(10)), reason))
+        lines.append(_segment("MSA", code, number, reason))
         error = f"{refused.error}^{SAID[refused.error]}^HL70357"
         lines.append(_segment("ERR", "", "", error, "E", "", "", "", reason))
     return "".join(f"{line}\r" for line in lines).encode()

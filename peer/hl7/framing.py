@@ -10,6 +10,7 @@ import asyncio
 from typing import Final
 
 from peer.hl7.inbox import Arrived
+from peer.hl7.message import HEADER
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\x0d"
@@ -17,8 +18,8 @@ END: Final = b"\x1c\x0d"
 PIECE: Final = 64 * 1024
 """Bytes taken in at a time; a stream holds twice as many at most."""
 
-HEAD: Final = 4096
-"""Bytes that are kept of a message that is too large: an MSH segment has some hundred."""
+HEAD: Final = HEADER
+"""Bytes that are kept of a message that is too large: its MSH segment, to answer it."""
 
 BETWEEN: Final = b"\r\n"
 """What senders put between messages although there is to be nothing."""

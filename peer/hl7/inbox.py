@@ -149,7 +149,6 @@ class Hl7:
         """Do what a message says, in one transaction; raise Refused."""
         try:
             await self._db.write(lambda tx: self.take_in(tx, block, sender, again=again))
-            self._waiting = await self._db.read(hl7.count)
         except (NodeError, Refusal) as error:
             _log.warning("hl7-not-taken", reason=type(error).__name__)
             said = f"This node cannot take it now; send it again. {error}"
@@ -160,8 +159,16 @@ class Hl7:
             _log.exception("hl7-failed")
             said = "This node has failed at the message; its log has the place."
             raise Refused("AE", INTERNAL, said) from error
-        await self._patients.changed()
-        self._prefetch.look()
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """Do what follows a message that is durable; whatever fails there, it was taken."""
+        try:
+            self._prefetch.look()
+            self._waiting = await self._db.read(hl7.count)
+            await self._patients.changed()
+        except Exception as error:  # noqa: BLE001  Publishing tries again by itself.
+            _log.warning("hl7-not-followed", reason=type(error).__name__)
 
     def take_in(self, tx: Tx, block: bytes, sender: Sender, *, again: bool) -> None:
         """Do what a message says, in the caller's transaction; raise Refused.
@@ -223,7 +230,7 @@ class Hl7:
         try:
             await self._db.write(work)
             self._waiting = await self._db.read(hl7.count)
-        except NodeError as failure:
+        except Exception as failure:  # noqa: BLE001  What it was refused for is told.
             _log.warning("hl7-not-parked", reason=type(failure).__name__)
 
     async def _one(self, number: int) -> tuple[hl7.ParkedRow, Sent]:

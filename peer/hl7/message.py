@@ -38,6 +38,10 @@ SEGMENTS: Final = 20_000
 CONTROL_ID: Final = 199
 """Most characters of MSH-10 since v2.7; before that it had 20."""
 
+HEADER: Final = 4096
+"""Most bytes of an MSH segment: it has some hundred, and all of it is looked at before it is known
+who sends."""
+
 REPETITIONS: Final = 64
 """Repetitions that are read of a field: nobody has so many names or identifiers."""
 
@@ -149,7 +153,12 @@ def read_header(block: bytes) -> Segment:
 
     Raises Refused if the bytes do not begin with one.
     """
-    line = re.split(rb"[\r\n]", block.lstrip(b"\r\n"), maxsplit=1)[0].decode("latin-1")
+    # One byte more than it may have: what follows is neither copied nor looked at.
+    begun = block[: 2 * HEADER].lstrip(b"\r\n")[: HEADER + 1]
+    line = re.split(rb"[\r\n]", begun, maxsplit=1)[0].decode("latin-1")
+    if len(line) > HEADER:
+        said = f"The MSH segment has more than {HEADER} bytes."
+        raise Refused("AR", SEGMENT_SEQUENCE, said)
     return Segment(line, _delimiters(line), "latin-1")
 
 

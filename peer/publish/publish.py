@@ -304,6 +304,9 @@ class Publish:
             except Conflict:
                 # A long read holds the log; `run` tries again.
                 self._erase_due = True
+            except BaseException:
+                self._erase_due = True
+                raise
 
 
 def _everyone(tx: Tx) -> list[int]:

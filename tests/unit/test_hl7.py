@@ -350,6 +350,25 @@ async def test_what_is_not_durable_is_not_accepted(receiver, monkeypatch):
     assert await receiver.room.parked(10) == [], "its sender still has it"
 
 
+async def test_what_is_durable_is_accepted_whatever_fails_after_it(receiver, monkeypatch):
+    async def broken():
+        raise ZeroDivisionError
+
+    pid = "PID|1||MRN-00017^^^NGH||Berg^Jane||19800517|F"
+    monkeypatch.setattr(receiver.facility.patients, "changed", broken)
+    assert await receiver.tell(message("A08", pid)) == ("AA", "", "")
+    assert (await receiver.patient("MRN-00017")).names[0] == "Berg^Jane"
+
+
+async def test_who_is_refused_is_answered_although_it_cannot_be_kept(receiver, monkeypatch):
+    def broken(*_arguments, **_more):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(hl7, "park", broken)
+    assert (await receiver.tell(message("A08")))[:2] == ("AE", "100")
+    assert await receiver.room.parked(10) == []
+
+
 async def test_a_message_that_we_fail_at_is_answered_and_kept(receiver, monkeypatch):
     def broken(*_arguments):
         raise ZeroDivisionError

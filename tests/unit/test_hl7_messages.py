@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from peer.config import Hl7Sender
 from peer.hl7.answer import answer_to
 from peer.hl7.framing import HEAD, PIECE, NotFramed, framed, read_rest, read_start
-from peer.hl7.message import read_header, read_message, unescaped
+from peer.hl7.message import CONTROL_ID, HEADER, read_header, read_message, unescaped
 from peer.hl7.people import names_of, patient_of
 from peer.hl7.refused import Refused
 from peer.hl7.senders import IDENTIFIER, Sender
@@ -182,6 +182,23 @@ def test_an_answer_names_the_message_and_says_why():
     assert str(told["ERR"][0][3]) == "101^Required field missing^HL70357"
     assert told.unescape(str(told["ERR"][0][8])) == "There is | no ^ identifier."
     assert b"MSA|AR||" in answer_to(None, Refused("AR", "100", "No message."), NOON)
+
+
+def test_a_long_header_is_refused_before_it_is_split():
+    for size, has_room in ((HEADER, True), (HEADER + 1, False), (8_000_000, False)):
+        block = f"{header()}|".ljust(size, "|").encode() + b"\rPID|1"
+        if has_room:
+            assert read_header(block).text(3) == "RIS"
+            continue
+        with pytest.raises(Refused) as refused:
+            read_header(block)
+        assert (refused.value.answer, refused.value.error) == ("AR", "100")
+
+
+def test_an_answer_repeats_no_more_than_a_control_id():
+    asked = read_header(header().replace("|M1|", f"|{'M' * 3000}|").encode())
+    (line,) = (each for each in answer_to(asked, None, NOON).split(b"\r") if b"MSA" in each)
+    assert line == b"MSA|AA|" + b"M" * CONTROL_ID
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp", "Zs")), max_size=9)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from peer.errors import StorageFull
 from peer.index import announced, journal, opened, packs, publications, studies
 from peer.index.journal import Halt
 from protocol.agreement import Terms
@@ -176,6 +177,29 @@ async def test_reconciling_again_changes_nothing(hospitals):
     await bob.publish.study_changed(STUDY)
     await bob.publish.look_at_all()
     assert bob.told == told
+
+
+async def test_what_could_not_be_erased_is_erased_later(hospitals, monkeypatch):
+    _, bob, _ = hospitals
+    await bob.acquire(STUDY)
+    consent = await bob.consent()
+    erased = []
+
+    async def erase(error=None):
+        erased.append(error)
+        if error:
+            raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bob.db, "checkpoint_truncate", lambda: erase(StorageFull("No room.")))
+        with pytest.raises(StorageFull):
+            await bob.consents.revoke(consent.directive_id, "changed her mind", OFFICER)
+    monkeypatch.setattr(bob.db, "checkpoint_truncate", erase)
+    await bob.publish.written()
+    await bob.publish.written()
+    assert erased[-2] is not None
+    assert erased[-1] is None, "once it was erased nothing is left to erase"
+    assert erased.count(None) == 1
 
 
 async def test_an_expired_consent_is_hidden_by_the_receivers_clock_and_then_withdrawn(hospitals):
