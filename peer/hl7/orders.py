@@ -15,9 +15,9 @@ from typing import Final
 from peer.clock import Clock
 from peer.config import PriorsRule
 from peer.hl7.message import Message, Segment
-from peer.hl7.people import identifiers_of, patient_of
+from peer.hl7.people import identifiers_of, on_record, patient_of
 from peer.hl7.refused import REQUIRED_FIELD, SEGMENT_SEQUENCE, Refused
-from peer.hl7.senders import Sender
+from peer.hl7.senders import Sender, bounded
 from peer.index import Tx
 from peer.index.expected import Why
 from peer.search import Prefetch, Question, Wanted
@@ -44,6 +44,8 @@ class Order:
     """One examination that is ordered.  `number`: the placer's, or the filler's."""
 
     number: str
+    causes: tuple[str, ...]
+    """Every number of it, behind whose number it is: a placer may count as a filler does."""
     is_over: bool
     modalities: tuple[str, ...]
     names: tuple[str, ...]
@@ -59,22 +61,35 @@ class Orders:
         self._rules = rules
 
     def take(self, tx: Tx, message: Message, sender: Sender) -> None:
-        """Put the patient of a message on the list, once for each order that a rule fits."""
+        """Put the patient of a message on the list, once for each order that a rule fits.
+
+        Whatever they were expected for under any number of these orders is over.
+        """
         said = patient_of(message.first("PID"), sender)
         identifiers = tuple(identifiers_of(said))
         question = Question(next(iter(said.names), ""), said.birth_date, said.sex, identifiers)
-        for order in orders_of(message):
-            rule = next((each for each in self._rules if fits(each, order)), None)
+        on_record(tx, sender.own(identifiers))
+        orders = orders_of(message)
+        standing: list[Order] = []
+        for order in orders:
             if order.is_over:
-                self._prefetch.withdraw_in(tx, sender.actor, order.number)
-            elif rule is not None and question.narrows:
-                what = next((each for each in reversed(order.names) if each), "examination")
-                why = Why(
-                    note=f"Order {order.number}: {what}"[:NOTE],
-                    cause=order.number,
-                    wanted=self._wanted(rule).written(),
-                )
-                self._prefetch.add_in(tx, [question], sender.actor, why)
+                standing = [one for one in standing if set(one.causes).isdisjoint(order.causes)]
+            else:
+                standing.append(order)
+        whys = [why for each in standing if question.narrows and (why := self._why(each))]
+        causes = {cause for each in orders for cause in each.causes}
+        self._prefetch.replace_in(tx, question, sender.actor, whys, causes)
+
+    def _why(self, order: Order) -> Why | None:
+        rule = next((each for each in self._rules if fits(each, order)), None)
+        if rule is None:
+            return None
+        what = next((each for each in reversed(order.names) if each), "examination")
+        return Why(
+            note=f"Order {order.number}: {what}"[:NOTE],
+            cause="\n".join(order.causes),
+            wanted=self._wanted(rule).written(),
+        )
 
     def _wanted(self, rule: PriorsRule) -> Wanted:
         today = dt.datetime.fromtimestamp(self._clock.now(), dt.UTC).date()
@@ -132,14 +147,21 @@ def _order(group: Sequence[Segment]) -> Order:
     orc, obr = (
         next((each for each in group if each.name == name), None) for name in ("ORC", "OBR")
     )
-    numbers = [each.text(field) for each in (obr, orc) if each is not None for field in (2, 3)]
+    numbers = [
+        (whose, number)
+        for each in (obr, orc)
+        if each is not None
+        for whose, field in (("placer", 2), ("filler", 3))
+        if (number := bounded(each.text(field)))
+    ]
     modalities = [each.text(5) for each in group if each.name == "IPC"]
     names: list[str] = []
     if obr is not None:
         modalities.append(obr.text(24))
         names = [obr.text(4, component) for component in (4, 5, 1, 2)]
     return Order(
-        number=next((each for each in numbers if each), ""),
+        number=next((number for _, number in numbers), ""),
+        causes=tuple(dict.fromkeys(f"{whose} {number}" for whose, number in numbers)),
         is_over=orc is not None and (orc.text(1) in ENDED or orc.text(5) in OVER),
         modalities=tuple(each for each in modalities if each),
         names=tuple(names),

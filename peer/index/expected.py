@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from peer.index.migrate import Tx
@@ -13,8 +13,8 @@ class ExpectedRow:
     """One expected patient.  `question`, `asker`: JSON.  `missing`: identities in hex, by blanks.
 
     `due_at`: when they are searched for next, None once all facilities were searched.  `note`: why
-    they are expected; `cause` names the order; `wanted`: which priors to fetch, in JSON, '' for
-    none; `fetched`: those that were asked for, in JSON.
+    they are expected; `cause`: what the order is named by, one a line; `wanted`: which priors to
+    fetch, in JSON, '' for none; `fetched`: those that were asked for, in JSON.
     """
 
     expected: int
@@ -43,19 +43,9 @@ class Why:
 
 
 def add(tx: Tx, question: str, asker: str, why: Why, now: int, until: int) -> None:
-    """Put a patient on the list; whoever waits there already in the same name is not added.
-
-    Of a cause only the latest stays.
-    """
-    known = tx.execute(
-        "SELECT 1 FROM expected WHERE question = ? AND asker = ? AND due_at IS NOT NULL"
-        " AND note = ? AND cause = ? AND wanted = ?",
-        (question, asker, why.note, why.cause, why.wanted),
-    ).fetchone()
-    if known is not None:
+    """Put a patient on the list; whoever waits there already in the same name is not added."""
+    if waiting(tx, question, asker, why) is not None:
         return
-    if why.cause:
-        withdraw(tx, asker, why.cause)
     tx.execute(
         "INSERT INTO expected (question, asker, note, cause, wanted, added_at, until, due_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -63,9 +53,43 @@ def add(tx: Tx, question: str, asker: str, why: Why, now: int, until: int) -> No
     )
 
 
-def withdraw(tx: Tx, asker: str, cause: str) -> int:
-    """Take whom somebody expects for a cause off the list; return how many there were."""
-    return tx.execute("DELETE FROM expected WHERE asker = ? AND cause = ?", (asker, cause)).rowcount
+def waiting(tx: Tx, question: str, asker: str, why: Why) -> int | None:
+    """Return the number of a patient who waits for just this, None if there is none."""
+    row = tx.execute(
+        "SELECT expected FROM expected WHERE question = ? AND asker = ? AND due_at IS NOT NULL"
+        " AND note = ? AND cause = ? AND wanted = ?",
+        (question, asker, why.note, why.cause, why.wanted),
+    ).fetchone()
+    return None if row is None else int(row["expected"])
+
+
+def withdraw(tx: Tx, name: str, kind: str, causes: Collection[str], kept: Collection[int]) -> int:
+    """Take whom somebody of a name and kind expects for any cause off the list, but for `kept`.
+
+    Returns how many there were.
+    """
+    rows = tx.execute(
+        "SELECT expected, cause FROM expected WHERE cause <> ''"
+        " AND json_extract(asker, '$.name') = ? AND json_extract(asker, '$.kind') = ?",
+        (name, kind),
+    ).fetchall()
+    gone = [
+        (row["expected"],)
+        for row in rows
+        if row["expected"] not in kept and not set(row["cause"].split("\n")).isdisjoint(causes)
+    ]
+    tx.executemany("DELETE FROM expected WHERE expected = ?", gone)
+    return len(gone)
+
+
+def stands(tx: Tx, row: ExpectedRow) -> bool:
+    """Return whether a patient is still on the list, under a number that may be another's now."""
+    found = tx.execute(
+        "SELECT 1 FROM expected WHERE expected = ? AND question = ? AND asker = ? AND cause = ?"
+        " AND wanted = ?",
+        (row.expected, row.question, row.asker, row.cause, row.wanted),
+    ).fetchone()
+    return found is not None
 
 
 def due(tx: Tx, now: int) -> Sequence[ExpectedRow]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -137,11 +137,21 @@ class Prefetch:
         audit.append(tx, AuditEvent("prefetch", "success", actor, detail=detail), now)
         return expected.count_waiting(tx)
 
-    def withdraw_in(self, tx: Tx, actor: Actor, cause: str) -> None:
-        """Take whom `actor` expects for a cause off the list, in the caller's transaction."""
-        if gone := expected.withdraw(tx, _signed(actor), cause):
+    def replace_in(
+        self, tx: Tx, question: Question, actor: Actor, whys: Sequence[Why], causes: Collection[str]
+    ) -> None:
+        """Let a patient be expected for `whys`, and nobody for anything else of `causes`.
+
+        For causes of an actor of this name and kind, in the caller's transaction.
+        """
+        written, signed = _written(question), _signed(actor)
+        known = {each: expected.waiting(tx, written, signed, each) for each in whys}
+        kept = {each for each in known.values() if each is not None}
+        if gone := expected.withdraw(tx, actor.name, actor.kind, causes, kept):
             event = AuditEvent("prefetch", "success", actor, detail={"withdrawn": gone})
             audit.append(tx, event, self._clock.now())
+        for why in known:
+            self.add_in(tx, [question], actor, why)
 
     def look(self) -> None:
         """Look at the list now: somebody was put on it."""
@@ -206,17 +216,20 @@ class Prefetch:
         except Refusal as refusal:
             said = f"{refusal.reason} {refusal.remedy}".strip()
         now = self._clock.now()
-        await self._db.write(
-            lambda tx: expected.tried(
-                tx,
-                patient.row.expected,
-                due_at=now + RETRY_S if missing else None,
-                now=now,
-                missing=" ".join(missing),
-                studies=studies,
-                said=said,
-            )
-        )
+
+        def work(tx: Tx) -> None:
+            if expected.stands(tx, patient.row):
+                expected.tried(
+                    tx,
+                    patient.row.expected,
+                    due_at=now + RETRY_S if missing else None,
+                    now=now,
+                    missing=" ".join(missing),
+                    studies=studies,
+                    said=said,
+                )
+
+        await self._db.write(work)
 
     async def _fetched(
         self, patient: Expected, answer: Answer, before: Sequence[str]
@@ -225,11 +238,20 @@ class Prefetch:
         found = Wanted.read(patient.row.wanted).chosen(answer.results, before)
         if self._fetch is None or not found:
             return []
+        uids: list[str] = []
         for each in found:
+            # The order may have been taken back meanwhile.
+            if not await self._db.read(lambda tx: expected.stands(tx, patient.row)):
+                break
             await self._fetch(each.facility.peer_id, each.study_instance_uid, patient.actor)
-        uids = [each.study_instance_uid for each in found]
+            uids.append(each.study_instance_uid)
         kept = json.dumps([*before, *uids])
-        await self._db.write(lambda tx: expected.fetched(tx, patient.row.expected, kept))
+
+        def work(tx: Tx) -> None:
+            if expected.stands(tx, patient.row):
+                expected.fetched(tx, patient.row.expected, kept)
+
+        await self._db.write(work)
         return uids
 
 

@@ -9,7 +9,8 @@ from peer.config import Hl7Sender, PriorsRule
 from peer.hl7.message import read_message
 from peer.hl7.orders import Order, fits, orders_of
 from peer.hl7.refused import Refused
-from tests.facilities import JANE, everyone_shares, facilities
+from peer.search import Question
+from tests.facilities import CLINICIAN, JANE, everyone_shares, facilities
 from tests.unit.test_hl7 import PID, message, receiving, sender
 
 OLD, NEW, NEWER = "1.2.3.1", "1.2.3.2", "1.2.3.3"
@@ -18,8 +19,8 @@ RIS = sender(allowed=["adt", "orders"], purpose="HOPERAT")
 
 
 def order(number="P1", control="NW", modality="CT", state="", name="CT THORAX"):
-    orc = f"ORC|{control}|{number}|F1||{state}"
-    return orc, f"OBR|1|{number}|F1|3012^{name}^L{'|' * 20}{modality}"
+    orc = f"ORC|{control}|{number}|F{number}||{state}"
+    return orc, f"OBR|1|{number}|F{number}|3012^{name}^L{'|' * 20}{modality}"
 
 
 def read(*segments):
@@ -29,7 +30,8 @@ def read(*segments):
 
 def test_each_examination_of_a_message_is_an_order():
     first, second = read(*order("P1"), *order("P2", modality="MR", name="MR KNIE"))
-    assert first == Order("P1", False, ("CT",), ("", "", "3012", "CT THORAX"))
+    causes = ("placer P1", "filler FP1")
+    assert first == Order("P1", causes, False, ("CT",), ("", "", "3012", "CT THORAX"))
     assert (second.number, second.modalities) == ("P2", ("MR",))
     alone, other = read("ORC|NW", "OBR|1|P1||A", "OBR|2||F2|B")
     assert (alone.number, other.number) == ("P1", "F2")
@@ -64,7 +66,9 @@ def test_a_message_without_an_order_is_refused():
     ],
 )
 def test_a_rule_fits_by_modality_and_by_name(rule, is_for):
-    assert fits(PriorsRule(**rule), Order("P1", False, ("CT",), ("3012", "CT THORAX"))) == is_for
+    assert (
+        fits(PriorsRule(**rule), Order("P1", (), False, ("CT",), ("3012", "CT THORAX"))) == is_for
+    )
 
 
 def test_no_sender_acts_in_an_emergency():
@@ -130,6 +134,53 @@ async def test_an_order_is_changed_and_taken_back(hospitals):
             notes.append({each.row.note for each in listed})
         assert counts == [2, 2, 2, 1]
         assert notes[-1] == {"Order P1: CT HALS"}
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        ("ORC|CA|P1",),
+        ("ORC|CA||FP1",),
+        ("ORC|CA|G1", "OBR|1||FP1"),
+        order(control="XO", modality="US"),
+    ],
+)
+async def test_an_order_is_taken_back_under_any_of_its_numbers(hospitals, segments):
+    alice, _ = hospitals
+    async with receiving(alice, RIS, priors=[RULE]) as receiver:
+        text = message("O01", PID, *order(), *order("P2"), code="ORM")
+        assert (await receiver.tell(text))[0] == "AA"
+    # The sender's entry was changed meanwhile.
+    async with receiving(alice, RIS | {"purpose": "TREAT", "per_hour": 7}, priors=[RULE]) as after:
+        text = message("O01", PID, *segments, code="ORM", number="M2")
+        assert (await after.tell(text))[0] == "AA"
+        (left,) = await after.prefetch.list(10)
+        assert left.row.note == "Order P2: CT THORAX"
+    async with receiving(alice, RIS | {"name": "OTHER"}, priors=[RULE]) as other:
+        text = message("O01", PID, *order("P2", control="CA"), code="ORM")
+        assert (await other.tell(text))[0] == "AA"
+        assert len(await other.prefetch.list(10)) == 1
+
+
+async def test_an_order_that_was_taken_back_during_the_search_fetches_nothing(hospitals):
+    alice, _ = hospitals
+    asked = []
+
+    async def fetch(*arguments):
+        asked.append(arguments)
+        text = message("O01", PID, *order(control="CA"), code="ORM", number="M2")
+        assert (await receiver.tell(text))[0] == "AA"
+        await receiver.prefetch.add([Question("Berg^Karl", "19500101")], CLINICIAN)
+
+    async with receiving(
+        alice, RIS, priors=[RULE | {"prior_modalities": [], "most": 2}]
+    ) as receiver:
+        receiver.prefetch.fetch_with(fetch)
+        assert (await receiver.tell(message("O01", PID, *order(), code="ORM")))[0] == "AA"
+        assert await receiver.prefetch.step()
+        (listed,) = await receiver.prefetch.list(10)
+    assert len(asked) == 1
+    assert (listed.row.tried_at, listed.row.fetched) == (None, "[]"), "another took its number"
 
 
 async def test_orders_are_taken_from_whom_they_are_allowed_alone(hospitals):
