@@ -17,7 +17,7 @@ Message = Annotated[int, typer.Argument(help="Number of the message.")]
 
 @app.command("parked")
 def parked(data: DataDirectory = DEFAULT_DATA, as_json: AsJson = False) -> None:
-    """List the messages that wait, the one that came last first."""
+    """List the messages that wait, the one that came first first."""
     found = ask(data, as_json, lambda client: client.get("/hl7/parked"))
     if as_json:
         return

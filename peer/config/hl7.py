@@ -173,6 +173,12 @@ class Hl7Settings(Section):
         le=100_000,
         description="Most messages kept that were refused; further ones are refused and not kept",
     )
+    max_parked_each: int = Field(
+        250, ge=1, le=100_000, description="Those of one sender: it leaves room to the others"
+    )
+    max_parked_bytes: int = Field(
+        64 * MIB, ge=1, description="How much room all of them may take; they lie in the index"
+    )
 
     @model_validator(mode="after")
     def _has_its_key(self) -> Self:

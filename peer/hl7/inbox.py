@@ -21,6 +21,7 @@ from peer.hl7.message import CONTROL_ID, Segment, read_header, read_message
 from peer.hl7.refused import (
     DUPLICATE_KEY,
     INTERNAL,
+    MESSAGE_TYPE,
     SEGMENT_SEQUENCE,
     Refused,
 )
@@ -73,6 +74,7 @@ class Hl7:
         self._kinds = Kinds(patients, prefetch, clock, settings.hl7)
         self._faults = Seldom(settings.audit.fault_s)
         self._waiting = 0
+        self._is_full = False
         self.senders = Senders(settings.hl7.senders, settings.ingest.default_issuer)
 
     async def run(self) -> None:
@@ -92,7 +94,7 @@ class Hl7:
             final_reports.forget(tx, now - settings.unlinked_s, now, AT_A_TIME)
 
         await self._db.write(work)
-        self._waiting = await self._db.read(hl7.count)
+        await self._count()
 
     def warnings(self) -> Iterator[str]:
         """Yield what an operator should look at."""
@@ -100,6 +102,11 @@ class Hl7:
             yield (
                 f"{self._waiting} HL7 message(s) were refused and wait for somebody to look: "
                 "openpriors hl7 parked"
+            )
+        if self._is_full:
+            yield (
+                "Refused HL7 messages are kept no more, for want of room (hl7.max_parked, "
+                "hl7.max_parked_each, hl7.max_parked_bytes): look through those that wait"
             )
 
     async def receive(self, arrived: Arrived, candidates: Sequence[Sender]) -> bytes:
@@ -119,7 +126,7 @@ class Hl7:
         return answer_to(header, refused, self._clock.now())
 
     async def parked(self, limit: int) -> list[dict[str, Any]]:
-        """Return the messages that wait, as the API shows them, the one that came last first."""
+        """Return the messages that wait, as the API shows them, the one that came first first."""
         return [asdict(row) for row in await self._db.read(lambda tx: hl7.parked(tx, limit))]
 
     async def retry(self, number: int, actor: Actor) -> dict[str, Any]:
@@ -165,7 +172,7 @@ class Hl7:
         """Do what follows a message that is durable; whatever fails there, it was taken."""
         try:
             self._prefetch.look()
-            self._waiting = await self._db.read(hl7.count)
+            await self._count()
             await self._patients.changed()
         except Exception as error:  # noqa: BLE001  Publishing tries again by itself.
             _log.warning("hl7-not-followed", reason=type(error).__name__)
@@ -209,12 +216,14 @@ class Hl7:
         if self._faults.is_due((who, error.error), self._clock.now()):
             _log.warning("hl7-refused", code=f"{error.answer.lower()}-{error.error}")
         is_passing = isinstance(error.__cause__, NodeError | Refusal)
-        if sender is None or not arrived.whole or is_passing:
+        is_no_use = (error.answer, error.error) == ("AR", MESSAGE_TYPE)
+        if sender is None or not arrived.whole or is_passing or is_no_use:
             return
         sent = _sent(arrived.block, sender, header)
-        now, most = self._clock.now(), self._settings.max_parked
+        now, settings = self._clock.now(), self._settings
+        room = hl7.Room(settings.max_parked, settings.max_parked_each, settings.max_parked_bytes)
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> int | None:
             times = hl7.park(
                 tx,
                 sent,
@@ -222,16 +231,26 @@ class Hl7:
                 error=error.error,
                 reason=error.reason,
                 now=now,
-                most=most,
+                room=room,
             )
             if times == 1:
                 audit.append(tx, self._event("refused", sender.actor, sent, "parked"), now)
+            return times
 
         try:
-            await self._db.write(work)
-            self._waiting = await self._db.read(hl7.count)
+            if await self._db.write(work) is None:
+                self._is_full = True
+                if self._faults.is_due((who, "full"), now):
+                    _log.warning("hl7-parked-full", sender=who)
+            await self._count()
         except Exception as failure:  # noqa: BLE001  What it was refused for is told.
             _log.warning("hl7-not-parked", reason=type(failure).__name__)
+
+    async def _count(self) -> None:
+        """Count who waits; where fewer do than before there is room again."""
+        before, self._waiting = self._waiting, await self._db.read(hl7.count)
+        if self._waiting < before:
+            self._is_full = False
 
     async def _one(self, number: int) -> tuple[hl7.ParkedRow, Sent]:
         found = await self._db.read(lambda tx: hl7.one(tx, number))
@@ -245,7 +264,7 @@ class Hl7:
             audit.append(tx, self._event("success", actor, sent, what), self._clock.now())
 
         await self._db.write(work)
-        self._waiting = await self._db.read(hl7.count)
+        await self._count()
 
     async def _on_record(self, outcome: str, actor: Actor, sent: Sent, what: str) -> None:
         event = self._event(outcome, actor, sent, what)

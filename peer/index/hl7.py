@@ -20,6 +20,15 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """How many refused messages may wait: in all, of one sender, and how many bytes in all."""
+
+    most: int
+    most_each: int
+    most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ParkedRow:
     """A message that was refused.  `answer`: AE or AR; `error`: of HL7 table 0357."""
 
@@ -69,11 +78,11 @@ def forget(tx: Tx, before: int) -> None:
 
 
 def park(
-    tx: Tx, sent: Sent, *, answer: str, error: str, reason: str, now: int, most: int
+    tx: Tx, sent: Sent, *, answer: str, error: str, reason: str, now: int, room: Room
 ) -> int | None:
     """Keep a refused message, or count it to itself; return how often it has come.
 
-    Returns None, and keeps nothing, if `most` wait already.
+    Returns None, and keeps nothing, if there is no room for it.
     """
     known = tx.execute(
         "UPDATE hl7_parked SET answer = ?, error = ?, reason = ?, last_at = ?, times = times + 1"
@@ -82,7 +91,7 @@ def park(
     ).fetchone()
     if known is not None:
         return int(known["times"])
-    if count(tx) >= most:
+    if not _has_room(tx, sent, room):
         return None
     tx.execute(
         "INSERT INTO hl7_parked (sender, control_id, kind, hash, content, answer, error, reason,"
@@ -103,6 +112,19 @@ def park(
     return 1
 
 
+def _has_room(tx: Tx, sent: Sent, room: Room) -> bool:
+    row = tx.execute(
+        "SELECT count(*) AS number, coalesce(sum(sender = ?), 0) AS theirs,"
+        " coalesce(sum(length(content)), 0) AS bytes FROM hl7_parked",
+        (sent.sender,),
+    ).fetchone()
+    return bool(
+        row["number"] < room.most
+        and row["theirs"] < room.most_each
+        and row["bytes"] + len(sent.content) <= room.most_bytes
+    )
+
+
 def count(tx: Tx) -> int:
     """Return how many messages wait."""
     row = tx.execute("SELECT count(*) AS number FROM hl7_parked").fetchone()
@@ -110,8 +132,8 @@ def count(tx: Tx) -> int:
 
 
 def parked(tx: Tx, limit: int) -> Sequence[ParkedRow]:
-    """Return the messages that wait, the one that came last first."""
-    rows = tx.execute(f"{_PARKED} ORDER BY last_at DESC, parked DESC LIMIT ?", (limit,))
+    """Return the messages that wait, the one that came first first: so they are tried again."""
+    rows = tx.execute(f"{_PARKED} ORDER BY first_at, parked LIMIT ?", (limit,))
     return [ParkedRow(**dict(row)) for row in rows.fetchall()]
 
 

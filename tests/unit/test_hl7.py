@@ -405,8 +405,9 @@ async def test_bad_messages_are_refused_with_the_reason_and_kept(alice):
             assert told[2]
         waiting = await receiver.room.parked(20)
         # Nothing of a stranger's is kept.
-        assert [(each["answer"], each["error"]) for each in reversed(waiting)] == [
-            (code, error) for _, code, error in BAD if error != "103"
+        # Nor what is never taken.
+        assert [(each["answer"], each["error"]) for each in waiting] == [
+            (code, error) for _, code, error in BAD if error not in {"103", "200"}
         ]
 
 
@@ -453,7 +454,24 @@ async def test_only_so_many_refused_messages_are_kept(alice):
     async with receiving(alice, max_parked=2) as receiver:
         for number in range(4):
             assert (await receiver.tell(message("A08", number=f"M{number}")))[0] == "AE"
-        assert len(await receiver.room.parked(10)) == 2
+        waiting = await receiver.room.parked(10)
+        assert [each["control_id"] for each in waiting] == ["M0", "M1"], "the oldest first"
+        assert "hl7.max_parked" in "".join(receiver.room.warnings())
+        await receiver.room.discard(waiting[0]["parked"], OFFICER)
+        assert "hl7.max_parked" not in "".join(receiver.room.warnings())
+
+
+@pytest.mark.parametrize(
+    ("bound", "kept"), [({"max_parked_each": 1}, 2), ({"max_parked_bytes": 300}, 1)]
+)
+async def test_one_sender_leaves_room_to_the_others(alice, bound, kept, capsys):
+    both = sender(application="RIS"), sender(name="HIS", application="HIS")
+    async with receiving(alice, *both, **bound) as receiver:
+        for number, application in enumerate(("RIS", "RIS", "HIS")):
+            text = message("A08", f"NTE|{'x' * 200}", number=str(number), application=application)
+            assert (await receiver.tell(text))[0] == "AE"
+        assert len(await receiver.room.parked(10)) == kept
+    assert "hl7-parked-full" in "".join(capsys.readouterr())
 
 
 async def test_nothing_of_a_patient_is_shown_or_logged(receiver, capsys):

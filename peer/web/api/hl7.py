@@ -22,7 +22,7 @@ class ParkedPath(Body):
 
 
 async def list_parked(request: web.Request) -> web.StreamResponse:
-    """Return the messages that wait, the one that came last first."""
+    """Return the messages that wait, the one that came first first."""
     return answer({"messages": await services(request).hl7.parked(LISTED)})
 
 

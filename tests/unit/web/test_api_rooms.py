@@ -361,7 +361,7 @@ async def test_refused_hl7_messages_are_tried_again_and_discarded(tmp_path):
             assert b"MSA|AE" in await room.receive(Arrived(text.encode()), known)
         async with node.program(*ROLES) as session:
             api = Api(session)
-            second, first = (await api.get("/hl7/parked"))["messages"]
+            first, second = (await api.get("/hl7/parked"))["messages"]
             assert (first["sender"], first["kind"], first["control_id"]) == ("RIS", "ADT^A08", "M1")
             status, found = await api.ask("POST", f"/hl7/parked/{first['parked']}/retry", {})
             assert (status, found["error"]["code"]) == (422, "hl7-refused")
