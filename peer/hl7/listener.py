@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from typing import Final
@@ -77,6 +78,9 @@ class Hl7Listener:
             return
         self._open.add(task)
         try:
+            # A sender that is switched off never says so; it would keep its place.
+            accepted = writer.get_extra_info("socket")
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await self._serve(stream, writer)
         except (NotFramed, OSError) as error:
             address = _address(writer)
@@ -101,8 +105,13 @@ class Hl7Listener:
             # If the node stops meanwhile there is no answer; sent again, the message is known.
             answer = await self._room.receive(arrived, candidates)
             writer.write(framed(answer))
-            async with asyncio.timeout(self._settings.message_s):
-                await writer.drain()
+            try:
+                async with asyncio.timeout(self._settings.message_s):
+                    await writer.drain()
+            except TimeoutError:
+                # Closing would wait until the other side has read what it does not read.
+                writer.transport.abort()
+                raise
 
     async def _started(self, stream: asyncio.StreamReader) -> bool:
         try:

@@ -5,6 +5,7 @@ MSH-3 and MSH-4 are names, not proofs; they tell the systems behind one address 
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import Final
@@ -124,6 +125,10 @@ def sender_of(header: Segment, candidates: Iterable[Sender]) -> Sender:
 
 
 def _addresses(host: str) -> set[str]:
+    try:
+        return {str(ipaddress.ip_address(host))}
+    except ValueError:
+        pass  # A name, not an address.
     try:
         return {str(info[4][0]) for info in socket.getaddrinfo(host, None)} | {host}
     except OSError:  # A name that does not resolve matches no caller.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import hl7 as outside
 import pytest
@@ -17,11 +19,12 @@ from hl7.client import MLLPClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.config import Settings
+from peer.config import Hl7Sender, Settings
 from peer.errors import Conflict, NotFound, StorageFull
 from peer.hl7 import Hl7, Hl7Listener
 from peer.hl7.admissions import MERGES
 from peer.hl7.refused import Refused
+from peer.hl7.senders import Senders
 from peer.index import hl7, patients
 from peer.search import Prefetch, Question
 from protocol.errors import Refusal
@@ -539,6 +542,51 @@ async def test_who_sends_no_message_is_cut_off(alice):
             writer.write(content)
             assert await ends(reader)
             writer.close()
+
+
+async def test_who_reads_no_answers_is_cut_off(receiver):
+    receiver.listener._settings = receiver.settings.hl7.model_copy(update={"message_s": 0.01})
+    stream = asyncio.StreamReader()
+    stream.feed_data(f"\x0b{message('A08', PID)}\x1c\r".encode())
+    aborted = []
+
+    async def drain():
+        await asyncio.Event().wait()
+
+    writer = SimpleNamespace(
+        get_extra_info=lambda _name: ("127.0.0.1", 1),
+        write=lambda _content: None,
+        drain=drain,
+        transport=SimpleNamespace(abort=lambda: aborted.append(True)),
+    )
+    with pytest.raises(TimeoutError):
+        await receiver.listener._serve(stream, writer)
+    assert aborted == [True]
+
+
+async def test_whether_a_sender_is_still_there_is_asked(receiver, monkeypatch):
+    asked = []
+
+    async def serve(_stream, writer):
+        accepted = writer.get_extra_info("socket")
+        asked.append(accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    monkeypatch.setattr(receiver.listener, "_serve", serve)
+    reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+    assert await ends(reader)
+    writer.close()
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "2001:db8::7", "2001:DB8:0::7"])
+def test_an_address_is_not_looked_up(monkeypatch, host):
+    def broken(*_arguments):
+        raise AssertionError
+
+    monkeypatch.setattr(socket, "getaddrinfo", broken)
+    table = Senders([Hl7Sender(**sender(host=host))], ISSUER)
+    assert bool(table.at("10.0.0.7")) == (host == "10.0.0.7")
+    assert bool(table.at("2001:db8::7")) == (host != "10.0.0.7")
 
 
 async def test_one_address_has_only_so_many_connections(alice):
