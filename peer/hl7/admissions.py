@@ -9,7 +9,7 @@ from typing import Final
 from peer.dicom.header import PatientAttributes
 from peer.hl7.message import Message, Segment
 from peer.hl7.people import identifiers_of, on_record, owned, patient_of
-from peer.hl7.refused import SEGMENT_SEQUENCE, UNKNOWN_KEY, Refused
+from peer.hl7.refused import EVENT, REQUIRED_FIELD, SEGMENT_SEQUENCE, UNKNOWN_KEY, Refused
 from peer.hl7.senders import Sender
 from peer.index import Tx, patients
 from peer.index.patients import PatientRow
@@ -24,6 +24,9 @@ DESCRIBED: Final = ARRIVALS | {"A08", "A28", "A31"}
 """Events whose PID describes one patient."""
 
 MERGED: Final = "A40"
+
+OTHER_MERGES: Final = frozenset({"A18", "A30", "A34", "A36", "A39"})
+"""Events by which patients are merged in other ways, or were before v2.3.1: none may get lost."""
 
 MERGES: Final = 100
 """Most pairs of one message: each moves studies while nobody else writes; they come one by one."""
@@ -47,6 +50,13 @@ class Admissions:
             self._describe(tx, message, sender)
         elif message.event == MERGED:
             self._merge(tx, message, sender)
+        elif message.event in OTHER_MERGES:
+            said = (
+                f"Patients are merged by {MERGED} alone. Have it sent instead, or merge them here."
+            )
+            raise Refused("AR", EVENT, said)
+        elif not message.event:
+            raise Refused("AE", REQUIRED_FIELD, "The message has no event (MSH-9.2, EVN-1).")
 
     def _describe(self, tx: Tx, message: Message, sender: Sender) -> None:
         """Describe a patient anew who is on record; whom nobody has images of is not put there."""

@@ -133,8 +133,9 @@ class Message:
 
     @cached_property
     def event(self) -> str:
-        """The trigger event, such as A08 (MSH-9.2)."""
-        return self.header.text(9, 2)
+        """The trigger event, such as A08 (MSH-9.2); before v2.3 some say it in EVN-1 alone."""
+        told = (each.text(1) for each in self.all("EVN"))
+        return self.header.text(9, 2) or next(told, "")
 
     def first(self, name: str) -> Segment:
         """Return the first segment of this name; raise Refused if there is none."""

@@ -161,6 +161,23 @@ async def test_other_events_of_patients_are_none_of_ours(receiver):
     assert await receiver.trail("patient-update") == []
 
 
+async def test_the_event_is_that_of_evn_where_the_header_has_none(receiver):
+    pid = "PID|1||MRN-00017^^^NGH||Berg^Jane||19800517|F"
+    assert (await receiver.tell(message("", "EVN|A08", pid)))[0] == "AA"
+    assert (await receiver.patient("MRN-00017")).names[0] == "Berg^Jane"
+    assert (await receiver.tell(message("", pid, number="M2")))[:2] == ("AE", "101")
+
+
+async def test_a_merge_that_is_not_understood_is_not_accepted(alice, receiver):
+    await alice.acquire(OTHERS, OLSEN)
+    for event in ("A18", "A34", "A36"):
+        text = message(event, PID, "MRG|MRN-00099^^^NGH", number=event)
+        assert (await receiver.tell(text))[:2] == ("AR", "201")
+    assert await alice.patients.list() == []
+    waiting = await receiver.room.parked(10)
+    assert [each["control_id"] for each in waiting] == ["A18", "A34", "A36"]
+
+
 async def test_who_is_admitted_is_expected_where_the_sender_may(alice):
     async with receiving(alice, sender(expect=True, purpose="HOPERAT")) as receiver:
         pid = "PID|1||MRN-5^^^NGH||Berg^Karl||19500101|M"
