@@ -87,20 +87,26 @@ class Admissions:
     def _merge_one(self, tx: Tx, pid: Segment, mrg: Segment, sender: Sender) -> None:
         said = patient_of(pid, sender)
         leaving = owned(sender.identifiers(mrg, 1), sender, "MRG-1")
-        staying = [each for each in sender.own(identifiers_of(said)) if each not in leaving]
+        own = sender.own(identifiers_of(said))
+        staying = [each for each in own if each not in leaving]
         kept = on_record(tx, staying)
         on_record(tx, [each for each in leaving if not _is(tx, each, kept)])
-        for gone in leaving if staying else ():
+        for gone in leaving:
             alike = [each for each in staying if each.issuer == gone.issuer]
+            if not alike and gone in own:
+                continue  # One does not merge with oneself.
             if not alike:
                 raise Refused(
                     "AE",
                     UNKNOWN_KEY,
                     "An identifier of MRG-1 has none of the same assigning authority in PID-3.",
                 )
-            into = next((each for each in alike if _is(tx, each, kept)), alike[0])
+            # Whom PID is about may be on record by another of its identifiers.
+            kept = on_record(tx, staying)
+            candidates = [each for each in (*alike, *staying) if _is(tx, each, kept)]
+            into = next(iter(candidates), alike[0])
             self._merge_into(tx, gone, into, said, sender)
-        if (known := on_record(tx, sender.own(identifiers_of(said)))) is not None:
+        if (known := on_record(tx, own)) is not None:
             self._patients.describe_in(tx, known, said, sender.actor)
 
     def _merge_into(

@@ -276,6 +276,18 @@ async def test_a_merge_goes_to_the_identifier_that_stays(alice, receiver):
     assert (await receiver.patient("MRN-00099")).patient == kept.patient
 
 
+async def test_a_merge_goes_to_whom_another_identifier_of_pid_has_on_record(alice):
+    await alice.acquire(OTHERS, replace(OLSEN, issuer="ANNEX"))
+    authorities = {"NGH": ISSUER, "ANNEX": "ANNEX"}
+    async with receiving(alice, sender(authorities=authorities)) as receiver:
+        pid = "PID|1||MRN-00017^^^NGH~NEW^^^ANNEX||Mueller^Jane"
+        assert (await receiver.tell(message("A40", pid, "MRG|MRN-00099^^^ANNEX")))[0] == "AA"
+        kept = await receiver.patient("MRN-00017")
+        assert (await receiver.patient("MRN-00099", "ANNEX")).patient == kept.patient
+        text = message("A40", PID, "MRG|MRN-00017^^^NGH~X^^^ANNEX", number="M2")
+        assert (await receiver.tell(text))[:2] == ("AE", "204")
+
+
 @pytest.mark.parametrize(
     "second",
     ["MRN-00099^^^NGH^VN", "MRN-00099^^^NGH^an", "MRN-00099^^^NGH&9.9.9&ISO^MR"],
