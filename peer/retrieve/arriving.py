@@ -142,6 +142,11 @@ class Arriving:
         except Beyond:
             return (await self._verified(item)).header
 
+    async def fetch(self, permit: Permit, sop_instance_uid: str) -> None:
+        """Have all of an instance fetched, without reading it; raise as `read` does."""
+        item = self._named(permit, sop_instance_uid)
+        await self._fetch(item, item.length)
+
     async def read(self, permit: Permit, sop_instance_uid: str, most: int | None = None) -> bytes:
         """Return the bytes of an instance exactly as the origin has them; the first `most`.
 

@@ -55,7 +55,8 @@ class Line:
 
 @pytest.fixture
 async def nodes(tmp_path):
-    async with web_nodes(tmp_path, "Alice", "Bob", transfer={"parallel_ranges": 1}) as opened:
+    settings = {"transfer": {"parallel_ranges": 1}, "dicomweb": {"pictures_at_once": 1}}
+    async with web_nodes(tmp_path, "Alice", "Bob", **settings) as opened:
         alice, bob = (each.hospital for each in opened)
         files = await ready(alice, bob, count=COUNT, size=SIZE, **PICTURE)
         yield opened[0], alice, bob, files
@@ -122,6 +123,29 @@ async def test_a_series_is_sent_as_it_comes_and_its_middle_stands_for_it(nodes):
         assert "0 of 6" in warning
         data, _ = await content(viewer, SERIES, 'multipart/related; type="application/dicom"')
     assert all(each in data for each in files.values())
+
+
+async def test_a_picture_that_waits_for_the_line_stops_no_other(nodes):
+    _, alice, _, _ = nodes
+    own = f"{STUDY}.7"
+    await alice.scan(own, count=1, size=SIZE, **PICTURE)
+    async with under_way(nodes) as (viewer, line, _):
+        await content(viewer, f"{instance(4)}/metadata")  # What is listed of it is here.
+        asked, never = asyncio.Event(), asyncio.Event()
+
+        async def hold(path, start, data):
+            asked.set()
+            await never.wait()
+            return await line.pass_on(path, start, data)
+
+        alice.links.meddle = hold
+        slow = asyncio.create_task(content(viewer, f"{instance(4)}/rendered", "image/png"))
+        await asked.wait()
+        picture, _ = await content(viewer, f"/dicom-web/studies/{own}/thumbnail", "image/png")
+        assert picture.startswith(b"\x89PNG")
+        assert not slow.done()
+        never.set()
+        await slow
 
 
 async def test_nothing_of_it_is_listed_or_counted_as_held(nodes):

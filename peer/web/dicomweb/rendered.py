@@ -31,6 +31,7 @@ from peer.web.dicomweb.resource import (
 )
 from peer.web.pictures import Look
 from peer.web.routes import CLINICIAN, Route, services
+from peer.web.streams import unless_abandoned
 
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 
@@ -38,7 +39,12 @@ _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoi
 async def _picture(
     request: web.Request, wanted: Resource, row: InstanceRow, number: int, look: Look
 ) -> bytes:
-    """Return frame `number` (from 1) of an instance as a picture."""
+    """Return frame `number` (from 1) of an instance as a picture.
+
+    What is still arriving is fetched first: no picture waits for the line in another's turn.
+    """
+    if wanted.arriving is not None:
+        await unless_abandoned(request, wanted.arriving.fetch(wanted.permit, row.sop_instance_uid))
     with unrenderable():
         return await services(request).pictures.picture(
             row.content_hash, partial(read_instance, request, wanted, row), number, look

@@ -144,18 +144,21 @@ async def read_instance(
     request: web.Request, wanted: Resource, row: InstanceRow, most: int | None = None
 ) -> bytes:
     """Return the bytes of an instance exactly as they were stored; the first `most` of them."""
-    held = services(request).retrieve
-    source = held.read_instance if wanted.arriving is None else wanted.arriving.read
-    return await source(wanted.permit, row.sop_instance_uid, most)
+    permit, uid = wanted.permit, row.sop_instance_uid
+    if wanted.arriving is None:
+        return await services(request).retrieve.read_instance(permit, uid, most)
+    return await unless_abandoned(request, wanted.arriving.read(permit, uid, most))
 
 
 async def read_in_pieces(
     request: web.Request, wanted: Resource, row: InstanceRow
 ) -> AsyncIterator[bytes]:
     """Yield the bytes of an instance as they were stored; little of it is in memory at a time."""
-    held = services(request).retrieve
-    source = held.open_instance if wanted.arriving is None else wanted.arriving.open
-    instance = await source(wanted.permit, row.sop_instance_uid)
+    permit, uid = wanted.permit, row.sop_instance_uid
+    if wanted.arriving is None:
+        instance = await services(request).retrieve.open_instance(permit, uid)
+    else:
+        instance = await unless_abandoned(request, wanted.arriving.open(permit, uid))
     try:
         for at in range(0, len(instance), PIECE_BYTES):
             yield await asyncio.to_thread(instance.__getitem__, slice(at, at + PIECE_BYTES))
