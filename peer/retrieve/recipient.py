@@ -86,6 +86,8 @@ class Recipient:
             try:
                 moved_on = await self._carry_out(attempt)
             finally:
+                # Nobody looks at what is refused by now, however long its ending takes.
+                attempt.arriving = None
                 if attempt.transfer is not None:
                     attempt.transfer.close()
 

@@ -189,8 +189,11 @@ class Transfer:
     async def first(self, pack_id: bytes, chunks: Sequence[Chunk]) -> None:
         """Have these chunks fetched before all others; return when they are here, verified.
 
-        Raises Refusal or NodeError if the transfer ends without them.
+        Raises the Refusal that the transfer ended with, though they are here; NodeError if it ends
+        otherwise without them.
         """
+        if isinstance(self._wishes.over, Refusal):
+            raise self._wishes.over
         lacking = [chunk for chunk in chunks if chunk.number not in self._here[pack_id]]
         if lacking:
             await self._wishes.granted(missing_pieces({pack_id: tuple(lacking)}, self._here))

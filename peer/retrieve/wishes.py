@@ -18,7 +18,10 @@ class _Wish:
 
 
 class Wishes:
-    """The pieces that are waited for; `queue` has those that nobody fetches yet."""
+    """The pieces that are waited for; `queue` has those that nobody fetches yet.
+
+    `over`: why nothing more comes, None while anything may.
+    """
 
     def __init__(self) -> None:
         self.queue: deque[Piece] = deque()
@@ -26,12 +29,12 @@ class Wishes:
         self._stirred = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
-        self._over: Exception | None = None
+        self.over: Exception | None = None
 
     async def granted(self, pieces: Iterable[Piece]) -> None:
         """Ask for pieces; return when all of them have come, raise what `end` was told."""
-        if self._over is not None:
-            raise self._over
+        if self.over is not None:
+            raise self.over
         wanted = list(pieces)
         asked = self._lacking()
         wish = _Wish(
@@ -77,7 +80,7 @@ class Wishes:
 
     def end(self, why: Exception) -> None:
         """Tell whoever waits that nothing more comes."""
-        self._over = why
+        self.over = why
         for wish in tuple(self._waiting):
             self._forget(wish)
             if not wish.granted.done():

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from peer.link import NotConnected
+from peer.retrieve import retrieve
+from protocol.errors import Refusal
 from tests.facilities import CLINICIAN, OFFICER
 from tests.transfers import STUDY, ready
 from tests.web_node import web_nodes
@@ -211,6 +213,34 @@ async def test_revoked_in_between_what_was_waited_for_is_refused_and_nothing_sta
         assert done.state == "revoked"
         await content(viewer, instance(2), "application/dicom", status=404)
     assert alice.store.sizes() == alice.store.incoming() == {}
+
+
+async def test_revoked_nobody_looks_at_it_though_its_ending_is_not_on_record(nodes, monkeypatch):
+    _, alice, bob, _ = nodes
+    monkeypatch.setattr(retrieve, "ARRIVING_S", 0.05)
+    (recorded,) = await bob.consents.list()
+    ledger = alice.retrieve._errands._ledger
+    ending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def late(*arguments, revoked=ledger.revoked):
+        ending.set()
+        await may_end.wait()
+        await revoked(*arguments)
+
+    monkeypatch.setattr(ledger, "revoked", late)
+    async with under_way(nodes) as (viewer, line, started):
+        await content(viewer, instance(2), "application/dicom")
+        arriving = await alice.retrieve.arriving(STUDY)
+        permit = await alice.access.permit_local(STUDY, CLINICIAN, "view", bob.peer_id)
+        assert await arriving.read(permit, f"{STUDY}.1.2")
+        await bob.consents.revoke(recorded.directive.directive_id, "changed her mind", OFFICER)
+        line.free.set()
+        await ending.wait()
+        await content(viewer, instance(2), "application/dicom", status=404)
+        with pytest.raises(Refusal, match="revoked"):
+            await arriving.read(permit, f"{STUDY}.1.2")
+        may_end.set()
+        assert (await alice.retrieve.finished(started.retrieval_id)).state == "revoked"
 
 
 async def test_a_partner_that_is_lost_is_said_and_what_is_here_was_seen(nodes):
