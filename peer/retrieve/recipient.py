@@ -110,9 +110,11 @@ class Recipient:
         await self._note_leave(attempt, leave, size=transfer.bytes)
         await transfer.open(await self._expect(attempt, transfer))
         inspection = self.ingest.inspection(manifest, leave.keys)
-        attempt.arriving = Arriving(
-            attempt.row.retrieval_id, attempt.row.origin, manifest, transfer, inspection
-        )
+        # Of a study that is held, from there or from elsewhere, that is what is looked at.
+        if await self.db.read(lambda tx: studies.get(tx, attempt.row.study_instance_uid)) is None:
+            attempt.arriving = Arriving(
+                attempt.row.retrieval_id, attempt.row.origin, manifest, transfer, inspection
+            )
         fetch = _Fetcher(self, attempt, leave).fetch
         try:
             await transfer.run(fetch, self.settings.parallel_ranges, inspection.look)

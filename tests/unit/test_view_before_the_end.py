@@ -10,7 +10,7 @@ import pytest
 from peer.link import NotConnected
 from peer.retrieve import retrieve
 from protocol.errors import Refusal
-from tests.facilities import CLINICIAN, OFFICER
+from tests.facilities import CLINICIAN, OFFICER, everyone_shares
 from tests.transfers import STUDY, ready
 from tests.web_node import web_nodes
 
@@ -159,6 +159,19 @@ async def test_nothing_of_it_is_listed_or_counted_as_held(nodes):
         async with viewer.get("/api/v1/studies") as answer:
             assert STUDY not in await answer.text()
         await content(viewer, f"{SERIES}/instances/1.2.3", status=404)
+
+
+async def test_of_a_study_that_is_held_no_more_is_shown_before_all_of_it_is_here(nodes):
+    _, alice, bob, files = nodes
+    await alice.fetch(bob)
+    await bob.scan(first=COUNT + 1, count=COUNT, size=SIZE, **PICTURE)
+    await everyone_shares(alice, bob)
+    async with under_way(nodes) as (viewer, _, started):
+        body, warned = await content(viewer, instance(COUNT + 1), status=404)
+        assert (b"no such instance" in body, warned) == (True, [])
+        assert not (await alice.retrieve.status(started.retrieval_id)).viewable
+        data, warned = await content(viewer, instance(1), "application/dicom")
+        assert (data, warned) == (files[f"{STUDY}.1.1"], [])
 
 
 async def test_a_look_is_on_record_with_its_origin_and_only_clinicians_may(nodes):

@@ -95,24 +95,24 @@ async def resource(request: web.Request, need: Need = Need.HEADERS) -> Resource:
     if study is None:
         raise NotFound("The address names no study.")
     try:
-        return await _held(request, study, series, instance)
+        permit = await _permit(request, study)
     except NotFound:
         arriving = await services(request).retrieve.arriving(study)
-        if arriving is None:  # Unless all of it has come just now.
-            return await _held(request, study, series, instance)
-        return await _arriving(request, arriving, arriving.items(series, instance), need)
-
-
-async def _held(
-    request: web.Request, study: str, series: str | None, instance: str | None
-) -> Resource:
-    rooms = services(request)
-    permit = await rooms.access.permit_local(study, actor(request), "view")
-    rows = await rooms.db.read(lambda tx: studies.list_instances(tx, study, series, instance))
+        if arriving is not None:
+            return await _arriving(request, arriving, arriving.items(series, instance), need)
+        permit = await _permit(request, study)  # Unless all of it has come just now.
+    rows = await services(request).db.read(
+        lambda tx: studies.list_instances(tx, study, series, instance)
+    )
     if not rows:
         what = "series" if instance is None else "instance"
         raise NotFound(f"This study is held here, but it has no such {what}.")
     return Resource(permit, rows)
+
+
+async def _permit(request: web.Request, study: str) -> Permit:
+    """Return leave for a study that is held; raise NotFound if it is not."""
+    return await services(request).access.permit_local(study, actor(request), "view")
 
 
 async def _arriving(
