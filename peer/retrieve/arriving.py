@@ -67,8 +67,7 @@ class Arriving:
     @property
     def progress(self) -> Progress:
         """How much of it is here."""
-        here = sum(self._transfer.has(item) for item in self.manifest.instances)
-        return Progress(here, len(self.manifest.instances))
+        return Progress(self._transfer.complete_instances, len(self.manifest.instances))
 
     def items(
         self, series_instance_uid: str | None = None, sop_instance_uid: str | None = None

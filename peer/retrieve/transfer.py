@@ -73,7 +73,7 @@ class _Cut:
 
 
 class _UnderWay:
-    """Knows which instance each chunk that comes completes, if any."""
+    """Knows which instance each chunk that comes completes, if any; `complete`: how many are."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._items: dict[bytes, list[InstanceItem]] = {pack_id: [] for pack_id in manifest.packs}
@@ -82,6 +82,7 @@ class _UnderWay:
         for those in self._items.values():
             those.sort(key=_first_chunk)
         self._lacking: dict[tuple[bytes, int], int] = {}
+        self.complete = 0
 
     def begin(self, here: Mapping[bytes, Bitmap]) -> None:
         """Count what each instance lacks of which some chunks are here."""
@@ -89,13 +90,17 @@ class _UnderWay:
             for item in items:
                 lacking = sum(chunk.number not in here[pack_id] for chunk in item.chunks)
                 self._lacking[pack_id, item.first_chunk] = lacking
+                self.complete += not lacking
 
     def completed(self, pack_id: bytes, number: int) -> InstanceItem | None:
         """Note that a chunk has come; return the instance whose last one it was."""
         items = self._items[pack_id]
         item = items[bisect_right(items, number, key=_first_chunk) - 1]
         self._lacking[pack_id, item.first_chunk] -= 1
-        return None if self._lacking[pack_id, item.first_chunk] else item
+        if self._lacking[pack_id, item.first_chunk]:
+            return None
+        self.complete += 1
+        return item
 
 
 def _first_chunk(item: InstanceItem) -> int:
@@ -135,6 +140,11 @@ class Transfer:
     def arriving(self) -> frozenset[bytes]:
         """The packs that are received; the others are whole already."""
         return frozenset(self.chunks) - self._whole
+
+    @property
+    def complete_instances(self) -> int:
+        """How many instances are here as a whole."""
+        return self._under_way.complete
 
     async def open(self, bitmaps: Mapping[bytes, bytes]) -> None:
         """Open the packs and believe of the bitmaps what the bytes on the disk confirm."""
@@ -197,11 +207,6 @@ class Transfer:
         lacking = [chunk for chunk in chunks if chunk.number not in self._here[pack_id]]
         if lacking:
             await self._wishes.granted(missing_pieces({pack_id: tuple(lacking)}, self._here))
-
-    def has(self, item: InstanceItem) -> bool:
-        """Whether all of an instance is here."""
-        here = self._here[self._manifest.packs[item.pack]]
-        return all(chunk.number in here for chunk in item.chunks)
 
     async def _show(self, look: Look) -> None:
         while self._arrived or not self._all_came:

@@ -257,11 +257,17 @@ async def test_revoked_nobody_looks_at_it_though_its_ending_is_not_on_record(nod
 
 
 async def test_a_partner_that_is_lost_is_said_and_what_is_here_was_seen(nodes):
+    _, alice, bob, _ = nodes
     async with under_way(nodes) as (viewer, line, _):
 
         def lost(_):
             raise NotConnected("the line broke")
 
+        await content(viewer, instance(2), "application/dicom")
         line.spoilt = lost
         body, _ = await content(viewer, instance(4), "application/dicom", status=503)
         assert b"goes on by itself" in body
+        line.spoilt = None
+        alice.retrieve._errands.wake(bob.peer_id)
+        _, (warning,) = await content(viewer, instance(2), "application/dicom")
+        assert "1 of 6" in warning
