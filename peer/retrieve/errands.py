@@ -61,6 +61,8 @@ class _Errand:
     task: asyncio.Task[None]
     attempt: Attempt | None = None
     """The one that is made now."""
+    ends: bool = False
+    """Whether this attempt has come to an end that is about to be recorded."""
     stuck: str = ""
     """Why not even its end could be recorded; it is tried again."""
 
@@ -193,10 +195,12 @@ class Errands:
         """Make one attempt, whatever comes of it; return whether the retrieval has ended."""
         errand = self._errands[row.retrieval_id]
         try:
-            errand.stuck = ""
+            errand.stuck, errand.ends = "", False
             try:
                 return await self._try(row)
-            except Exception as error:  # noqa: BLE001 - nothing may leave it "fetching" for ever
+            except Exception as error:  # Nothing may leave it "fetching" for ever.
+                if errand.ends and isinstance(error, NodeError):
+                    raise  # It has no other end for that: it comes to the same one again.
                 # The class alone: its text may name a patient.
                 _log.error("retrieval-interrupted", error=type(error).__name__)
                 await self._end_failed(row, None, _unforeseen(error))
@@ -270,6 +274,7 @@ class Errands:
         self, row: RetrievalRow, attempt: Attempt | None, refusal: Refusal
     ) -> None:
         """End with the origin's "no"; what had arrived under an earlier grant is destroyed."""
+        self._errands[row.retrieval_id].ends = True
         if refusal.code == WRONG_CONTENT:
             await self._end_failed(row, attempt, refusal)
             return

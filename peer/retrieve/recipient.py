@@ -163,13 +163,16 @@ class Recipient:
         def work(tx: Tx) -> tuple[dict[bytes, bytes], set[bytes]]:
             transfers.expect_packs(tx, retrieval_id, arriving)
             bitmaps = transfers.bitmaps(tx, retrieval_id)
-            stale = bitmaps.keys() - arriving
+            return bitmaps, bitmaps.keys() - arriving
+
+        def forget(tx: Tx) -> None:
             for pack_id in stale:
                 transfers.forget_pack(tx, pack_id)
-            return bitmaps, stale
 
         bitmaps, stale = await self.db.write(work)
-        await self._destroy_unrecorded(stale)
+        if stale:
+            await self._destroy_unrecorded(stale)
+            await self.db.write(forget)
         return bitmaps
 
     async def _note_leave(self, attempt: Attempt, leave: Leave, size: int) -> None:
@@ -266,26 +269,32 @@ class Recipient:
         return wrong
 
     async def destroy(self, row: RetrievalRow) -> None:
-        """Destroy what has arrived of a study that is not kept; its keys were in memory alone."""
+        """Destroy what has arrived of a study that is not kept; its keys were in memory alone.
+
+        It stays on record until it is gone.  Raises NodeError if any of it could not be destroyed.
+        """
         retrieval_id = row.retrieval_id
-
-        def work(tx: Tx) -> set[bytes]:
-            found = set(transfers.bitmaps(tx, retrieval_id))
-            transfers.forget_packs(tx, retrieval_id)
-            return found
-
-        arrived = await self.db.write(work)
-        await self._destroy_unrecorded(arrived)
+        await self._destroy_unrecorded(
+            await self.db.read(lambda tx: transfers.bitmaps(tx, retrieval_id))
+        )
+        await self.db.write(lambda tx: transfers.forget_packs(tx, retrieval_id))
 
     async def _destroy_unrecorded(self, pack_ids: Iterable[bytes]) -> None:
         """Destroy packs, arriving or whole, of which the index knows nothing.
 
-        A pack on record is never touched: a partner chooses the ids that its manifest names.
+        A pack on record is never touched: a partner chooses the ids that its manifest names.  Each
+        is tried before NodeError is raised for one that the disk does not let go of.
         """
         named = set(pack_ids)
         recorded = await self.db.read(lambda tx: transfers.owners(tx, named))
+        failure: NodeError | None = None
         for pack_id in named - recorded.keys():
-            await asyncio.to_thread(self.store.destroy, pack_id)
+            try:
+                await asyncio.to_thread(self.store.destroy, pack_id)
+            except NodeError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
 
 class _Fetcher:

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from peer.errors import NotFound, StorageFull
-from peer.index import studies
+from peer.errors import NodeError, NotFound, StorageFull
+from peer.index import studies, transfers
 from peer.retrieve import turns
 from peer.retrieve.turns import LEAST_BYTES, SLOW_S, Turns
+from protocol.errors import Refusal
 from tests.facilities import CLINICIAN
 from tests.transfers import STUDY, hospitals, ready
 
@@ -145,6 +146,41 @@ async def test_a_full_disk_while_it_ends_is_said_and_it_is_tried_again(tmp_path,
             full[0] = False
             assert (await alice.retrieve.finished(started.retrieval_id)).state == "complete"
         assert await alice.kept() == files
+
+
+async def test_what_cannot_be_destroyed_stays_on_record_until_it_is(tmp_path, monkeypatch):
+    """And the retrieval ends as it would have: revoked, not failed."""
+    settings = {"retry_s": 60, "parallel_ranges": 1}
+    async with hospitals(tmp_path, "Alice", "Bob", transfer=settings) as (alice, bob):
+        await ready(alice, bob)
+        stuck = asyncio.Event()
+
+        def destroy(pack_id, destroy=alice.store.destroy):
+            if stuck.is_set():
+                return destroy(pack_id)
+            stuck.set()
+            raise NodeError("The disk does not let go.")
+
+        async def refuse(_path, start, data):
+            if start:
+                raise Refusal("revoked", "Consent has ended.", "Ask the patient.")
+            return data
+
+        monkeypatch.setattr(alice.store, "destroy", destroy)
+        alice.links.meddle = refuse
+        started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+        async with asyncio.timeout(60):
+            await stuck.wait()
+            seen = await alice.retrieve.status(started.retrieval_id)
+            while seen.state != "waiting":
+                await asyncio.sleep(0.01)
+                seen = await alice.retrieve.status(started.retrieval_id)
+            noted = await alice.db.read(lambda tx: transfers.bitmaps(tx, started.retrieval_id))
+            assert noted.keys() == alice.store.incoming().keys() != set()
+            alice.retrieve._errands.wake(bob.peer_id)
+            assert (await alice.retrieve.finished(started.retrieval_id)).state == "revoked"
+        assert alice.store.sizes() == alice.store.incoming() == {}
+        assert not await alice.db.read(lambda tx: transfers.bitmaps(tx, started.retrieval_id))
 
 
 # -- a study that is purged -------------------------------------------------------------------
