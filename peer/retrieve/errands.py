@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
@@ -61,6 +62,8 @@ class _Errand:
     task: asyncio.Task[None]
     attempt: Attempt | None = None
     """The one that is made now."""
+    waits: bool = False
+    """Whether no attempt is made now: its origin cannot be reached, or it is not its time."""
     ends: bool = False
     """Whether this attempt has come to an end that is about to be recorded."""
     stuck: str = ""
@@ -138,14 +141,17 @@ class Errands:
         )
 
     async def arriving(self, study_instance_uid: str, within_s: float) -> Arriving | None:
-        """Return a study that is on its way now; wait so long for its origin's leave."""
+        """Return a study that is on its way now; wait so long for its origin's leave.
+
+        None at once if nothing is tried to get it now.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         while True:
             made = [
                 each
                 for each in self._errands.values()
-                if each.row.study_instance_uid == study_instance_uid
+                if each.row.study_instance_uid == study_instance_uid and not self._rests(each)
             ]
             for each in made:
                 if each.attempt is not None and each.attempt.arriving is not None:
@@ -154,6 +160,18 @@ class Errands:
             if not tasks or loop.time() >= until:
                 return None
             await asyncio.wait(tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+
+    def _rests(self, errand: _Errand) -> bool:
+        return errand.waits and not self._woken[errand.row.origin].is_set()
+
+    async def waiting(self, study_instance_uid: str) -> str | None:
+        """Return why a study does not come now that comes by itself later, None if none does."""
+        for errand in tuple(self._errands.values()):
+            if errand.row.study_instance_uid == study_instance_uid:
+                row = self.seen(await self.current(errand.row))
+                if row.state == State.WAITING:
+                    return row.reason
+        return None
 
     def seen(self, row: RetrievalRow) -> RetrievalRow:
         """Return a row as it is by now: its progress is noted now and then."""
@@ -178,17 +196,18 @@ class Errands:
 
     # -- one errand -------------------------------------------------------------------------
     async def _see_through(self, row: RetrievalRow) -> None:
+        errand = self._errands[row.retrieval_id]
         woken = self._woken.setdefault(row.origin, asyncio.Event())
         while True:
             woken.clear()
             async with self._turns.turn(urgent=urgent(row)):
                 if await self._attempt(row):
                     break
-            try:
+            errand.waits = True
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._retry_s):
                     await woken.wait()
-            except TimeoutError:
-                pass
+            errand.waits = False
         await self._ledger.deliver(row.origin)
 
     async def _attempt(self, row: RetrievalRow) -> bool:

@@ -198,9 +198,13 @@ class Retrieve:
     async def arriving(self, study_instance_uid: str) -> Arriving | None:
         """Return a study that is on its way, to be looked at before all of it is here.
 
-        None if it is not, or if its origin does not give leave within ARRIVING_S.
+        None if it is not, if it waits, or if its origin does not give leave within ARRIVING_S.
         """
         return await self._errands.arriving(study_instance_uid, ARRIVING_S)
+
+    async def waiting(self, study_instance_uid: str) -> str | None:
+        """Return why a study does not come now that comes by itself later, None if none does."""
+        return await self._errands.waiting(study_instance_uid)
 
     async def read_instance(
         self, permit: Permit, sop_instance_uid: str, most: int | None = None

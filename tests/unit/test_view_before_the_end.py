@@ -256,18 +256,36 @@ async def test_revoked_nobody_looks_at_it_though_its_ending_is_not_on_record(nod
         assert (await alice.retrieve.finished(started.retrieval_id)).state == "revoked"
 
 
+async def test_nobody_waits_for_a_study_that_nothing_is_tried_to_get(nodes, monkeypatch):
+    here, alice, bob, _ = nodes
+    monkeypatch.setattr(retrieve, "ARRIVING_S", 3600)
+    alice.links.cut(bob)
+    started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+    async with asyncio.timeout(60), here.program("clinician") as viewer, here.browser("Ada") as ada:
+        body, _ = await content(viewer, instance(2), "application/dicom", status=503)
+        assert b"Bob cannot be reached now" in body
+        await content(ada, f"/studies/{STUDY}", "text/html", status=404)
+        alice.links.connect(bob)
+        await alice.retrieve.finished(started.retrieval_id)
+        await content(viewer, instance(2), "application/dicom")
+
+
 async def test_a_partner_that_is_lost_is_said_and_what_is_here_was_seen(nodes):
     _, alice, bob, _ = nodes
-    async with under_way(nodes) as (viewer, line, _):
+    async with under_way(nodes) as (viewer, line, started):
 
         def lost(_):
             raise NotConnected("the line broke")
 
-        await content(viewer, instance(2), "application/dicom")
+        await content(viewer, instance(1), "application/dicom")
         line.spoilt = lost
         body, _ = await content(viewer, instance(4), "application/dicom", status=503)
         assert b"goes on by itself" in body
+        while (await alice.retrieve.status(started.retrieval_id)).state != "waiting":  # noqa: ASYNC110 - polled as a page does
+            await asyncio.sleep(0.01)
+        body, _ = await content(viewer, instance(1), "application/dicom", status=503)
+        assert b"not here yet. Bob cannot be reached now" in body
         line.spoilt = None
         alice.retrieve._errands.wake(bob.peer_id)
-        _, (warning,) = await content(viewer, instance(2), "application/dicom")
+        _, (warning,) = await content(viewer, instance(1), "application/dicom")
         assert "1 of 6" in warning

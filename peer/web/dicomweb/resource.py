@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from peer.access import Permit
-from peer.errors import NotFound
+from peer.errors import NodeError, NotFound
 from peer.index import studies
 from peer.index.studies import InstanceRow
 from peer.retrieve import Arriving
@@ -89,7 +89,8 @@ def bad_request(reason: str) -> RequestError:
 async def resource(request: web.Request, need: Need = Need.HEADERS) -> Resource:
     """Return what the address names; raise NotFound, or Refusal if the asker may not see it.
 
-    Of a study that is still arriving, what is needed of it is fetched first.
+    NodeError if it waits for its origin.  Of a study that is still arriving, what is needed of it
+    is fetched first.
     """
     study, series, instance = (uid_of(request, each) for each in ("study", "series", "instance"))
     if study is None:
@@ -100,7 +101,7 @@ async def resource(request: web.Request, need: Need = Need.HEADERS) -> Resource:
         arriving = await services(request).retrieve.arriving(study)
         if arriving is not None:
             return await _arriving(request, arriving, arriving.items(series, instance), need)
-        permit = await _permit(request, study)  # Unless all of it has come just now.
+        permit = await _permit_or_why(request, study)
     rows = await services(request).db.read(
         lambda tx: studies.list_instances(tx, study, series, instance)
     )
@@ -113,6 +114,17 @@ async def resource(request: web.Request, need: Need = Need.HEADERS) -> Resource:
 async def _permit(request: web.Request, study: str) -> Permit:
     """Return leave for a study that is held; raise NotFound if it is not."""
     return await services(request).access.permit_local(study, actor(request), "view")
+
+
+async def _permit_or_why(request: web.Request, study: str) -> Permit:
+    """Return leave for a study that has come just now; raise NodeError if it waits to come."""
+    try:
+        return await _permit(request, study)
+    except NotFound:
+        reason = await services(request).retrieve.waiting(study)
+        if reason is None:
+            raise
+        raise NodeError(f"This study is not here yet. {reason}") from None
 
 
 async def _arriving(
