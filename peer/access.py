@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from peer import audit
 from peer.actors import Actor, Role, someone_at
@@ -59,6 +59,10 @@ _REMEDIES: Final[dict[str, str]] = {
 }
 
 
+_LookKey: TypeAlias = tuple[Actor, str, str, PeerId | None]
+"""Who, at which study, what for, and from where it is still arriving."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to read one study.
@@ -97,7 +101,7 @@ class Access:
         self._db = db
         self._clock = clock
         self._view_s = settings.view_s
-        self._looks: dict[tuple[Actor, str, str], int] = {}
+        self._looks: dict[_LookKey, int] = {}
         self._confirmed: dict[tuple[PeerId, str, str, str], tuple[Partner, int, int]] = {}
 
     # -- partners ---------------------------------------------------------------------------
@@ -228,7 +232,7 @@ class Access:
         or Refusal.
         """
         now = self._clock.now()
-        look = (actor, study_instance_uid, what)
+        look = (actor, study_instance_uid, what, arriving_from)
         # A viewer makes a request for each image, and each record is a durable write.
         last = self._looks.get(look)
         known = last is not None and now - last < self._view_s
@@ -252,7 +256,7 @@ class Access:
             self._remember(look, now)
         return permit
 
-    def _remember(self, look: tuple[Actor, str, str], now: int) -> None:
+    def _remember(self, look: _LookKey, now: int) -> None:
         self._looks.pop(look, None)
         while len(self._looks) >= VIEWS:
             self._looks.pop(next(iter(self._looks)))

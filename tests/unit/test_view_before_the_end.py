@@ -186,6 +186,14 @@ async def test_a_look_is_on_record_with_its_origin_and_only_clinicians_may(nodes
     assert view["detail"]["what"] == "view before its end"
 
 
+async def test_a_look_at_what_comes_from_elsewhere_is_another_look(nodes):
+    _, alice, bob, _ = nodes
+    for origin in (bob.peer_id, bob.peer_id, alice.peer_id):
+        await alice.access.permit_local(f"{STUDY}.9", CLINICIAN, "view", origin)
+    seen = [each["partner"] for each in await alice.actions("view")]
+    assert sorted(seen) == sorted([bob.peer_id.hex(), alice.peer_id.hex()])
+
+
 async def test_the_page_shows_it_says_that_it_is_not_all_here_and_goes_on_to_the_end(nodes):
     here, alice, _, _ = nodes
     async with under_way(nodes) as (viewer, line, started), here.browser("Ada") as ada:
