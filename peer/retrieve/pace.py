@@ -79,7 +79,8 @@ class Pace:
         for scope in (None, origin):
             while (bucket := self._drained(scope, origin)).debt >= 1:
                 self.check(origin)
-                await self._sleep(min(STEP_S, bucket.debt / bucket.rate))
+                # Without a rate a window of nothing has ended just now: look again.
+                await self._sleep(min(STEP_S, bucket.debt / bucket.rate) if bucket.rate else 0)
 
     def _drained(self, scope: PeerId | None, origin: PeerId) -> _Bucket:
         bucket = self._buckets.setdefault(scope, _Bucket())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -91,6 +92,21 @@ async def test_in_a_window_of_nothing_nothing_is_fetched():
     virtual.slept += 7 * 3600
     virtual.pace.check(BOB)
     assert await virtual.fetch(BOB, 1) == 0
+
+
+@pytest.mark.parametrize("looks", range(8))
+async def test_a_window_of_nothing_may_end_between_two_looks_at_the_clock(looks):
+    virtual = Virtual(RateLimit(bytes_per_s=0, begin="07:00", end="19:00"))
+    left = [looks]
+
+    def now():
+        left[0] -= 1
+        return NOON if left[0] >= 0 else NOON + 7 * 3600
+
+    virtual.now = now
+    with suppress(NotNow):
+        await virtual.fetch(BOB, 1)
+    assert virtual.slept == 0
 
 
 @pytest.mark.parametrize(
