@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from peer.link import NotConnected
-from peer.retrieve import retrieve
+from peer.retrieve import Arriving, retrieve
 from protocol.errors import Refusal
 from tests.facilities import CLINICIAN, OFFICER, everyone_shares
 from tests.transfers import STUDY, ready
@@ -213,6 +213,14 @@ async def test_the_page_shows_it_says_that_it_is_not_all_here_and_goes_on_to_the
         assert b"Not all of this study" not in page
         async with viewer.get(f"/api/v1/retrievals/{started.retrieval_id.hex()}") as answer:
             assert (await answer.json())["viewable"] is False
+
+
+async def test_a_study_without_instances_is_not_found(nodes, monkeypatch):
+    here, _, _, _ = nodes
+    monkeypatch.setattr(Arriving, "series", lambda _: {})
+    async with under_way(nodes), here.browser("Ada") as ada:
+        body, _ = await content(ada, f"/studies/{STUDY}", "text/html", status=404)
+        assert b"has no instances" in body
 
 
 async def test_wrong_bytes_are_not_shown(nodes):

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from peer.dicom import Header
+from peer.errors import NotFound
 from peer.index.studies import SeriesRow
 from peer.retrieve import Arriving
 from peer.web.dicomweb import EARLY_VIEW
@@ -33,6 +34,8 @@ async def show(request: web.Request, arriving: Arriving) -> web.StreamResponse:
     rooms, uid = services(request), arriving.manifest.study_instance_uid
     await rooms.access.permit_local(uid, actor(request), EARLY_VIEW, arriving.origin)
     described = await unless_abandoned(request, _all_described(arriving))
+    if not described:
+        raise NotFound("This study is arriving, but it has no instances.")
     (header, _), *_ = described
     return await render(
         request,
