@@ -2,7 +2,7 @@
 
 A pack is the origin's ciphertext unchanged, and the hash of each chunk is on record here: what has
 that hash is what the disk has lost, whoever sends it.  One chunk after the other, since damage is
-rare and nobody waits for it.
+rare; it gives way to emergencies and holds to the operator's limits as any retrieval does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from peer.index.transfers import RetrievalRow
 from peer.ingest import Ingest
 from peer.link import Links
 from peer.retrieve.leave import Leave, Unreachable, fetched
+from peer.retrieve.pace import NotNow, Pace
 from peer.retrieve.transfer import ATTEMPTS
+from peer.retrieve.turns import Turns, is_urgent
 from peer.store import Store, unwrap_pack_key, unwrap_study_key
 from protocol.errors import Refusal, RemoteProtocolError, WrongContent
 from protocol.hashing import plain_hash
@@ -53,14 +55,16 @@ class Repair:
     clock: Clock
     links: Links
     ingest: Ingest
+    turns: Turns
+    pace: Pace
     listeners: list[Callable[[], None]] = field(default_factory=list)
     """Called after anything was mended."""
 
     async def mend(self, row: RetrievalRow, actor: Actor, leave: Leave) -> NotMended | None:
         """Fetch what is damaged of a study under its origin's leave; return why any of it stays so.
 
-        Nothing happens to a study of another source.  Raises Unreachable: what was mended until
-        then stays mended, and the rest may be tried again.
+        Nothing happens to a study of another source.  Raises Unreachable or NotNow: what was mended
+        until then stays mended, and the rest may be tried again.
         """
         uid, origin = row.study_instance_uid, row.origin
         damaged = await self.db.read(lambda tx: verification.damaged_of(tx, uid, origin))
@@ -70,9 +74,9 @@ class Repair:
         try:
             for position, each in enumerate(damaged):
                 try:
-                    await self._mend(row, leave, each)
+                    await self._mend(row, leave, each, urgent=is_urgent(actor.purpose))
                     mended.append(each)
-                except Unreachable:
+                except (Unreachable, NotNow):
                     raise
                 except Refusal as refusal:
                     if refusal.code == GRANT_EXPIRED:
@@ -87,15 +91,22 @@ class Repair:
                 await self._note(row, actor, mended)
         return None if why is None else NotMended(why, missing)
 
-    async def _mend(self, row: RetrievalRow, leave: Leave, sop_instance_uid: str) -> None:
+    async def _mend(
+        self, row: RetrievalRow, leave: Leave, sop_instance_uid: str, *, urgent: bool
+    ) -> None:
         found = await self.db.read(lambda tx: instances.locate(tx, sop_instance_uid))
         if found is None:
             raise NotFound("The instance was removed meanwhile.")
         path = leave.path + found.pack_id.hex()
         for chunk in found.chunks:
             if not await asyncio.to_thread(self._is_sound, found.pack_id, chunk):
+                await self.turns.give_way(urgent=urgent)
                 data = await self._fetched(row, path, chunk)
                 await self.ingest.mend(found.pack_id, chunk.offset, data)
+                if urgent:
+                    self.turns.brought(len(data))
+                else:
+                    await self.pace.take(row.origin, len(data))
         await asyncio.to_thread(self._verify, found)
 
     def _is_sound(self, pack_id: bytes, chunk: Chunk) -> bool:

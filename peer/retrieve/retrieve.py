@@ -71,12 +71,12 @@ class Retrieve:
         self._store = store
         self._keys = keys
         self._partners = partners
-        self._repair = Repair(db, store, keys.store_key, clock, links, ingest)
         self._clock = clock
         self._listed = settings.lists.retrievals
         self.parking = Parking(db, clock, partners.name, self._listed)
         self._pace = Pace(settings.transfer.limits, clock, partners.name)
         turns = Turns(settings.transfer.at_once)
+        self._repair = Repair(db, store, keys.store_key, clock, links, ingest, turns, self._pace)
         recipient = Recipient(
             db=db,
             store=store,

@@ -10,6 +10,7 @@ import pytest
 from peer.errors import Damaged, NotFound
 from peer.index import grants, verification
 from peer.link import NotConnected
+from peer.retrieve.pace import NotNow
 from peer.scrub import Scrub
 from protocol.errors import Refusal
 from protocol.manifest import CHUNK_BYTES
@@ -89,6 +90,33 @@ async def test_a_flipped_bit_costs_one_chunk(pair):
     (mended,) = [each for each in await alice.actions("verify") if "mended" in each["detail"]]
     assert mended["detail"]["mended"] == 1
     assert (await alice.audit.verify()).ok
+
+
+async def test_it_holds_to_the_limits_and_goes_on_where_it_was(pair, monkeypatch):
+    alice, bob = pair
+    files = await ready(alice, bob, size=SIZE)
+    await alice.fetch(bob)
+    flip(the_pack(alice), 7, CHUNK_BYTES + 7)
+    pace, taken = alice.retrieve._pace, []
+
+    async def take(origin, size):
+        taken.append((origin, size))
+        if len(taken) == 1:
+            raise NotNow("Nothing is fetched now.")
+
+    monkeypatch.setattr(pace, "take", take)
+    async with scrubbing(alice) as scrub:
+        assert await check(scrub) == {f"{STUDY}.1.1"}
+        started = await alice.retrieve.retrieve(bob.peer_id, STUDY, CLINICIAN)
+        async with asyncio.timeout(60):
+            while (seen := await alice.retrieve.status(started.retrieval_id)).state != "waiting":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert seen.row.code == "limited"
+            alice.retrieve._errands.wake(bob.peer_id)
+            done = await alice.retrieve.finished(started.retrieval_id)
+    assert done.state == "complete"
+    assert taken == [(bob.peer_id, CHUNK_BYTES)] * 2, "what was mended came again"
+    assert await alice.kept() == files
 
 
 @pytest.mark.parametrize("how", ["cut", "gone", "emptied"])
