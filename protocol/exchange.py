@@ -13,6 +13,8 @@ from typing import Final
 
 from protocol.comparison import Others
 from protocol.errors import (
+    BadSignature,
+    Expired,
     Gap,
     Incomplete,
     RemoteProtocolError,
@@ -67,6 +69,7 @@ from protocol.statements import Statement, open_addressed
 from protocol.thirds import Thirds
 
 _FIRST_BACK_OFF_S: Final = EXCHANGE_S
+_OF_NO_WANT: Final = {UnknownMessage.code, BadSignature.code, Expired.code}  # Another was meant.
 _NOBODY: Final[Mapping[PeerId, HeldJournal]] = {}
 
 
@@ -147,8 +150,7 @@ class Exchange:
             case Epochs() | Batches():
                 return self._given(message)
             case Refused(code):
-                # That something else was not understood says nothing of what was asked for.
-                if code != UnknownMessage.code and now < self._asked_until:
+                if code not in _OF_NO_WANT and now < self._asked_until:
                     self._back_off(now)
                 return []
             case Origins():

@@ -246,6 +246,15 @@ def test_a_refused_question_is_not_repeated_at_once(alice, bob):
     assert sent(side.handle(Tick(), NOW + WANT_S), Want) == []
 
 
+@pytest.mark.parametrize("code", ["expired", "bad-signature", "unknown-message"])
+def test_a_refusal_of_something_else_is_no_reason_to_pause(alice, bob, code):
+    """Of a membership that was shown with a question for a third journal, say."""
+    side = Side(bob, alice)
+    side.handle(Received(have_of(alice, bob)))
+    side.handle(Received(Refused(code, "", "")), NOW + EXCHANGE_S - 1)
+    assert sent(side.handle(Tick(), NOW + WANT_S), Want)
+
+
 # -- answering ------------------------------------------------------------------------------------
 
 
