@@ -202,17 +202,25 @@ class Publish:
     async def look_at_all(self) -> None:
         """Reconcile every patient who has studies or publications; a change of keys ends here.
 
-        Who had to wait for that with narrower terms is taken account of at once.
+        Who had to wait for that with narrower terms is taken account of at once.  What fails is
+        begun anew the next time.
         """
         while self._look_at_all:
             self._look_at_all = False
-            everyone = await self._db.read(_everyone)
-            # At least once: a change of partners counts even where nobody is published.
-            for start in range(0, len(everyone) or 1, PATIENTS_AT_A_TIME):
-                some = everyone[start : start + PATIENTS_AT_A_TIME]
-                await self._write(partial(self._reconcile, patients=some))
-            if not self._look_at_all:
-                await self._write(self._end_key_epochs)
+            try:
+                await self._look_at_each()
+            except BaseException:
+                self._look_at_all = True
+                raise
+
+    async def _look_at_each(self) -> None:
+        everyone = await self._db.read(_everyone)
+        # At least once: a change of partners counts even where nobody is published.
+        for start in range(0, len(everyone) or 1, PATIENTS_AT_A_TIME):
+            some = everyone[start : start + PATIENTS_AT_A_TIME]
+            await self._write(partial(self._reconcile, patients=some))
+        if not self._look_at_all:
+            await self._write(self._end_key_epochs)
 
     # -- inside a transaction ---------------------------------------------------------------------
 

@@ -275,6 +275,26 @@ async def test_removing_a_partner_changes_the_keys_of_everyone(hospitals):
     assert await alice.finds() == {("Bob", STUDY)}
 
 
+async def test_a_change_of_keys_that_fails_is_begun_anew(hospitals, monkeypatch):
+    _, bob, carol = hospitals
+    await bob.acquire(STUDY)
+    await bob.consent()
+    before = await bob.db.read(lambda tx: publications.of_patient(tx, 1)[b""])
+    bob.remove(carol)
+    await bob.publish.partner_changed(carol.peer_id, "removed")
+    with monkeypatch.context() as patched:
+
+        async def full(_):
+            raise StorageFull("No room.")
+
+        patched.setattr(bob.db, "write", full)
+        with pytest.raises(StorageFull):
+            await bob.publish.look_at_all()
+    await bob.publish.look_at_all()
+    after = await bob.db.read(lambda tx: publications.of_patient(tx, 1)[b""])
+    assert after.key_epoch == before.key_epoch + 1
+
+
 async def test_a_directive_that_names_a_partner_takes_effect_when_it_joins(hospitals):
     alice, bob, carol = hospitals
     bob.partners, waiting = [p for p in bob.partners if p.name != "Alice"], bob.partners
