@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -26,6 +26,8 @@ from peer.errors import NodeError, NotFound
 from peer.index import Database, Tx, collected
 from peer.index.collected import CollectedStudy, CollectionRow
 from protocol.errors import Refusal
+
+Made = TypeVar("Made")
 
 ATTEMPTS: Final = 3
 """How often a PACS is asked to list, or to send a study, before that counts as failed."""
@@ -210,36 +212,38 @@ class Collection:
 
     async def _list(self, row: CollectionRow) -> None:
         keys = {"StudyInstanceUID": ""} | row.keys
-        try:
-            found = await asyncio.to_thread(self._pacs.find, row.title, "STUDY", keys)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it counts as an attempt
-            reason = _reason(error)
-            await self._db.write(lambda tx: collected.note(tx, row.collection, reason))
+        found, why = await _tried(asyncio.to_thread(self._pacs.find, row.title, "STUDY", keys))
+        if found is None:
+            await self._db.write(lambda tx: collected.note(tx, row.collection, why))
             return
         uids = dict.fromkeys(uid for each in found if (uid := each["StudyInstanceUID"]))
         await self._db.write(lambda tx: collected.list_studies(tx, row.collection, uids))
 
     async def _collect(self, row: CollectionRow, study: CollectedStudy) -> None:
         """Make one attempt at a study, and record how it stands then."""
-        attempts, said = study.attempts + 1, ""
-        try:
-            listed = await asyncio.to_thread(self._listed, row.title, study.study_instance_uid)
-            missing = await self._lacking(listed)
-            if missing:
-                classes = sorted({listed[uid] for uid in missing} - {""})
-                said = await asyncio.to_thread(
-                    self._pacs.fetch, row.title, study.study_instance_uid, classes
-                )
-                missing = await self._lacking(listed)
-            now = replace(study, listed=len(listed), missing=missing)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it counts as an attempt
-            now, missing, said = study, ("",), _reason(error)
+        attempts = study.attempts + 1
+        made, why = await _tried(self._fetched(row, study))
+        listed, missing, said = (study.listed, ("",), why) if made is None else made
+        now = study if made is None else replace(study, listed=listed, missing=missing)
         state = "complete"
         if missing:
             state = "waiting" if attempts < ATTEMPTS else "incomplete"
             said = said or "The PACS sent less than it lists."
         now = replace(now, state=state, attempts=attempts, reason=said if missing else "")
         await self._db.write(lambda tx: collected.put(tx, row.collection, now))
+
+    async def _fetched(
+        self, row: CollectionRow, study: CollectedStudy
+    ) -> tuple[int, tuple[str, ...], str]:
+        """Have a study sent; return how many the PACS lists, what is missing, and what it says."""
+        title, uid, said = row.title, study.study_instance_uid, ""
+        listed = await asyncio.to_thread(self._listed, title, uid)
+        missing = await self._lacking(listed)
+        if missing:
+            classes = sorted({listed[each] for each in missing} - {""})
+            said = await asyncio.to_thread(self._pacs.fetch, title, uid, classes)
+            missing = await self._lacking(listed)
+        return len(listed), missing, said
 
     def _listed(self, title: str, study: str) -> dict[str, str]:
         """Return the instances that the PACS lists for a study, with their SOP classes.
@@ -265,9 +269,17 @@ class Collection:
         return await self._db.read(partial(collected.lacking, sop_instance_uids=tuple(listed)))
 
 
+async def _tried(work: Awaitable[Made]) -> tuple[Made | None, str]:
+    """Return what an attempt brings, or None and why it came to nothing: whatever that is."""
+    try:
+        return await work, ""
+    except Exception as error:  # noqa: BLE001 - a fault of ours counts as an attempt too
+        return None, _reason(error)
+
+
 def _reason(error: Exception) -> str:
     """Return why an attempt came to nothing, for the operator; of a fault of ours its class."""
     if isinstance(error, (Refusal, NodeError)):
         return str(error)
-    _log.error("collection-failed", error=type(error).__name__)
+    _log.error("collection-failed", exc_info=error)
     return f"The node failed ({type(error).__name__}); its log names the place."

@@ -220,12 +220,11 @@ class Errands:
             except Exception as error:  # Nothing may leave it "fetching" for ever.
                 if errand.ends and isinstance(error, NodeError):
                     raise  # It has no other end for that: it comes to the same one again.
-                # The class alone: its text may name a patient.
-                _log.error("retrieval-interrupted", error=type(error).__name__)
+                _log.error("retrieval-interrupted", exc_info=error)
                 await self._end_failed(row, None, _unforeseen(error))
                 return True
         except Exception as error:  # noqa: BLE001 - nor may an ending that could not be recorded
-            _log.error("retrieval-interrupted", error=type(error).__name__)
+            _log.error("retrieval-interrupted", exc_info=error)
             errand.stuck = _STUCK.format(type(error).__name__)
             return False
 
