@@ -56,12 +56,21 @@ class _UnderWay:
     """By the identity of the arrival."""
     known: dict[str, Known] = field(default_factory=dict)
     """Its instances, by SOP Instance UID."""
+    copies: list[tuple[Arrival, Arrival]] = field(default_factory=list)
+    """What has the UID of another one in the group, and that one, which came first."""
     group: Group = field(default_factory=Group)
 
     @property
     def arrivals(self) -> list[Arrival]:
         """All instances of the group."""
         return [arrival for each in self.deliveries for arrival in each.arrivals]
+
+    def refuse_copies(self) -> None:
+        """Refuse the copies of what is refused: of that nothing is held."""
+        for copy, first in self.copies:
+            why = self.outcomes.get(id(first), _NONE)
+            if why.status == "refused":
+                self.outcomes[id(copy)] = copy.outcome("refused", why.code, why.reason)
 
 
 class Commits:
@@ -166,6 +175,7 @@ class Commits:
                     if id(arrival) in undone or id(arrival) not in outcomes:
                         refused = arrival.outcome("refused", why.code, why.reason)
                         outcomes[id(arrival)] = refused
+                under_way.refuse_copies()
             useless = [a.data for a in under_way.arrivals if outcomes[id(a)].status != "accepted"]
             if any(isinstance(each, Large) for each in useless):
                 await asyncio.to_thread(_discard, useless)
@@ -203,6 +213,7 @@ class Commits:
         self._writers.sync(under_way.group)
         for arrival, outcome in under_way.group.refused:
             under_way.outcomes[id(arrival)] = outcome
+        under_way.refuse_copies()
 
     def _put_on_record(self, tx: Tx, under_way: _UnderWay, now: int) -> None:
         """Put on record what is durable, and what contradicts what is held."""
@@ -225,16 +236,18 @@ def _is_small(deliveries: Sequence[_Delivery]) -> bool:
 
 def _compare(under_way: _UnderWay, known: dict[str, Known]) -> list[Arrival]:
     """Return the instances that are not held; note what becomes of the others."""
-    fresh = []
+    fresh: dict[str, Arrival] = {}
     for arrival in under_way.arrivals:
         uid = arrival.sop_instance_uid
         held = known.get(uid)
         if held is None:
-            fresh.append(arrival)
+            fresh[uid] = arrival
             known[uid] = under_way.known[uid] = _as_known(arrival)
         else:
             under_way.outcomes[id(arrival)] = _held(arrival, held)
-    return fresh
+            if uid in fresh:
+                under_way.copies.append((arrival, fresh[uid]))
+    return list(fresh.values())
 
 
 def _conflicts(under_way: _UnderWay) -> list[Arrival]:

@@ -148,3 +148,36 @@ async def test_a_small_group_whose_commit_fails_is_refused_and_comes_again(intak
     failing.clear()
     assert (await intake.take(instance(1))).status == "accepted"
     assert await intake.read("1.2.3.1.1") == instance(1)
+
+
+@pytest.mark.parametrize("small", [0, 16], ids=["two steps", "one step"])
+@pytest.mark.parametrize("fails", ["fdatasync", "commit"])
+async def test_a_copy_in_the_group_of_what_is_lost_is_refused_with_it(
+    intake, monkeypatch, small, fails
+):
+    """Else its sender believes that the instance is held, and deletes its own."""
+    monkeypatch.setattr(commits, "SMALL_INSTANCES", small)
+    other = instance(1, PatientComments="not the same")
+    with monkeypatch.context() as broken:
+
+        def sync(_file):
+            raise OSError(errno.EIO, "broken")
+
+        def transact(tx, begin, work, real=database._transact):
+            def full(tx):
+                work(tx)
+                raise StorageFull("No room.")
+
+            return real(tx, begin, full if begin == "BEGIN IMMEDIATE" else work)
+
+        if fails == "commit":
+            broken.setattr(database, "_transact", transact)
+        else:
+            broken.setattr(os, "fdatasync", sync)
+        stored = await intake.ingest.store_instances(
+            [instance(1), instance(1), other], SENDER, "test"
+        )
+    code = "no-space" if fails == "commit" else "disk-error"
+    assert [(each.status, each.code) for each in stored] == [("refused", code)] * 3
+    stored = await intake.ingest.store_instances([instance(1), instance(1)], SENDER, "test")
+    assert [each.status for each in stored] == ["accepted", "duplicate"]
