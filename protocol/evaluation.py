@@ -111,7 +111,7 @@ def outputs(question: Question, answered: bytes) -> tuple[bytes, ...]:
     """Return the output (64 B) of each match key asked, in order; raise Malformed."""
     evaluated = _split(answered)
     return tuple(
-        oprf.finalize_inverted(text.encode(), inverse, evaluated[place])
+        oprf.finalize(text.encode(), inverse, evaluated[place])
         for text, inverse, place in zip(
             question.texts, question.inverses, question.places, strict=True
         )

@@ -89,22 +89,18 @@ def evaluate(key: bytes, element: bytes) -> bytes:
     return _multiply(_checked_scalar(key), _checked_element(element))
 
 
-def finalize(message: bytes, blind_scalar: bytes, evaluated: bytes) -> bytes:
-    """Return the 64-byte output for `message` from the element that came back (Finalize).
-
-    Raises Malformed unless `evaluated` is a canonical encoding other than the identity.
-    """
-    return finalize_inverted(message, inverse(blind_scalar), evaluated)
-
-
 def inverse(blind_scalar: bytes) -> bytes:
     """Return what undoes a blind, for whoever finalizes several answers to one question."""
     inverted: bytes = rbcl.crypto_core_ristretto255_scalar_invert(_checked_scalar(blind_scalar))
     return inverted
 
 
-def finalize_inverted(message: bytes, inverted: bytes, evaluated: bytes) -> bytes:
-    """Return what `finalize` does, from the `inverse` of the blind."""
+def finalize(message: bytes, inverted: bytes, evaluated: bytes) -> bytes:
+    """Return the 64-byte output for `message` from the element that came back (Finalize).
+
+    `inverted`: the `inverse` of the blind.  Raises Malformed unless `evaluated` is a canonical
+    encoding other than the identity.
+    """
     return _output(message, _multiply(inverted, _checked_element(evaluated)))
 
 

@@ -20,8 +20,8 @@ from peer.config import DicomSettings, KnownAe
 from peer.dicom import IMPLEMENTATION_CLASS_UID
 from peer.dimse.reading import Reading
 from peer.dimse.storing import Keeper
-from peer.dimse.tls import client_context
 from peer.logs import Seldom
+from peer.tls import client_context
 from protocol.errors import Refusal
 
 VERSION_NAME: Final = "OPENPRIORS"
@@ -82,7 +82,7 @@ class Calling:
         us.connection_timeout = us.acse_timeout = self._settings.connect_s
         us.dimse_timeout = self._settings.answer_s
         us.network_timeout = None  # What is waited for is an answer, see above.
-        tls = (client_context(self._settings), ae.host) if ae.tls else None
+        tls = (client_context(self._settings, "dicom"), ae.host) if ae.tls else None
         try:
             association = us.associate(
                 _address(ae),

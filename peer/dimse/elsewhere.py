@@ -18,8 +18,8 @@ from peer.search import Answer, KnownPrior, Question, Search
 from protocol.errors import Refusal
 
 UNREACHED_S: Final = 30.0
-"""How long in all a study may be held up while an AE waits for it, because its facility is out of
-reach or has not answered; it comes all the same, and is here when the AE asks again."""
+"""How long in all a study's facility may be out of reach while an AE waits for it; the study comes
+all the same, and is here when the AE asks again."""
 
 
 AT_ONCE: Final = 16
@@ -83,7 +83,7 @@ class Elsewhere:
         while now.state in UNFINISHED and unreached < UNREACHED_S:
             look(max(1, (now.row.instances or prior.digest.instances) - now.row.verified))
             self.archive.wait(asyncio.sleep(LOOK_S))
-            if now.state != State.FETCHING:
+            if now.state == State.WAITING:  # Not while it waits for its turn here.
                 unreached += LOOK_S
             now = self.archive.wait(self.retrieve.status(now.retrieval_id))
         return now

@@ -41,10 +41,10 @@ from peer.dimse.statuses import (
     answer,
 )
 from peer.dimse.storing import Keeper
-from peer.dimse.tls import server_context
 from peer.errors import ConfigError, NodeError
 from peer.ingest import Ingest, Memory
 from peer.logs import Seldom
+from peer.tls import server_context
 from protocol.errors import Refusal
 
 STOP_S: Final = 2.0
@@ -119,7 +119,7 @@ class DicomListener:
         if self._settings.cleartext:
             await asyncio.to_thread(self._listen, self._settings.port, None)
         if self._settings.tls_certificate:
-            context = server_context(self._settings)
+            context = server_context(self._settings, "dicom")
             await asyncio.to_thread(self._listen, self._settings.tls_port, context)
 
     def _listen(self, port: int, tls: ssl.SSLContext | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import time
 from typing import Final
 
@@ -16,6 +15,7 @@ from peer.hl7.framing import PIECE, NotFramed, framed, read_rest, read_start
 from peer.hl7.inbox import Hl7
 from peer.logs import Seldom
 from peer.ports import Listener, close
+from peer.tls import server_context
 
 GOODBYE_S: Final = 2.0
 """How long the other side may take to answer the end of a TLS connection."""
@@ -36,7 +36,7 @@ class Hl7Listener:
     async def start(self) -> int:
         """Listen; return the port.  Raises ConfigError."""
         settings = self._settings
-        context = _context(settings) if settings.tls_certificate else None
+        context = server_context(settings, "hl7") if settings.tls_certificate else None
         handshake_s = None if context is None else float(settings.message_s)
         goodbye_s = None if context is None else GOODBYE_S
         try:
@@ -127,20 +127,3 @@ class Hl7Listener:
 def _address(writer: asyncio.StreamWriter) -> str:
     # Of a caller who has gone already there is none.
     return str((writer.get_extra_info("peername") or ("",))[0])
-
-
-def _context(settings: Hl7Settings) -> ssl.SSLContext:
-    """Return the context that senders meet (BCP 195); raise ConfigError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-        if settings.tls_ca:
-            context.load_verify_locations(settings.tls_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            "A PEM file for HL7 over TLS cannot be read. Look at hl7.tls_certificate, hl7.tls_key "
-            "and hl7.tls_ca."
-        ) from error
-    return context

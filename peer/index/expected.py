@@ -117,11 +117,6 @@ def fetched(tx: Tx, expected: int, uids: str) -> None:
     tx.execute("UPDATE expected SET fetched = ? WHERE expected = ?", (uids, expected))
 
 
-def put_off(tx: Tx, expected: int, due_at: int) -> None:
-    """Search for a patient later."""
-    tx.execute("UPDATE expected SET due_at = ? WHERE expected = ?", (due_at, expected))
-
-
 def newest(tx: Tx, limit: int) -> Sequence[ExpectedRow]:
     """Return the patients on the list, the latest first."""
     rows = tx.execute("SELECT * FROM expected ORDER BY expected DESC LIMIT ?", (limit,)).fetchall()
