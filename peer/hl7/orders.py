@@ -68,7 +68,6 @@ class Orders:
         said = patient_of(message.first("PID"), sender)
         identifiers = tuple(identifiers_of(said))
         question = Question(next(iter(said.names), ""), said.birth_date, said.sex, identifiers)
-        on_record(tx, sender.own(identifiers))
         orders = orders_of(message)
         standing: list[Order] = []
         for order in orders:
@@ -76,6 +75,8 @@ class Orders:
                 standing = [one for one in standing if set(one.causes).isdisjoint(order.causes)]
             else:
                 standing.append(order)
+        if standing:  # What is taken back needs no patient.
+            on_record(tx, sender.own(identifiers))
         whys = [why for each in standing if question.narrows and (why := self._why(each))]
         causes = {cause for each in orders for cause in each.causes}
         self._prefetch.replace_in(tx, question, sender.actor, whys, causes)

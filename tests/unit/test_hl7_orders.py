@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -160,6 +162,21 @@ async def test_an_order_is_taken_back_under_any_of_its_numbers(hospitals, segmen
         text = message("O01", PID, *order("P2", control="CA"), code="ORM")
         assert (await other.tell(text))[0] == "AA"
         assert len(await other.prefetch.list(10)) == 1
+
+
+async def test_an_order_of_somebody_who_is_two_on_record_is_taken_back(hospitals):
+    alice, _ = hospitals
+    two = f"PID|1||{JANE.patient_id}^^^NGH^MR~MRN-2^^^NGH^PI||DOE^JANE||19800517|F"
+    async with receiving(alice, RIS, priors=[RULE]) as receiver:
+        text = message("O01", PID, *order(), code="ORM", number="M1")
+        assert (await receiver.tell(text))[0] == "AA"
+        for patient_id in (JANE.patient_id, "MRN-2"):
+            await alice.acquire(f"1.2.9.{len(patient_id)}", replace(JANE, patient_id=patient_id))
+        text = message("O01", two, *order("P2"), code="ORM", number="M2")
+        assert (await receiver.tell(text))[:2] == ("AE", "205"), "no new one is taken"
+        text = message("O01", two, *order(control="CA"), code="ORM", number="M3")
+        assert (await receiver.tell(text))[0] == "AA"
+        assert await receiver.prefetch.list(10) == []
 
 
 async def test_an_order_that_was_taken_back_during_the_search_fetches_nothing(hospitals):
