@@ -71,7 +71,6 @@ class Run:
     cpu_command: float
     cpu_copy: float
     peak_node: float
-    peak_command: float
     groups: int
     load_before: float
 
@@ -139,7 +138,7 @@ def one_import(place, folder, count, groups):
         assert taken["accepted"] == count, taken
         return Run(
             taken["seconds"], copy_s, cpu_seconds(pid) - cpu_before, taken["cpu"],
-            cpu_copy, peak_mb(pid), taken["peak_mb"], commits(node), load_before,
+            cpu_copy, peak_mb(pid), commits(node), load_before,
         )  # fmt: skip
     finally:
         node.stop()
@@ -158,8 +157,7 @@ def _import(data, folder):
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     summary = asyncio.run(conversation())
     seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
-    peak = after.ru_maxrss * 1024 / MEGABYTE
-    told = {"seconds": seconds, "cpu": _cpu(after) - _cpu(before), "peak_mb": peak}
+    told = {"seconds": seconds, "cpu": _cpu(after) - _cpu(before)}
     sys.stdout.write(json.dumps(told | summary.as_json()))
 
 

@@ -1,8 +1,8 @@
 """DICOMweb (PS3.18) at /dicom-web, for viewers and programs of this facility.
 
-It answers for the studies that this facility holds, its own and those retrieved from partners; the
-federation is not asked.  QIDO-RS searches, WADO-RS retrieves, STOW-RS stores.  WADO-RS answers for
-a study that is still arriving too, and has what is asked for fetched first.
+It answers for the studies that this facility holds, its own and those retrieved from partners.
+QIDO-RS for one person asks every facility where that was opened (decision 49), and WADO-RS answers
+for a study that is still arriving too, and has what is asked for fetched first.
 
 resource
     A study, a series or an instance, named by its UIDs in the address.
